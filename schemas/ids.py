@@ -1,0 +1,19 @@
+"""Ids that are computed, never drawn: the same fact written twice has the same id.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+
+def fact_id(*parts: str | int) -> str:
+    """32 hexadecimal digits naming a fact by its parts, in order; parts are length-prefixed, so none can run over."""
+    text = "".join(f"{len(part)}:{part}" for part in map(str, parts))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def agent_event_id(tenant: str, task_id: str, agent_id: str, attempt: int, stage: str, kind: str, ordinal: int = 0) -> str:
+    """Id of an agent's event; `ordinal` tells events of one kind within one attempt apart."""
+    return fact_id(tenant, task_id, agent_id, attempt, stage, kind, ordinal)
