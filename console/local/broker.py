@@ -1,0 +1,219 @@
+"""One Apache Kafka node of our own, for the demo, `pointsman dev` and the tests: started, stopped and killed for real.
+
+The jars come from Maven (`make setup`); nothing is downloaded here. I/O: files, processes, loopback sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from schemas.errors import ConfigurationError, UnreachableError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+JARS = REPOSITORY / "ops" / "broker" / "lib"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 8.0
+# Any valid id will do: a node of ours never meets another cluster.
+CLUSTER_ID = "cG9pbnRzbWFuLWRldi0wMA"
+
+LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="{log}" append="true">
+<PatternLayout pattern="%d{{ISO8601}} %-5p %c{{1}} %m%n"/></File></Appenders>
+<Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers></Configuration>
+"""
+
+PROPERTIES = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+num.network.threads=2
+num.io.threads=2
+num.partitions=1
+auto.create.topics.enable=false
+log.message.timestamp.type=LogAppendTime
+message.max.bytes=1048588
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=2000
+log.cleaner.dedupe.buffer.size=16777216
+log.segment.bytes=268435456
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody holds now; all held at once while choosing, so they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def missing_tools() -> list[str]:
+    """What has to be installed before a broker can start here, each with its remedy; empty when all is there."""
+    missing = []
+    if shutil.which("java") is None:
+        missing.append("Java 17 or later (for example: apt-get install openjdk-17-jre-headless)")
+    if not any(JARS.glob("kafka_*.jar")):
+        missing.append("Apache Kafka's jars (run `make setup`; it needs Maven, for example: apt-get install maven)")
+    return missing
+
+
+class LocalBroker:
+    """A KRaft node under `data_dir`; the same directory started again has its records and its ports.
+
+    `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
+    answer within 60 s. `stop` is clean and bounded, `kill` is SIGKILL.
+    """
+
+    def __init__(self, data_dir: Path, port: int | None = None, *, heap_mib: int = 1024) -> None:
+        self._dir, self._heap_mib = data_dir, heap_mib
+        self._process: subprocess.Popen[bytes] | None = None
+        ports = data_dir / "ports"
+        if port is None and ports.exists():
+            self.port, self._controller = map(int, ports.read_text().split())
+        else:
+            free = free_ports(2)
+            self.port, self._controller = port or free[0], free[1]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def log_path(self) -> Path:
+        return self._dir / "broker.log"
+
+    def start(self) -> str:
+        """Starts the node, waits until it answers, and gives its address."""
+        if missing := missing_tools():
+            raise ConfigurationError(
+                "A local broker needs " + " and ".join(missing) + ". Or pass --broker HOST:PORT to use one of your own."
+            )
+        self._dir.mkdir(parents=True, exist_ok=True)
+        config = self._write_config()
+        if not (self._dir / "data" / "meta.properties").exists():
+            self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config), heap_mib=128).check()
+        self._process = self._java("kafka.Kafka", str(config), heap_mib=self._heap_mib).process
+        self._wait_until_it_answers()
+        return self.address
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL if the node is not gone within 8 s."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _write_config(self) -> Path:
+        (self._dir / "ports").write_text(f"{self.port} {self._controller}\n")
+        (self._dir / "log4j2.xml").write_text(LOG4J.format(log=self.log_path))
+        config = self._dir / "server.properties"
+        config.write_text(
+            PROPERTIES.format(port=self.port, controller=self._controller, data=self._dir / "data"),
+        )
+        return config
+
+    def _java(self, main_class: str, *arguments: str, heap_mib: int) -> _Java:
+        command = [
+            "java",
+            f"-Xmx{heap_mib}m",
+            "-XX:+UseG1GC",
+            "-XX:TieredStopAtLevel=4",
+            f"-Dlog4j2.configurationFile={self._dir / 'log4j2.xml'}",
+            "-cp",
+            f"{JARS}/*",
+            main_class,
+            *arguments,
+        ]
+        with (self._dir / "broker.out").open("ab") as out:
+            # A session of its own: a Ctrl-C meant for the supervisor must not reach the broker before its turn.
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        return _Java(process, self._dir / "broker.out")
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                probe.settimeout(0.2)
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        alive = self._process.poll() is None
+        self.kill()
+        why = "it did not answer in time" if alive else "its process ended"
+        raise UnreachableError(
+            "the local Kafka broker", self.address, why, f"Read {self.log_path} and {self._dir}/broker.out."
+        )
+
+
+class _Java:
+    """A started JVM and where its output goes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
+        self.process, self._out = process, out
+
+    def check(self) -> None:
+        if self.process.wait(START_TIMEOUT_S) != 0:
+            tail = self._out.read_text(errors="replace")[-2000:]
+            raise ConfigurationError(f"Kafka's storage could not be formatted:\n{tail}")
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process with this id runs (zombies count)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

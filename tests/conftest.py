@@ -1,0 +1,36 @@
+"""What every test may use: the real broker of the session, and names that no other test has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from console.local.broker import LocalBroker
+
+_PREFIXES = count(1)
+
+
+@pytest.fixture(scope="session")
+def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    with LocalBroker(tmp_path_factory.mktemp("broker"), heap_mib=768) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def broker(local_broker: LocalBroker) -> str:
+    """Address of the session's broker; tests share it and keep apart by topic prefix."""
+    return local_broker.address
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix of this test's own."""
+    return f"t{next(_PREFIXES)}."
+
+
+@pytest.fixture
+def repository() -> Path:
+    return Path(__file__).resolve().parent.parent
