@@ -1,0 +1,56 @@
+# pointsman: `make demo` shows what it does, `make dev` keeps it running, `make test` proves it.
+# Another Kafka than our own:  make demo BROKER=host:port
+
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
+BROKER ?=
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+JARS := ops/broker/lib/.complete
+# A broker of somebody else's needs neither Java nor the jars.
+LOCAL_BROKER := $(if $(BROKER),,$(JARS))
+BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test check clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) $(JARS) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
+
+demo: $(INSTALLED) $(LOCAL_BROKER) ## run real tasks through broker, workers, agents and history; 30 s
+	@$(BIN)/pointsman demo $(BROKER_FLAG) $(ARGS)
+
+dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/
+	@$(BIN)/pointsman dev $(BROKER_FLAG) $(ARGS)
+
+test: $(INSTALLED) $(JARS) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## lint, format, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove what setup and the tools made; .pointsman/ (your data) stays
+	rm -rf .venv ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "pointsman needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: installing the locked dependencies into .venv" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(JARS): ops/broker/pom.xml
+	@test "$$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')" -ge 17 2>/dev/null || { echo "A local broker needs Java 17 or later (Debian, Ubuntu: apt-get install openjdk-17-jre-headless). Or use a Kafka of your own: make demo BROKER=HOST:PORT" >&2; exit 1; }
+	@command -v mvn >/dev/null || { echo "Apache Kafka's jars come through Maven (Debian, Ubuntu: apt-get install maven). Or use a Kafka of your own: make demo BROKER=HOST:PORT" >&2; exit 1; }
+	@echo "setup: fetching Apache Kafka's jars into ops/broker/lib" >&2
+	@mvn --quiet --batch-mode -f ops/broker/pom.xml dependency:copy-dependencies
+	@touch $@
