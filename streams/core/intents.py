@@ -162,8 +162,8 @@ class PhraseRules:
 
     def _scores(self, hits: _Hits) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """(row, intent, score) for each intent with a phrase in the text; each distinct phrase counts once."""
-        distinct = np.unique(hits.rows * len(self.phrases) + hits.phrases)
-        rows, phrases = np.divmod(distinct, len(self.phrases))
+        found = np.sort(hits.rows * len(self.phrases) + hits.phrases)
+        rows, phrases = np.divmod(found[np.diff(found, prepend=-1) > 0], len(self.phrases))
         intents = self._intent_of[phrases]
         # Phrases are sorted by intent, so those of one row and intent stand together.
         heads = np.flatnonzero(np.diff(rows * len(self.intents) + intents, prepend=-1))
