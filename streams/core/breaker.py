@@ -12,9 +12,10 @@ from math import ceil, log
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from schemas.errors import PointsmanError
+from streams.core.breaker_book import Book, Findings, Health, take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from schemas.topology import BreakerPolicy
@@ -81,22 +82,6 @@ class Policy:
     write: bool = False
 
 
-class Health(NamedTuple):
-    """What one partition saw of the agent in one window: the Avro record HealthCounts."""
-
-    partition: int
-    window_id: int
-    successes: int = 0
-    failures: int = 0
-    slow: int = 0
-    leading_failures: int = 0
-    trailing_failures: int = 0
-    demand: int = 0
-    probe_epoch: int = 0
-    probe_successes: int = 0
-    probe_failures: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class HealthSeen:
     """Counts came in. They are judged together: what ends within one batch still counts as having happened."""
@@ -117,22 +102,6 @@ class Forced:
 
 
 Event: TypeAlias = HealthSeen | Tick | Forced
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """What was counted lately.
-
-    `windows`: (partition, window_id) to the counts, for as long as they are within the window. `runs`: failures in a
-    row, by partition. `demand`: when a partition last wanted the agent. `passes`: (epoch, partition) of the probes
-    that succeeded since the open time ended at epoch `episode`.
-    """
-
-    windows: Mapping[tuple[int, int], Health] = field(default_factory=dict)
-    runs: Mapping[int, int] = field(default_factory=dict)
-    demand: Mapping[int, int] = field(default_factory=dict)
-    passes: frozenset[tuple[int, int]] = frozenset()
-    episode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +133,14 @@ class Changed(NamedTuple):
 def step(policy: Policy, state: State, event: Event, now_ms: int, jitter: float) -> tuple[State, tuple[Changed, ...]]:
     """One event; at most one change comes of it.
 
-    `jitter` is a draw from 0 to 1, used where an open time begins. Counts that do not lie within the window around
-    `now_ms`, and those of a (partition, window_id) already seen, are dropped. Never raises.
+    `jitter` is a draw from 0 to 1, used where an open time begins. Dropped are counts that do not lie within the window
+    around `now_ms`, and those that are not later than the last ones of their partition: a repeat. Never raises.
     """
-    counts = event.counts if isinstance(event, HealthSeen) else ()
-    state, longest_run, probe_failed = _take_in(policy, state, counts, now_ms)
+    state, findings = _take_in(policy, state, event.counts if isinstance(event, HealthSeen) else (), now_ms)
     if isinstance(event, Forced):
         cause: Cause | None = Cause.FORCED_TRIP if event.trip else Cause.FORCED_RESET
     else:
-        cause = _cause(policy, state, now_ms, longest_run, probe_failed=probe_failed)
+        cause = _cause(policy, state, now_ms, findings)
     if cause is None:
         return state, ()
     after = change(policy, state, cause, now_ms, jitter)
@@ -187,17 +155,15 @@ def change(policy: Policy, state: State, cause: Cause, now_ms: int, jitter: floa
     after = replace(
         state, phase=phase, epoch=state.epoch + 1, reason=cause, since_ms=now_ms, until_ms=0, probe_partitions=()
     )
-    book = state.book
     if phase is Phase.OPEN:
         trips = _trips(policy.limits, state, now_ms)
         until_ms = FOREVER_MS if cause is Cause.FORCED_TRIP else now_ms + open_time_ms(policy.limits, trips, jitter)
-        return replace(after, trips=trips, until_ms=until_ms, book=replace(book, runs={}, passes=frozenset()))
+        return replace(after, trips=trips, until_ms=until_ms, book=state.book.forget_outcomes(after.epoch))
     if phase is Phase.CLOSED:
         # A write agent comes back on trust: what it did before still lengthens its next open time.
         trips = state.trips if cause is Cause.RESTORED else 0
-        return replace(after, trips=trips, book=replace(book, runs={}, passes=frozenset()))
-    if state.phase is Phase.OPEN:
-        book = replace(book, passes=frozenset(), episode=after.epoch)
+        return replace(after, trips=trips, book=state.book.forget_outcomes(after.epoch))
+    book = state.book if state.phase is Phase.HALF_OPEN else state.book.forget_outcomes(after.epoch)
     return replace(after, probe_partitions=_grants(policy.limits, state, now_ms), book=book)
 
 
@@ -241,46 +207,25 @@ def from_row(row: Mapping[str, Any]) -> State:
     )
 
 
-def _take_in(policy: Policy, state: State, counts: Iterable[Health], now_ms: int) -> tuple[State, int, bool]:
-    """The state with the counts in its book, the longest run of failures among them, and whether a probe failed."""
-    span_ms, book = policy.limits.window_ms, state.book
-    windows = {key: health for key, health in book.windows.items() if key[1] > now_ms - span_ms}
-    demand = {partition: at for partition, at in book.demand.items() if at > now_ms - span_ms}
-    runs, passes, longest_run, probe_failed = dict(book.runs), set(book.passes), 0, False
-    for health in counts:
-        # A probe counts however late it is reported: within this half-open time, that is.
-        if state.phase is Phase.HALF_OPEN and book.episode <= health.probe_epoch <= state.epoch:
-            probe_failed = probe_failed or health.probe_failures > 0
-            if health.probe_successes > 0:
-                passes.add((health.probe_epoch, health.partition))
-        key = (health.partition, health.window_id)
-        if key in windows or not now_ms - span_ms < health.window_id <= now_ms + span_ms:
-            continue
-        windows[key] = health
-        if health.demand > 0:
-            demand[health.partition] = now_ms
-        if _is_counted(state, health):
-            before = runs.get(health.partition, 0)
-            longest_run = max(longest_run, before + health.leading_failures, health.trailing_failures)
-            runs[health.partition] = health.trailing_failures if health.successes else before + health.failures
-    book = replace(book, windows=windows, runs=runs, demand=demand, passes=frozenset(passes))
-    return replace(state, book=book), longest_run, probe_failed
+def _take_in(policy: Policy, state: State, counts: tuple[Health, ...], now_ms: int) -> tuple[State, Findings]:
+    # What was seen before the breaker closed was judged before it closed.
+    counted_from_ms = state.since_ms if state.phase is Phase.CLOSED else None
+    epoch = state.epoch if state.phase is Phase.HALF_OPEN else -1
+    book, findings = take_in(
+        state.book, counts, now_ms, policy.limits.window_ms, counted_from_ms=counted_from_ms, epoch=epoch
+    )
+    return replace(state, book=book), findings
 
 
-def _is_counted(state: State, health: Health) -> bool:
-    """What was seen before the breaker closed was judged before it closed."""
-    return state.phase is Phase.CLOSED and health.window_id >= state.since_ms
-
-
-def _cause(policy: Policy, state: State, now_ms: int, longest_run: int, *, probe_failed: bool) -> Cause | None:
+def _cause(policy: Policy, state: State, now_ms: int, findings: Findings) -> Cause | None:
     if state.phase is Phase.CLOSED:
-        return _trip(policy.limits, state, longest_run)
+        return _trip(policy.limits, state, findings.longest_run)
     if state.phase is Phase.OPEN:
         ended = Cause.RESTORED if policy.write else Cause.OPEN_TIME_ENDED
         return ended if now_ms >= state.until_ms else None
     if policy.write:
         return Cause.RESTORED
-    if probe_failed:
+    if findings.probe_failed:
         return Cause.PROBE_FAILED
     if len(state.book.passes) >= policy.limits.probes:
         return Cause.PROBES_PASSED
@@ -290,9 +235,9 @@ def _cause(policy: Policy, state: State, now_ms: int, longest_run: int, *, probe
 def _trip(limits: BreakerPolicy, state: State, longest_run: int) -> Cause | None:
     if longest_run >= limits.consecutive_failures:
         return Cause.CONSECUTIVE_FAILURES
-    counted = [health for health in state.book.windows.values() if _is_counted(state, health)]
-    failures, slow = sum(health.failures for health in counted), sum(health.slow for health in counted)
-    volume = failures + sum(health.successes for health in counted)
+    slots = state.book.slots.values()
+    failures, slow = sum(each.failures for each in slots), sum(each.slow for each in slots)
+    volume = failures + sum(each.successes for each in slots)
     if volume < limits.volume_min:
         return None
     if failures >= limits.failure_rate * volume:

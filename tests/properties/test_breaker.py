@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topology import BreakerPolicy
-from streams.core.breaker import TRANSITIONS, Event, Forced, Health, HealthSeen, Phase, Policy, State, Tick, step
+from streams.core.breaker import TRANSITIONS, Event, Forced, HealthSeen, Phase, Policy, State, Tick, step
+from streams.core.breaker_book import Health
 
 LIMITS = BreakerPolicy(open_ms=1_000, open_ms_max=4_000, window_ms=2_000, probe_ttl_ms=500, volume_min=4, probes=2)
 COUNT = st.integers(0, 6)
@@ -65,7 +66,8 @@ def test_the_machine_keeps_its_promises(history: Sequence[tuple[Event, int, floa
         assert after.phase is Phase.HALF_OPEN or not after.probe_partitions
         assert after.phase is Phase.OPEN or not after.until_ms
         assert not (write and after.phase is Phase.HALF_OPEN)
-        assert all(now_ms - 2_000 < window_id <= now_ms + 2_000 for _, window_id in after.book.windows)
+        assert all(window_id <= now_ms + 2_000 for window_id in after.book.seen.values())
+        assert all(now_ms - 2_200 < slot * 200 <= now_ms + 2_000 for slot in after.book.slots)
         state = after
 
 
