@@ -217,6 +217,8 @@ class Oracle(Panels):
                 return
         seen = None
         if task is not None:
+            if event["event_id"] not in task.seen:
+                _charge(task, event)
             seen = task.seen
         elif self._remembered(key, now_ms):
             seen = self._finished[key].seen
@@ -228,8 +230,7 @@ class Oracle(Panels):
 
     def _apply(self, task: Task, dispatch: Dispatch, event: Mapping[str, Any], now_ms: int) -> None:
         """R7, and R12's sums."""
-        task.cost_microusd += event.get("cost_microusd", 0)
-        task.tokens += event.get("tokens_in", 0) + event.get("tokens_out", 0)
+        _charge(task, event)
         agent = self.topology.agents[dispatch.agent_id]
         judgement = judge(event, agent, dispatch.stage, self.topology.answers.confidence_min)
         self._say_health(dispatch, judgement.fail)
@@ -292,3 +293,9 @@ class Oracle(Panels):
             self._dispatch(task, following[0], 0, "CASCADE", now_ms)
         else:
             self._exhausted(task, now_ms)
+
+
+def _charge(task: Task, event: Mapping[str, Any]) -> None:
+    """R12's sums. What an outcome cost while its task was in flight is spent, even when it came too late to count."""
+    task.cost_microusd += event.get("cost_microusd", 0)
+    task.tokens += event.get("tokens_in", 0) + event.get("tokens_out", 0)

@@ -1,0 +1,56 @@
+"""Which agents may be asked now: the fleet's breakers as one partition sees them, and its unspent probes.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from streams.core.policy import Policy
+
+
+class BreakerLike(Protocol):
+    """What availability needs to know of a breaker; streams.core.breaker.State is one."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def probe_partitions(self) -> tuple[int, ...]: ...
+
+
+class Availability:
+    """Answers for one partition. An agent that the view does not know is available."""
+
+    def __init__(self, policy: Policy, partition: int) -> None:
+        self._policy, self._partition = policy, partition
+        self._blocked: dict[str, BreakerLike] = {}
+        self._spent: set[tuple[str, int]] = set()
+
+    def observe(self, breakers: Mapping[str, BreakerLike]) -> None:
+        """Takes in the view as it is now."""
+        self._blocked = {agent: state for agent, state in breakers.items() if state.phase != "CLOSED"}
+        self._spent = {spent for spent in self._spent if spent[0] in self._blocked}
+
+    @property
+    def all_closed(self) -> bool:
+        return not self._blocked
+
+    def is_available(self, agent_id: str) -> bool:
+        return agent_id not in self._blocked or self.probe_epoch(agent_id) > 0
+
+    def probe_epoch(self, agent_id: str) -> int:
+        """Epoch of the half-open breaker that a dispatch to the agent would probe now; 0 when it would be none."""
+        state = self._blocked.get(agent_id)
+        if state is None or state.phase != "HALF_OPEN" or self._policy.agent(agent_id).write:
+            return 0
+        if self._partition not in state.probe_partitions or (agent_id, state.epoch) in self._spent:
+            return 0
+        return state.epoch
+
+    def spend(self, agent_id: str, epoch: int) -> None:
+        """Remembers that this partition has sent its probe of that epoch."""
+        self._spent.add((agent_id, epoch))

@@ -1,0 +1,255 @@
+"""The tasks in flight of one partition: submissions and outcomes in, decisions out.
+
+One cell per partition, one owner per cell; it reads no clock and does no I/O. Its calls take batches; what happens to
+one task is streams/core/machine.py. After a crash a new cell folds what the logs hold (streams/core/recovery.py) and
+goes on. Invariants, checked by tests and by the load test's audit:
+
+    C1  every task that was taken in ends in exactly one result
+    C2  an outcome is applied at most once, and only to the attempt it belongs to
+    C3  a fold of the logs, in any order, decides as the cell that never stopped
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.ids import fact_id
+from schemas.reasons import ResultReason
+from streams.core.admission import refusals
+from streams.core.availability import Availability, BreakerLike
+from streams.core.columns import Events, Submissions, identities, outcomes, task_keys
+from streams.core.effects import Effects, Note
+from streams.core.finished import Finished
+from streams.core.health import Counts, Health
+from streams.core.judge import OUTCOMES
+from streams.core.machine import Machine
+from streams.core.policy import Policy
+from streams.core.routing import SINGLE, plan
+from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
+from streams.core.timers import Timers
+
+
+class Cell:
+    """See the module. `policy` is frozen; `partition` is the number that all its topics share."""
+
+    def __init__(self, policy: Policy, partition: int) -> None:
+        limits = policy.topology.limits
+        self.policy, self.partition = policy, partition
+        self.availability, self._health = Availability(policy, partition), Health()
+        self.machine = Machine(policy, self.availability, self._health)
+        self.tasks: dict[TaskKey, Task] = {}
+        self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
+        self._timers = Timers()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """At a bound: submissions have to wait, whatever drains the cell goes on."""
+        limits = self.policy.topology.limits
+        return len(self.tasks) >= limits.inflight_tasks_max or self._bytes >= limits.inflight_bytes_max
+
+    def observe_breakers(self, breakers: Mapping[str, BreakerLike]) -> None:
+        self.availability.observe(breakers)
+
+    def drain_health(self) -> dict[str, Counts]:
+        """What was seen of each agent since the last call."""
+        return self._health.drain()
+
+    def low_watermark(self) -> int | None:
+        """Append time (ms) of the oldest unfinished submission; None when all are finished."""
+        return next((task.appended_ms for task in self.tasks.values()), None)
+
+    def submit(self, submissions: Submissions, now_ms: int) -> Effects:
+        """Takes in new tasks, in order; a repeat of a known one is noted and nothing else."""
+        self.finished.evict(now_ms)
+        batch = submissions.batch
+        refused = refusals(self.policy, batch, now_ms)
+        routed = _Routed(self, batch, now_ms)
+        ids, who = task_keys(batch), identities(batch)
+        deadlines = batch.column("deadline_ms").to_pylist()
+        rows = zip(ids, who, submissions.keys, submissions.frames, submissions.datums, strict=True)
+        for row, (task_id, identity, key, frame, datum) in enumerate(rows):
+            if task_id in self.tasks or task_id in self.finished:
+                self._note_duplicate(task_id, identity, key, submissions.offsets[row], now_ms)
+                continue
+            size = len(key) + len(datum)
+            appended_ms = submissions.appended_ms[row]
+            task = Task(task_id, key, frame, datum, identity, deadlines[row] or 0, appended_ms, size)
+            reason = refused.get(row)
+            if reason is not None:
+                self.machine.reject(task, reason, now_ms)
+            else:
+                routed.begin(task, row, deadlines[row])
+            self._keep_or_end(task, now_ms)
+        return self.machine.decisions.take()
+
+    def collect(self, events: Events, now_ms: int) -> Effects:
+        """Takes in agents' events; only outcomes of open attempts decide anything."""
+        ids = task_keys(events.batch.column("task"))
+        for row, (task_id, outcome) in enumerate(zip(ids, outcomes(events.batch), strict=True)):
+            if outcome.kind not in OUTCOMES:
+                continue
+            task = self.tasks.get(task_id)
+            if task is None:
+                if not self.finished.has_seen(task_id, outcome.event_id):
+                    self._note_late(events, row, task_id, outcome, now_ms)
+                continue
+            if outcome.event_id in task.event_ids:
+                continue
+            task.charge(outcome)
+            attempt = task.attempts.get(outcome.attempt)
+            if attempt is None or not _belongs(outcome, task, outcome.attempt) or not task.takes(attempt):
+                self._note_late(events, row, task_id, outcome, now_ms)
+                continue
+            before = len(task.attempts)
+            self.machine.apply(task, attempt, outcome, now_ms)
+            self._end_or_watch(task, now_ms, watched=len(task.attempts) == before)
+        return self.machine.decisions.take()
+
+    def tick(self, now_ms: int, *, blame: bool = True) -> Effects:
+        """Ends what is overdue. Without `blame` (while catching up) time-outs do not count against agents."""
+        for task in self._timers.due(now_ms):
+            if task.finished:  # it was due twice
+                continue
+            if now_ms >= task.deadline_ms:
+                self.machine.expire(task, now_ms)
+            else:
+                self._time_out_overdue(task, now_ms, blame=blame)
+            self._end_or_watch(task, now_ms, watched=False)
+        self.finished.evict(now_ms)
+        return self.machine.decisions.take()
+
+    def _time_out_overdue(self, task: Task, now_ms: int, *, blame: bool) -> None:
+        grace_ms = self.policy.topology.limits.timeout_grace_ms
+        for attempt in task.open_attempts():
+            if now_ms >= attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms and not task.finished:
+                self.machine.time_out(task, attempt, now_ms, blame=blame)
+
+    def resume(self, task: Task, now_ms: int) -> None:
+        """A task that recovery restored: in flight from now on, and decided as far as its facts allow."""
+        self.tasks[task.id] = task
+        self._bytes += task.size
+        self.machine.advance(task, now_ms)
+        self._end_or_watch(task, now_ms, watched=False)
+
+    def _keep_or_end(self, task: Task, now_ms: int) -> None:
+        if task.finished:
+            self.finished.add(task.id, now_ms, ())
+        else:
+            self.tasks[task.id] = task
+            self._bytes += task.size
+            self._watch(task)
+
+    def _end_or_watch(self, task: Task, now_ms: int, *, watched: bool) -> None:
+        if task.finished:
+            del self.tasks[task.id]
+            self._bytes -= task.size
+            self.finished.add(task.id, now_ms, tuple(task.event_ids))
+        elif not watched:
+            self._watch(task)
+
+    def _watch(self, task: Task) -> None:
+        """Looks at the task again when its next attempt, or the task itself, is overdue."""
+        grace_ms = self.policy.topology.limits.timeout_grace_ms
+        due_ms = task.deadline_ms
+        for attempt in task.attempts.values():
+            if attempt.is_open:
+                due_ms = min(due_ms, attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms)
+        self._timers.add(task, due_ms)
+
+    def _note_duplicate(self, task_id: TaskKey, identity: Identity, key: bytes, offset: int, now_ms: int) -> None:
+        event_id = fact_id(*task_id, "DUPLICATE", self.partition, offset)
+        at = now_ms * 1000
+        self.machine.decisions.effects.notes.append(
+            Note(event_id, "DUPLICATE", "DUPLICATE", task_id, key, identity, None, 0, 0, "UNKNOWN", None, at)
+        )
+
+    def _note_late(self, events: Events, row: int, task_id: TaskKey, outcome: Outcome, now_ms: int) -> None:
+        one = events.batch.slice(row, 1)
+        slip, task = one.column("slip"), one.column("task")
+        self.machine.decisions.effects.notes.append(
+            Note(
+                event_id=fact_id(outcome.event_id, "LATE_VOTE"),
+                kind="LATE_VOTE",
+                reason=outcome.kind,
+                id=task_id,
+                key=events.keys[row],
+                identity=identities(task)[0],
+                agent_id=outcome.agent_id,
+                attempt=outcome.attempt,
+                seat=slip.field("seat")[0].as_py(),
+                stage=outcome.stage,
+                intent=slip.field("intent")[0].as_py(),
+                at=now_ms * 1000,
+            )
+        )
+
+
+def _belongs(outcome: Outcome, task: Task, ordinal: int) -> bool:
+    slip = task.attempts[ordinal].slip
+    return slip.agent_id == outcome.agent_id and slip.stage == outcome.stage
+
+
+class _Routed:
+    """Intent, confidence and tier of each row of a batch of submissions, and the plans that equal rows share."""
+
+    def __init__(self, cell: Cell, batch: pa.RecordBatch, now_ms: int) -> None:
+        self._cell, self._now_ms = cell, now_ms
+        policy = cell.policy
+        self._plans: dict[tuple[str, float, str], Plan | None] = {}
+        self._tiers = batch.column("value_tier").to_pylist()
+        stated_intents = batch.column("intent").to_pylist()
+        stated = batch.column("confidence").to_pylist()
+        self._intents: list[str] = stated_intents
+        self._confidences = [1.0 if each is None else each for each in stated]
+        unstated = [row for row, intent in enumerate(stated_intents) if intent is None]
+        if unstated:
+            matches = policy.rules.match(pc.take(batch.column("text"), unstated))
+            names = policy.rules.intents
+            found = zip(unstated, matches.intent_code.tolist(), matches.confidence.tolist(), strict=True)
+            for row, code, confidence in found:
+                self._intents[row] = names[code] if code >= 0 else policy.topology.default_route
+                if stated[row] is None:
+                    self._confidences[row] = confidence
+
+    def begin(self, task: Task, row: int, stated_deadline_ms: int | None) -> None:
+        """Decides the task's first step."""
+        policy, machine, now_ms = self._cell.policy, self._cell.machine, self._now_ms
+        route = policy.routes[self._intents[row]]
+        tier = self._tiers[row]
+        if tier == "UNKNOWN":
+            tier = policy.topology.defaults.value_tier
+        confidence = self._confidences[row]
+        task.deadline_ms = now_ms + route.deadline_ms if stated_deadline_ms is None else stated_deadline_ms
+        task.plan = Plan(route, confidence, SINGLE, tier, (), (), (), (), (), task.deadline_ms)
+        if task.deadline_ms <= now_ms:
+            machine.expire(task, now_ms)
+            return
+        if tier == "LOW" and route.low_value_answer is not None:
+            text = route.low_value_answer.replace("{intent}", route.intent)
+            machine.decisions.finish(task, "COMPLETED", ResultReason.RULE, now_ms, text=text)
+            return
+        shared = self._plan(route.intent, confidence, tier)
+        if shared is None:
+            machine.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
+            machine.decisions.finish(task, "DEGRADED", ResultReason.LOW_CONFIDENCE, now_ms, text=route.fallback_answer)
+            return
+        machine.begin(task, shared, now_ms)
+        if any(shared.probes):
+            self._plans.clear()  # its probes are spent: the next task's plan is another
+
+    def _plan(self, intent: str, confidence: float, tier: str) -> Plan | None:
+        key = (intent, confidence, tier)
+        if key not in self._plans:
+            cell = self._cell
+            route = cell.policy.routes[intent]
+            self._plans[key] = plan(cell.policy, cell.availability, route, confidence, tier, self._now_ms)
+        return self._plans[key]

@@ -1,0 +1,45 @@
+"""The tasks that have ended lately, so that their repeats are known: bounded in count and in time.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from streams.core.task import TaskKey
+
+
+class Finished:
+    """Ids of ended tasks with the ids of the events that were seen of them, oldest first."""
+
+    def __init__(self, count_max: int, horizon_ms: int) -> None:
+        self._count_max, self._horizon_ms = count_max, horizon_ms
+        self._ended: dict[TaskKey, tuple[int, tuple[str, ...]]] = {}
+
+    def __contains__(self, task: TaskKey) -> bool:
+        return task in self._ended
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def add(self, task: TaskKey, now_ms: int, event_ids: tuple[str, ...]) -> None:
+        _, known = self._ended.get(task, (0, ()))
+        self._ended[task] = (now_ms, known + event_ids)
+
+    def has_seen(self, task: TaskKey, event_id: str) -> bool:
+        """True for a repeat; otherwise remembers the event. An unknown task has seen nothing."""
+        found = self._ended.get(task)
+        if found is None:
+            return False
+        ended_ms, event_ids = found
+        if event_id in event_ids:
+            return True
+        self._ended[task] = (ended_ms, (*event_ids, event_id))
+        return False
+
+    def evict(self, now_ms: int) -> None:
+        """Forgets what is over either bound."""
+        while self._ended:
+            oldest = next(iter(self._ended))
+            if len(self._ended) <= self._count_max and self._ended[oldest][0] >= now_ms - self._horizon_ms:
+                return
+            del self._ended[oldest]

@@ -1,0 +1,94 @@
+"""The routing policy in force: the topology, compiled into what decisions look up.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from schemas.topology import Topology
+from streams.core.consensus import log_odds
+from streams.core.intents import PhraseRules
+
+
+class RoutePolicy(NamedTuple):
+    """One intent. `chain` is who may answer, in order, the fallback agent last; `voters` may sit in a panel."""
+
+    intent: str
+    agents: tuple[str, ...]
+    voters: tuple[str, ...]
+    chain: tuple[str, ...]
+    fallback_agent: str | None
+    fallback_answer: str | None
+    low_value_answer: str | None
+    deadline_ms: int
+
+
+class AgentPolicy(NamedTuple):
+    timeout_ms: int
+    write: bool
+    grounded: bool
+    confidence_when_unstated: float
+    weight: float
+
+
+NO_AGENT = AgentPolicy(
+    timeout_ms=5_000, write=False, grounded=False, confidence_when_unstated=0.0, weight=log_odds(0.5)
+)
+"""Stands for an agent that left the topology while a task was on its way to it."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Frozen for the life of a cell; a changed topology makes a new one with another `version`."""
+
+    topology: Topology
+    routes: dict[str, RoutePolicy]
+    agents: dict[str, AgentPolicy]
+    rules: PhraseRules
+
+    @classmethod
+    def compile(cls, topology: Topology) -> Policy:
+        agents = {
+            name: AgentPolicy(
+                timeout_ms=agent.timeout_ms,
+                write=agent.effect == "write",
+                grounded=agent.grounded,
+                confidence_when_unstated=agent.confidence_when_unstated,
+                weight=log_odds(agent.accuracy),
+            )
+            for name, agent in topology.agents.items()
+        }
+        routes = {intent: _route(topology, intent) for intent in topology.routes}
+        return cls(topology, routes, agents, PhraseRules.compile(topology))
+
+    @cached_property
+    def version(self) -> str:
+        return self.topology.version
+
+    def agent(self, agent_id: str) -> AgentPolicy:
+        return self.agents.get(agent_id, NO_AGENT)
+
+    def route(self, intent: str) -> RoutePolicy:
+        """The route of `intent`; one without agents or fallback where the topology no longer has it."""
+        found = self.routes.get(intent)
+        if found is not None:
+            return found
+        return RoutePolicy(intent, (), (), (), None, None, None, self.topology.defaults.deadline_ms)
+
+
+def _route(topology: Topology, intent: str) -> RoutePolicy:
+    route = topology.routes[intent]
+    return RoutePolicy(
+        intent=intent,
+        agents=route.agents,
+        voters=topology.voters(intent),
+        chain=route.plan,
+        fallback_agent=route.fallback.agent,
+        fallback_answer=route.fallback.answer,
+        low_value_answer=route.low_value_answer,
+        deadline_ms=route.deadline_ms or topology.defaults.deadline_ms,
+    )
