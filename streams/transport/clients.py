@@ -1,0 +1,183 @@
+"""Settings and quiet logging of every librdkafka client that this project opens.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import confluent_kafka as ck
+
+from schemas.errors import PointsmanError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Role = Literal["consumer", "producer", "admin"]
+Reset = Literal["error", "earliest", "latest"]
+Scalar = str | int | float | bool
+
+log = logging.getLogger("pointsman.kafka")
+
+
+class TransportError(PointsmanError):
+    """A client cannot go on: the process must end, and recover from its last cut."""
+
+
+class CommitRejectedError(TransportError):
+    """Another member owns the partitions now: give them up, commit nothing."""
+
+
+class CommitUnavailableError(TransportError):
+    """The coordinator does not answer: nothing is known to be committed; try again later."""
+
+
+class BrokerSettings(Protocol):
+    """The part of `schemas.settings.Settings` that clients need."""
+
+    @property
+    def broker(self) -> str: ...
+
+    @property
+    def kafka(self) -> Mapping[str, str]: ...
+
+
+class ClientSettings(Protocol):
+    """The part of `schemas.topology.Topology` that clients need."""
+
+    @property
+    def kafka(self) -> Mapping[str, Scalar]: ...
+
+
+_COMMON: dict[str, Scalar] = {
+    "allow.auto.create.topics": False,
+    # A broker that comes back is found within a second, not ten.
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 1000,
+    "topic.metadata.refresh.interval.ms": 60_000,
+    "socket.keepalive.enable": True,
+    "socket.timeout.ms": 15_000,
+    "log.connection.close": False,
+}
+_BY_ROLE: dict[Role, dict[str, Scalar]] = {
+    "consumer": {
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 6000,
+        "heartbeat.interval.ms": 1500,
+        "max.poll.interval.ms": 60_000,
+        # Few large fetches: the broker's cost is per request, and the prefetch is what `consume` drains.
+        "fetch.min.bytes": 65_536,
+        "fetch.wait.max.ms": 10,
+        "fetch.queue.backoff.ms": 1,
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 65_536,
+    },
+    "producer": {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "partitioner": "murmur2_random",
+        "linger.ms": 5,
+        # Longer than any outage that we promise to sit out.
+        "message.timeout.ms": 120_000,
+        "queue.buffering.max.messages": 500_000,
+        "queue.buffering.max.kbytes": 262_144,
+        "batch.num.messages": 20_000,
+        "batch.size": 1_000_000,
+    },
+    "admin": {},
+}
+# librdkafka warns about a property of the other client type: what a shared properties file may name for both is sorted
+# here, so that one file serves consumers and producers.
+_CONSUMER_ONLY = (
+    *("group.", "session.", "heartbeat.", "max.poll.", "fetch.", "queued.", "isolation.", "auto.offset."),
+    *("partition.assignment.", "check.crcs", "consume.", "enable.auto.", "enable.partition.eof"),
+)
+_PRODUCER_ONLY = (
+    *("acks", "compression.", "partitioner", "linger.", "message.timeout", "delivery.timeout", "queue.buffering."),
+    *("batch.", "enable.idempotence", "enable.gapless", "transaction", "retries", "message.send.max", "sticky."),
+    *("dr_", "delivery.report"),
+)
+
+
+def client_config(
+    settings: BrokerSettings,
+    topology: ClientSettings | None,
+    role: Role,
+    *,
+    group: str | None = None,
+    reset: Reset = "earliest",
+    name: str | None = None,
+) -> dict[str, Any]:
+    """librdkafka settings of a client: ours, then the topology's, then the operator's (SASL and TLS among them).
+
+    `group` is the consumer group (None for a consumer that assigns itself), `reset` what happens where no position is
+    committed or the committed one is gone, `name` the client id. Passed-through properties of the other role are left
+    out.
+    """
+    own: dict[str, Any] = {**_COMMON, **_BY_ROLE[role], "client.id": name or f"pointsman-{role}"}
+    if role == "consumer":
+        own["auto.offset.reset"] = reset
+        # librdkafka wants a group id even from a consumer that never joins one.
+        own["group.id"] = group or "pointsman-reader"
+    given = {**(topology.kafka if topology else {}), **settings.kafka}
+    foreign = {"consumer": _PRODUCER_ONLY, "producer": _CONSUMER_ONLY, "admin": _CONSUMER_ONLY + _PRODUCER_ONLY}[role]
+    passed = {key: value for key, value in given.items() if not key.startswith(foreign)}
+    if role == "consumer":
+        # Names of groups and the commit rule are ours: an operator who changes them loses records.
+        for ours in ("group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"):
+            passed.pop(ours, None)
+    return {**own, **passed, "bootstrap.servers": settings.broker}
+
+
+class ConnectionWatch:
+    """One log line when all brokers are lost and one when they are back, however often librdkafka reports it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.is_down = False
+        self.fatal: ck.KafkaError | None = None
+
+    def error(self, error: ck.KafkaError) -> None:
+        """librdkafka's `error_cb`: informational except where it says fatal."""
+        if error.fatal():
+            self.fatal = error
+            log.error("%s: fatal: %s", self._name, error.str())
+        elif error.code() in _LOST and not self.is_down:
+            self.is_down = True
+            log.warning("%s: no broker can be reached; it keeps trying", self._name)
+        else:
+            log.debug("%s: %s", self._name, error.str())
+
+    def up(self) -> None:
+        """Called when the broker has answered."""
+        if self.is_down:
+            self.is_down = False
+            log.warning("%s: the broker is back", self._name)
+
+
+_LOST = frozenset({ck.KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001
+
+
+class _WithoutConnectionNoise(logging.Filter):
+    """librdkafka writes a line at each attempt to reconnect; `ConnectionWatch` says it once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(("FAIL", "ERROR"))
+
+
+def quiet(config: Mapping[str, Any], watch: ConnectionWatch) -> dict[str, Any]:
+    """The same settings with librdkafka's own lines sent to our log, less the connection noise."""
+    return {"error_cb": watch.error, "logger": _librdkafka_log(), **config}
+
+
+def _librdkafka_log() -> logging.Logger:
+    logger = logging.getLogger("pointsman.kafka.librdkafka")
+    if not logger.filters:
+        logger.addFilter(_WithoutConnectionNoise())
+    return logger

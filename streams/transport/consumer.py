@@ -1,0 +1,319 @@
+"""A consumer that reads batches: for everything that reads Kafka and is not the Faust worker.
+
+I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import confluent_kafka as ck
+
+from streams.transport.batch import Batch, TopicPartition, by_channel
+from streams.transport.clients import (
+    CommitRejectedError,
+    CommitUnavailableError,
+    ConnectionWatch,
+    TransportError,
+    quiet,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    RebalanceCallback = Callable[[list[TopicPartition]], None]
+
+log = logging.getLogger("pointsman.kafka")
+
+NO_OFFSET = -1001
+REQUEST_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 5.0
+_EARLIEST, _LATEST = -2, -1
+
+_Error = ck.KafkaError
+# What no waiting mends: the position is gone, or the broker refuses this client.
+_HOPELESS = frozenset(
+    {
+        _Error._AUTO_OFFSET_RESET,  # noqa: SLF001
+        _Error.TOPIC_AUTHORIZATION_FAILED,
+        _Error.GROUP_AUTHORIZATION_FAILED,
+        _Error.CLUSTER_AUTHORIZATION_FAILED,
+        _Error.UNSUPPORTED_VERSION,
+        _Error.INVALID_GROUP_ID,
+    }
+)
+_OWNERSHIP_LOST = frozenset(
+    {
+        _Error.ILLEGAL_GENERATION,
+        _Error.UNKNOWN_MEMBER_ID,
+        _Error.REBALANCE_IN_PROGRESS,
+        _Error.FENCED_INSTANCE_ID,
+        _Error._FENCED,  # noqa: SLF001
+        _Error.STALE_MEMBER_EPOCH,
+    }
+)
+
+
+class BatchConsumer:
+    """Reads channel-wise batches of at most `rows_max` records and `bytes_max` bytes of keys and values.
+
+    `config` comes from `client_config(..., "consumer")`; `channel_of` names the channel of a topic. One thread polls;
+    rebalance callbacks run inside its `poll`. A poll waits `poll_s` at most, less while little is read.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        channel_of: Callable[[str], str],
+        *,
+        rows_max: int,
+        bytes_max: int,
+        poll_s: float,
+        with_headers: bool = False,
+    ) -> None:
+        self._watch = ConnectionWatch(str(config.get("client.id", "consumer")))
+        self._consumer = ck.Consumer(quiet({"enable.partition.eof": True, **config}, self._watch))
+        self._channel_of, self._with_headers = channel_of, with_headers
+        self._rows_max, self._bytes_max, self._poll_s = rows_max, bytes_max, poll_s
+        self._at_end: dict[TopicPartition, int] = {}
+
+    def subscribe(
+        self,
+        topics: Iterable[str],
+        *,
+        on_assign: RebalanceCallback | None = None,
+        on_revoke: RebalanceCallback | None = None,
+        on_lost: RebalanceCallback | None = None,
+    ) -> None:
+        """Join the group. `on_revoke` may still commit; after `on_lost` (default: `on_revoke`) nothing may be."""
+
+        def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            if on_assign:
+                on_assign(_ours(partitions))
+
+        def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            if on_revoke:
+                on_revoke(_ours(partitions))
+
+        def lost(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            if on_lost or on_revoke:
+                (on_lost or on_revoke)(_ours(partitions))  # type: ignore[misc]
+
+        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Read exactly these topic-partitions, from these offsets, outside any group."""
+        self._at_end.clear()
+        self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
+
+    def assignment(self) -> list[TopicPartition]:
+        return _ours(self._consumer.assignment())
+
+    def poll(self, timeout_s: float | None = None) -> list[Batch]:
+        """What arrived within `timeout_s` (default: `poll_s`), one batch or more per channel, or nothing.
+
+        Raises TransportError when the consumer cannot go on (its position is gone, access denied, a fatal error).
+        """
+        messages = self._consumer.consume(self._rows_max, self._poll_s if timeout_s is None else timeout_s)
+        records = self._without_errors(messages)
+        if not records:
+            return []
+        self._watch.up()
+        return by_channel(
+            records,
+            self._channel_of,
+            rows_max=self._rows_max,
+            bytes_max=self._bytes_max,
+            with_headers=self._with_headers,
+        )
+
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None:
+        self._consumer.pause(_theirs(tps))
+
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None:
+        self._consumer.resume(_theirs(tps))
+
+    def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        """Commit next offsets with metadata, and wait for the answer.
+
+        Raises CommitRejectedError when the group has moved on, CommitUnavailableError when nobody answers.
+        """
+        commit(self._consumer, positions)
+
+    def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
+        """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
+        return committed(self._consumer, tps)
+
+    def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+        """Offset of the first record appended at or after each time; the end offset where there is none."""
+        return offsets_for_times(self._consumer, times_ms)
+
+    def watermarks(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, int]]:
+        """First offset held, and the offset after the last committed record, of each topic-partition."""
+        return watermarks(self._consumer, tps)
+
+    def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """All topic-partitions of the named topics. Raises TransportError where a topic is missing."""
+        return partitions_of(self._consumer, topics)
+
+    def read_to_end(
+        self,
+        starts: Mapping[tuple[str, int], int],
+        until: Mapping[tuple[str, int], int],
+        *,
+        idle_timeout_s: float = 30.0,
+    ) -> Iterator[Batch]:
+        """Everything from `starts` up to (not including) the offsets `until`, then stop.
+
+        Takes over the consumer's assignment. Records past `until` may be among what the last batches hold. Raises
+        TransportError when nothing moves for `idle_timeout_s`.
+        """
+        pending = {TopicPartition(*tp): end for tp, end in until.items() if starts[tp] < end}
+        self.assign({tp: starts[tp] for tp in pending})
+        moved_at = time.monotonic()
+        while pending:
+            batches = self.poll()
+            for batch in batches:
+                for owner, last in batch.ends.items():
+                    if last + 1 >= pending.get(TopicPartition(*owner), NO_OFFSET):
+                        pending.pop(TopicPartition(*owner), None)
+                yield batch
+            # Transaction markers take offsets but are never seen: the end may be reached without a record there.
+            for tp, end in self._at_end.items():
+                if tp in pending and end >= pending[tp]:
+                    del pending[tp]
+            now = time.monotonic()
+            if batches or not pending:
+                moved_at = now
+            elif now - moved_at > idle_timeout_s:
+                raise TransportError(
+                    f"{len(pending)} topic-partitions could not be read to their end: {sorted(pending)[:3]}"
+                )
+        self.assign({})
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Leave the group. Bounded: a close that hangs (a rebalance that never completed) is left behind."""
+        close(self._consumer, timeout_s)
+
+    def _without_errors(self, messages: Sequence[Any]) -> list[Any]:
+        errors = [m for m in messages if m.error() is not None]
+        if self._watch.fatal is not None:
+            raise TransportError(f"the consumer failed for good: {self._watch.fatal.str()}")
+        if not errors:
+            return list(messages)
+        for message in errors:
+            if message.error().code() == _Error._PARTITION_EOF:  # noqa: SLF001
+                self._at_end[TopicPartition(message.topic(), message.partition())] = message.offset()
+            else:
+                handle_error(message.error())
+        return [m for m in messages if m.error() is None]
+
+
+def handle_error(error: ck.KafkaError) -> None:
+    """Log what passes by itself, raise TransportError for what does not."""
+    if error.fatal() or error.code() in _HOPELESS:
+        raise TransportError(f"the consumer cannot go on: {error.str()}")
+    log.info("consumer: %s", error.str())
+
+
+def commit(consumer: ck.Consumer, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+    """As `BatchConsumer.commit`, for any librdkafka consumer."""
+    if not positions:
+        return
+    offsets = [ck.TopicPartition(*tp, offset, metadata=meta) for tp, (offset, meta) in positions.items()]
+    try:
+        results = consumer.commit(offsets=offsets, asynchronous=False)
+    except ck.KafkaException as raised:
+        raise _commit_error(raised.args[0]) from raised
+    for result in results or ():
+        if result.error is not None:
+            raise _commit_error(result.error)
+
+
+def _commit_error(error: ck.KafkaError) -> TransportError:
+    if error.code() in _OWNERSHIP_LOST:
+        return CommitRejectedError(f"the group refused a commit: {error.str()}")
+    if error.fatal() or error.code() in _HOPELESS:
+        return TransportError(f"a commit failed for good: {error.str()}")
+    return CommitUnavailableError(f"a commit was not answered: {error.str()}")
+
+
+def committed(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
+    found = _asked(lambda: consumer.committed(_theirs(tps), timeout=REQUEST_TIMEOUT_S), "committed positions")
+    return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found}
+
+
+def offsets_for_times(consumer: ck.Consumer, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+    if not times_ms:
+        return {}
+    wanted = [ck.TopicPartition(*tp, at) for tp, at in times_ms.items()]
+    found = _asked(lambda: consumer.offsets_for_times(wanted, timeout=REQUEST_TIMEOUT_S), "offsets for times")
+    offsets = {TopicPartition(p.topic, p.partition): p.offset for p in found}
+    missing = [tp for tp, offset in offsets.items() if offset < 0]
+    ends = watermarks(consumer, missing) if missing else {}
+    return {tp: offset if offset >= 0 else ends[tp][1] for tp, offset in offsets.items()}
+
+
+def watermarks(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, int]]:
+    """Two requests per broker for all of them, where librdkafka's own call makes one per partition."""
+    owners = [TopicPartition(*tp) for tp in tps]
+    if not owners:
+        return {}
+    low, high = (
+        {
+            (p.topic, p.partition): p.offset
+            for p in _asked(
+                lambda which=which: consumer.offsets_for_times(  # type: ignore[misc]
+                    [ck.TopicPartition(*tp, which) for tp in owners], timeout=REQUEST_TIMEOUT_S
+                ),
+                "watermarks",
+            )
+        }
+        for which in (_EARLIEST, _LATEST)
+    )
+    return {tp: (low[tp], high[tp]) for tp in owners}
+
+
+def partitions_of(consumer: ck.Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+    try:
+        known = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    except ck.KafkaException as raised:
+        raise TransportError(f"the broker did not list its topics: {raised.args[0].str()}") from raised
+    names = list(topics)
+    if missing := sorted(set(names) - known.keys()):
+        raise TransportError(f"topics are missing: {', '.join(missing)}")
+    return [TopicPartition(name, number) for name in names for number in sorted(known[name].partitions)]
+
+
+def close(consumer: ck.Consumer, timeout_s: float) -> bool:
+    """Whether the consumer closed within `timeout_s`; if not, it goes on closing in a daemon thread."""
+    closing = threading.Thread(target=consumer.close, name="pointsman-close", daemon=True)
+    closing.start()
+    closing.join(timeout_s)
+    if closing.is_alive():
+        log.warning("a consumer did not close within %.1f s and is left behind", timeout_s)
+    return not closing.is_alive()
+
+
+def _asked(request: Callable[[], list[ck.TopicPartition]], what: str) -> list[ck.TopicPartition]:
+    try:
+        found = request()
+    except ck.KafkaException as raised:
+        raise TransportError(f"the broker did not answer for {what}: {raised.args[0].str()}") from raised
+    for partition in found:
+        if partition.error is not None:
+            raise TransportError(
+                f"no answer for {what} of {partition.topic}[{partition.partition}]: {partition.error.str()}"
+            )
+    return found
+
+
+def _theirs(tps: Iterable[tuple[str, int]]) -> list[ck.TopicPartition]:
+    return [ck.TopicPartition(topic, partition) for topic, partition in tps]
+
+
+def _ours(partitions: Iterable[ck.TopicPartition]) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.partition) for p in partitions]

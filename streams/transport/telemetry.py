@@ -1,0 +1,104 @@
+"""What the processes say of themselves: every metric's name, labels and meaning, and the shape of a log line.
+
+Neither carries a task's text, ids or payload. I/O: stderr, a loopback socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+
+# .5 and 2 s are the promises that a reader of the decision latency looks for.
+_DECISION_EDGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_TURN_EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ATTEMPT_EDGES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_INSERT_EDGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# Worker
+TASKS_SUBMITTED = Counter("pointsman_tasks_submitted", "Submissions decoded by the router")
+DISPATCHES = Counter("pointsman_dispatches", "Dispatches to agents", ("agent", "reason"))
+OUTCOMES = Counter("pointsman_outcomes", "Outcomes that agents reported", ("agent", "kind"))
+RESULTS = Counter("pointsman_results", "Results given", ("status", "reason"))
+DEAD_LETTERS = Counter("pointsman_dead_letters", "Records put on the dead topic", ("topic", "reason"))
+DUPLICATES = Counter("pointsman_duplicates", "Submissions of a task that was already known")
+LATE_VOTES = Counter("pointsman_late_votes", "Outcomes that came too late and were not applied")
+BREAKER_STATE = Gauge("pointsman_breaker_state", "0 closed, 1 open, 2 half-open", ("agent",))
+INFLIGHT_TASKS = Gauge("pointsman_inflight_tasks", "Tasks without a result yet", ("partition",))
+DECISION_DURATION = Histogram(
+    "pointsman_decision_duration_seconds", "From a task's submission to its result", buckets=_DECISION_EDGES
+)
+TURN_DURATION = Histogram(
+    "pointsman_turn_duration_seconds", "Decode, decide and produce one batch", ("processor",), buckets=_TURN_EDGES
+)
+CUT_AGE = Gauge("pointsman_cut_age_seconds", "Time since the last cut was committed")
+CASCADE_DEPTH = Histogram(
+    "pointsman_error_cascade_depth", "Distinct agents that failed in one task", buckets=(0, 1, 2, 3, 4, 5, 8)
+)
+
+# Host
+HOST_ATTEMPTS = Counter("pointsman_host_attempts", "Attempts that agents ended", ("agent", "outcome"))
+HOST_ATTEMPT_DURATION = Histogram(
+    "pointsman_host_attempt_duration_seconds", "One call of an agent", ("agent",), buckets=_ATTEMPT_EDGES
+)
+HOST_INFLIGHT = Gauge("pointsman_host_inflight", "Attempts running or waiting for their turn")
+
+# Store
+HISTORY_ROWS = Counter("pointsman_history_rows", "Rows inserted", ("table",))
+HISTORY_INSERT_DURATION = Histogram(
+    "pointsman_history_insert_duration_seconds", "One insert, answer included", ("table",), buckets=_INSERT_EDGES
+)
+HISTORY_LAG = Gauge("pointsman_history_lag_seconds", "Age of the newest record that the history holds")
+
+# All
+CONSUMER_LAG = Gauge("pointsman_consumer_lag_records", "Records appended and not yet read", ("topic", "partition"))
+ERRORS = Counter("pointsman_errors", "Errors caught and survived", ("component",))
+
+
+def serve_metrics(port: int | None) -> int | None:
+    """Serve Prometheus' text format on 127.0.0.1; 0 takes a free port, None serves nothing. Gives the actual port."""
+    if port is None:
+        return None
+    server, _ = start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
+    return int(server.server_port)
+
+
+def configure_logging(level: str = "info", *, process: str) -> None:
+    """One JSON object a line on stderr: at, level, process, event, and the fields given. Standard loggers join in."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    # The real stderr: Faust puts its own object in the place of sys.stderr.
+    handler = logging.StreamHandler(sys.__stderr__)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose calls take fields: `log.info("cut committed", partitions=4)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger
