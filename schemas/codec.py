@@ -1,0 +1,242 @@
+"""Record values to Arrow columns and back, a batch at a time; one bad record never costs its neighbours.
+
+Wire: Confluent framing (byte 0, schema id as 4 bytes big-endian, one Avro datum). I/O: none but the registry's.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyruhvro
+
+from schemas.definitions import UnsupportedSchemaError, collapse, compact, expand
+from schemas.errors import UnknownSchemaError
+from schemas.evolution import Project, project_fields, widened
+from schemas.reasons import DeadReason
+from schemas.records import RecordType, record
+from schemas.registry import Schema, SchemaRegistry, dispatch_id_for
+
+FRAME_BYTES = 5
+HTTP_NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFault:
+    """One value that is no record: its index in the input, and why. `detail` never quotes the value."""
+
+    row: int
+    reason: DeadReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a batch of values holds.
+
+    `batch`: the valid records in input order, in today's columns. `rows` (int64): the input index of each of them.
+    `schema_ids` (int64): the writer's schema of each. `faults`: the other values, in input order.
+    """
+
+    batch: pa.RecordBatch
+    rows: npt.NDArray[np.int64]
+    faults: list[DecodeFault]
+    schema_ids: npt.NDArray[np.int64]
+
+
+class _Malformed(Exception):
+    """At least one datum of a batch cannot be read."""
+
+    def __init__(self, reason: DeadReason, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(detail)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads datums of one writer's schema into today's columns."""
+
+    schema_id: int
+    schema: str
+    project: Project | None
+    arrow: pa.Schema
+
+    def read(self, datums: list[bytes]) -> pa.RecordBatch:
+        """Raises _Malformed when any datum is; bytes after a datum are ignored, as Avro readers do."""
+        try:
+            batch = pyruhvro.deserialize_array(datums, self.schema)
+        except ValueError as error:
+            raise _Malformed(DeadReason.UNDECODABLE, str(error)) from error
+        try:
+            batch.validate(full=True)  # the decoder takes any bytes for text
+        except pa.ArrowInvalid as error:
+            raise _Malformed(DeadReason.INVALID_UTF8, "a text field is not UTF-8") from error
+        if self.project is None:
+            return batch
+        try:
+            columns = self.project(batch.columns, batch.num_rows)
+        except pa.ArrowInvalid as error:
+            raise _Malformed(DeadReason.UNDECODABLE, "a number does not fit its field") from error
+        return pa.RecordBatch.from_arrays(columns, schema=self.arrow)
+
+    def bad(self, datums: list[bytes], start: int = 0) -> Iterator[tuple[int, _Malformed]]:
+        """Index and cause of every unreadable datum, by bisection: each costs the logarithm of the batch."""
+        try:
+            self.read(datums)
+        except _Malformed as cause:
+            if len(datums) == 1:
+                yield start, cause
+                return
+            middle = len(datums) // 2
+            yield from self.bad(datums[:middle], start)
+            yield from self.bad(datums[middle:], start + middle)
+
+
+class Codec:
+    """Encodes and decodes every record of a deployment. Not shared between threads."""
+
+    def __init__(self, registry: SchemaRegistry, record_bytes_max: int) -> None:
+        self.registry, self.record_bytes_max = registry, record_bytes_max
+        self._readers: dict[tuple[int, str], _Reader] = {}
+        self._frames: dict[str, bytes] = {}
+        self._dispatch_frames: dict[int, bytes | None] = {}
+
+    def decode(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
+        """The values as records of this type, whatever version of it each was written with.
+
+        Never raises for what a value holds; errors of the registry, other than "not found", do come through.
+        """
+        fast = self._decode_uniform(values, record_name)
+        return fast if fast is not None else self._decode_mixed(values, record_name)
+
+    def _decode_uniform(self, values: Sequence[bytes | None], record_name: str) -> Decoded | None:
+        """The ordinary case: one known schema, nothing wrong. None where it is not that."""
+        try:
+            heads = {value[:FRAME_BYTES] for value in values}  # type: ignore[index]
+        except TypeError:  # a null
+            return None
+        if len(heads) != 1 or max(map(len, values)) > self.record_bytes_max:  # type: ignore[arg-type]
+            return None
+        reader = self._reader_of(heads.pop(), record_name)
+        if isinstance(reader, DecodeFault):
+            return None
+        try:
+            batch = reader.read([value[FRAME_BYTES:] for value in values])  # type: ignore[index]
+        except _Malformed:
+            return None
+        n = len(values)
+        return Decoded(batch, np.arange(n), [], np.full(n, reader.schema_id, np.int64))
+
+    def _decode_mixed(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
+        groups: dict[bytes, list[int]] = {}
+        faults: list[DecodeFault] = []
+        for row, value in enumerate(values):
+            if value is None:
+                faults.append(DecodeFault(row, DeadReason.NULL_VALUE, "no value"))
+            elif not value:
+                faults.append(DecodeFault(row, DeadReason.EMPTY_VALUE, "no bytes"))
+            elif len(value) > self.record_bytes_max:
+                detail = f"{len(value)} bytes, {self.record_bytes_max} are allowed"
+                faults.append(DecodeFault(row, DeadReason.OVERSIZED, detail))
+            else:
+                groups.setdefault(value[:FRAME_BYTES], []).append(row)
+        parts: list[tuple[list[int], pa.RecordBatch, int]] = []
+        for head, rows in groups.items():
+            reader = self._reader_of(head, record_name)
+            if isinstance(reader, DecodeFault):
+                faults += [DecodeFault(row, reader.reason, reader.detail) for row in rows]
+                continue
+            datums = [value[FRAME_BYTES:] for value in map(values.__getitem__, rows) if value is not None]
+            bad = dict(reader.bad(datums))
+            faults += [DecodeFault(rows[i], cause.reason, cause.detail) for i, cause in bad.items()]
+            good = [i for i in range(len(rows)) if i not in bad]
+            if good:
+                batch = reader.read([datums[i] for i in good])
+                parts.append(([rows[i] for i in good], batch, reader.schema_id))
+        faults.sort(key=lambda fault: fault.row)
+        return _gather(record(record_name), parts, faults)
+
+    def _reader_of(self, head: bytes, record_name: str) -> _Reader | DecodeFault:
+        """Who reads values that start like this; a fault (of no row) where nobody can."""
+        if len(head) < FRAME_BYTES or head[0] != 0:
+            return DecodeFault(-1, DeadReason.UNFRAMED, "does not start with byte 0 and a schema id")
+        (schema_id,) = struct.unpack_from(">I", head, 1)
+        found = self._readers.get((schema_id, record_name))
+        if found is not None:
+            return found
+        try:
+            text = self.registry.get_schema(schema_id).schema_str
+        except UnknownSchemaError as error:
+            return DecodeFault(-1, DeadReason.UNKNOWN_SCHEMA, str(error))
+        except Exception as error:
+            if getattr(error, "http_status_code", None) != HTTP_NOT_FOUND:
+                raise
+            return DecodeFault(-1, DeadReason.UNKNOWN_SCHEMA, f"schema id {schema_id} is not in the registry")
+        return self._new_reader(schema_id, text or "null", record(record_name))
+
+    def _new_reader(self, schema_id: int, text: str, kind: RecordType) -> _Reader | DecodeFault:
+        try:
+            writer = expand(json.loads(text))
+            if not isinstance(writer, dict) or writer.get("name") != kind.subject:
+                return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id} is not a {kind.name}")
+            wide = widened(writer)
+            project = project_fields(wide, kind.definition, list(kind.arrow), kind.name)
+        except UnsupportedSchemaError as error:
+            return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id}: {error}")
+        reader = _Reader(schema_id, compact(collapse(wide)), project, kind.arrow)
+        self._readers[schema_id, kind.name] = reader
+        return reader
+
+    def encode(self, batch: pa.RecordBatch, record_name: str) -> list[bytes]:
+        """One framed value per row; `batch` has exactly the record's columns (`schemas.records.table` makes them)."""
+        frame = self.frame(record_name)
+        return [frame + datum for datum in self.encode_datums(batch, record_name)]
+
+    def encode_datums(self, batch: pa.RecordBatch, record_name: str) -> list[bytes]:
+        """One Avro datum per row, without its frame."""
+        if batch.num_rows == 0:
+            return []
+        datums: list[bytes] = pyruhvro.serialize_record_batch(batch, record(record_name).avro, 1)[0].to_pylist()
+        return datums
+
+    def encode_slips(self, slips: pa.RecordBatch) -> list[bytes]:
+        """Datums of the record Slip: the first half of a dispatch."""
+        return self.encode_datums(slips, "Slip")
+
+    def frame(self, record_name: str) -> bytes:
+        """The five bytes that precede a datum of today's schema of this record."""
+        found = self._frames.get(record_name)
+        if found is None:
+            kind = record(record_name)
+            schema_id = self.registry.register_schema(kind.subject, Schema(kind.avro))
+            found = self._frames[record_name] = _frame(schema_id)
+        return found
+
+    def dispatch_frame(self, task_schema_id: int) -> bytes | None:
+        """The frame of a dispatch whose task was written with this schema; None: encode the task anew."""
+        if task_schema_id not in self._dispatch_frames:
+            dispatch_id = dispatch_id_for(self.registry, task_schema_id)
+            self._dispatch_frames[task_schema_id] = None if dispatch_id is None else _frame(dispatch_id)
+        return self._dispatch_frames[task_schema_id]
+
+
+def _frame(schema_id: int) -> bytes:
+    return struct.pack(">BI", 0, schema_id)
+
+
+def _gather(kind: RecordType, parts: list[tuple[list[int], pa.RecordBatch, int]], faults: list[DecodeFault]) -> Decoded:
+    """The parts as one batch, in input order."""
+    if not parts:
+        empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in kind.arrow], schema=kind.arrow)
+        return Decoded(empty, np.empty(0, np.int64), faults, np.empty(0, np.int64))
+    rows = np.concatenate([np.asarray(part_rows, np.int64) for part_rows, _, _ in parts])
+    schema_ids = np.concatenate([np.full(len(part_rows), schema_id, np.int64) for part_rows, _, schema_id in parts])
+    batches = [pa.RecordBatch.from_arrays(batch.columns, schema=kind.arrow) for _, batch, _ in parts]
+    order = np.argsort(rows, kind="stable")
+    batch = pa.Table.from_batches(batches).combine_chunks().to_batches()[0].take(pa.array(order))
+    return Decoded(batch, rows[order], faults, schema_ids[order])
