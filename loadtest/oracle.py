@@ -26,7 +26,8 @@ could be asked for before is made if someone can be now; after a re-run that fai
 *Outcomes.* STARTED, NOTE and kinds of unknown name do nothing, for any task. A late outcome is noted once per event id
 while its task is in flight or remembered, and each time when the task is not known at all. What a time-out or an
 expiry decided is not an outcome: the event that comes after it is late. An expiry says nothing to the breaker. What a
-late outcome cost is not in the result's sums: R12 adds up applied outcomes.
+late outcome cost is in the sums, once per event id, as long as its task is in flight: it is spent, and the sums are the
+same in whatever order outcomes are read. (R12's letter, which speaks of applied outcomes, would leave it out.)
 
 *Results.* `intent` is None where the submission was refused by R2, else the task's. `agents` names whose answer it is:
 nobody where there is none. `votes` and `dissent` are filled where a panel was decided by its votes (accepted,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.oracle import Dispatch, Oracle, Result
+from loadtest.oracle import Dispatch, Note, Oracle, Result
 from loadtest.oracle_sums import intent_of, log_odds, phrase_occurs, tally, vote_key
 from schemas.topology import Topology, parse_topology
 
@@ -985,7 +985,8 @@ def test_r12_a_result_sums_up_and_hands_back(stage: Stage) -> None:
     _note, second = stage.oracle.outcome(event("REFUSED", "alpha", 1, 100), 2000)
     assert isinstance(second, Dispatch)
     assert (second.cost_microusd, second.tokens) == (100, 11)
-    stage.oracle.outcome(event("FAILED", "alpha", 1, 7000), 2500)  # late: not counted
+    for _repeated in range(2):
+        stage.oracle.outcome(event("FAILED", "alpha", 1, 7000), 2500)  # late, and spent all the same; once
     (result,) = stage.oracle.outcome(event("COMPLETED", "beta", 2, 20), 3000)
     assert result == Result(
         "acme",
@@ -998,8 +999,8 @@ def test_r12_a_result_sums_up_and_hands_back(stage: Stage) -> None:
         confidence=0.75,
         agents=("beta",),
         attempts=2,
-        cost_microusd=120,
-        tokens=22,
+        cost_microusd=7120,
+        tokens=33,
         conversation_id="c",
         labels={"team": "x"},
         traceparent="00-1",
@@ -1007,6 +1008,8 @@ def test_r12_a_result_sums_up_and_hands_back(stage: Stage) -> None:
         decided_at_ms=3000,
         route_version=topology().version,
     )
+    (late,) = stage.oracle.outcome(event("FAILED", "beta", 2, 9000), 3500)
+    assert isinstance(late, Note)  # the result has been told: what comes now is in no sum
 
 
 # --------------------------------------------------------------------------- arithmetic
