@@ -305,7 +305,8 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
         world.take(step)
     kept = len(world.dispatches), len(world.notes), len(world.results)
     world.take(before[-1])
-    for topic, start in zip((world.dispatches, world.notes, world.results), kept, strict=True):
+    topics: tuple[list[Any], ...] = (world.dispatches, world.notes, world.results)
+    for topic, start in zip(topics, kept, strict=True):
         del topic[data.draw(st.integers(start, len(topic))) :]
     recovered, effects = world.recover(order)
     world.remember(effects)
