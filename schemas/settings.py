@@ -1,0 +1,92 @@
+"""Where a process finds its services: flags win over the environment, the environment over the defaults.
+
+What a deployment decides (agents, routes, limits) is the topology; this is what one machine or one operator decides.
+Secrets come only from here: from the environment, or from the file that POINTSMAN_KAFKA_CONFIG names. I/O: that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from schemas.errors import ConfigurationError
+
+PREFIX = "POINTSMAN_"
+KAFKA_CONFIG = f"{PREFIX}KAFKA_CONFIG"
+SECRETS = frozenset({"clickhouse_password"})
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Settings(BaseModel):
+    """One process's settings. `kafka` holds librdkafka properties (SASL and TLS among them)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    broker: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, HOST:PORT.")
+    clickhouse: str = Field(
+        "http://127.0.0.1:8123", pattern=r"^https?://[^/@\s]+/?$", description="ClickHouse's HTTP address."
+    )
+    clickhouse_user: str = Field("default", description="Who asks ClickHouse.")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="Only from the environment.")
+    topology: Path = Field(Path("topology.yaml"), description="The topology file.")
+    kafka: Mapping[str, str] = Field(
+        default_factory=dict, repr=False, description="librdkafka properties for every client, secrets among them."
+    )
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port on loopback; 0: a free one.")
+    log_level: str = Field("info", pattern=rf"^({'|'.join(LEVELS)})$", description="Least level that is logged.")
+
+    @classmethod
+    def resolve(cls, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+        """Settings by name: a flag that is not None, else the variable POINTSMAN_<NAME>, else the default.
+
+        Raises ConfigurationError that names the flag or the variable, and never quotes a secret.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for name in cls.model_fields:
+            variable = f"{PREFIX}{name.upper()}"
+            if name != "kafka" and name not in SECRETS and flags.get(name) is not None:
+                values[name], sources[name] = flags[name], f"--{name.replace('_', '-')}"
+            elif name != "kafka" and environ.get(variable):
+                values[name], sources[name] = environ[variable], variable
+        if environ.get(KAFKA_CONFIG):
+            values["kafka"] = read_properties(Path(environ[KAFKA_CONFIG]))
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = [_explain(dict(each), sources) for each in error.errors(include_input=False, include_url=False)]
+            raise ConfigurationError("\n".join(lines)) from None
+
+
+def read_properties(path: Path) -> Mapping[str, str]:
+    """A librdkafka properties file: `name=value` a line, # for comments. Raises ConfigurationError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"{KAFKA_CONFIG}: {path} cannot be read: {why}") from None
+    properties: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith(("#", "!")):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            # The line is not shown: it may hold a password.
+            raise ConfigurationError(f"{path}:{number}: not of the form name=value")
+        properties[name.strip()] = value.strip()
+    return MappingProxyType(properties)
+
+
+def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    wanted = {
+        "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user or path",
+        "log_level": f"must be one of {', '.join(LEVELS)}",
+        "metrics_port": "must be a port number from 0 to 65535",
+    }
+    return f"{sources.get(name, name)}: {wanted.get(name, error['msg'])}"

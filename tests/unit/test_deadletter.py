@@ -1,0 +1,55 @@
+"""Headers of dead letters: what is written is read, and whatever a stranger writes is survived."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.admission import key_faults
+from schemas.deadletter import DETAIL_CHARS_MAX, OFFSET, DeadLetter, Origin, headers, parse
+from schemas.reasons import DeadReason
+
+
+@given(
+    st.builds(
+        Origin, st.text(min_size=1), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1), st.integers(-1, 2**62)
+    ),
+    st.sampled_from(DeadReason),
+    st.text(max_size=DETAIL_CHARS_MAX),
+    st.integers(1, 1000),
+)
+def test_what_is_written_is_read(origin: Origin, reason: DeadReason, detail: str, attempt: int) -> None:
+    written = headers(origin, reason, detail, "router", attempt)
+    assert parse(written) == DeadLetter(origin, reason.value, detail, "router", attempt)
+
+
+@given(st.lists(st.tuples(st.text(), st.none() | st.binary())))
+def test_headers_of_strangers_are_survived(given_headers: list[tuple[str, bytes | None]]) -> None:
+    assert parse(given_headers).origin is None or any(name.startswith("pointsman.") for name, _ in given_headers)
+
+
+@pytest.mark.parametrize("offset", [None, b"", b"x", b"9" * 400, b"--1", b"1e3", "²".encode(), b"\xff"])
+def test_a_place_that_is_no_number_is_no_origin(offset: bytes | None) -> None:
+    written = [header for header in headers(Origin("t", 0, 1, 2), "X", "", "c") if header[0] != OFFSET]
+    assert parse([*written, (OFFSET, offset)]).origin is None
+
+
+def test_keys_are_the_conversation_else_the_task() -> None:
+    keys = [b"t1", b"c2", b"t3", None, b"\xff", b"", b"T1"]
+    tasks = pa.array(["t1", "t2", "t3", "t4", "t5", "t6", "t1"])
+    conversations = pa.array([None, "c2", "c3", None, None, None, None], pa.string())
+    assert key_faults(keys, tasks, conversations) == [
+        (2, DeadReason.KEY_MISMATCH),
+        (3, DeadReason.INVALID_KEY),
+        (4, DeadReason.INVALID_KEY),
+        (5, DeadReason.KEY_MISMATCH),
+        (6, DeadReason.KEY_MISMATCH),
+    ]
+    assert key_faults([], pa.array([], pa.string()), pa.array([], pa.string())) == []
+    assert key_faults(keys[:2], tasks[:2], conversations[:2]) == []
+
+
+def test_an_empty_conversation_id_is_a_conversation_like_any_other() -> None:
+    assert key_faults([b""], pa.array(["t"]), pa.array([""])) == []
