@@ -29,7 +29,7 @@ class Timers:
             waiting.append(task)
 
     def due(self, now_ms: int) -> list[Task]:
-        """Takes out all that may be due, oldest submission first; of the current slot some may not be: the caller looks."""
+        """Takes out all that may be due, oldest submission first; the caller looks, for some of the slot may not be."""
         found: list[Task] = []
         while self._order and self._order[0] <= now_ms // SLOT_MS:
             found += self._slots.pop(heappop(self._order))
