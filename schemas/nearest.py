@@ -1,0 +1,22 @@
+"""What a person who wrote an unknown name most likely meant. I/O: none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rapidfuzz import fuzz, process
+
+ALIKE_MIN = 60  # of 100: below this a suggestion misleads
+LISTED_MAX = 12
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean agents?`, or where nothing is near, the names there are; put behind a statement about `name`."""
+    names = list(choices)
+    found = process.extractOne(name.lower(), names, scorer=fuzz.ratio, score_cutoff=ALIKE_MIN)
+    if found is not None:
+        return f"; did you mean {found[0]}?"
+    if not names:
+        return ""
+    more = ", ..." if len(names) > LISTED_MAX else ""
+    return f"; there are: {', '.join(names[:LISTED_MAX])}{more}"

@@ -1,0 +1,286 @@
+"""The typed topology: which agents exist, which chain of them serves which intent, and every limit and policy.
+
+Shapes and ranges are checked here; what one part asks of another is `schemas.topology_checks`. I/O: one file, at start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.errors import Fault, TopologyError
+from schemas.topics import Topics
+from schemas.topology_build import build
+from schemas.topology_checks import check
+from schemas.topology_yaml import TEXT_BYTES_MAX, path_text, read_yaml
+
+MIB = 1024 * 1024
+
+# What `Topology.version` covers of agents and limits.
+DECIDING_AGENT_FIELDS = {"effect", "timeout_ms", "accuracy", "confidence_when_unstated", "grounded"}
+DECIDING_LIMITS = {"finished_tasks_max", "duplicate_horizon_ms", "deadline_max_ms", "depth_max", "timeout_grace_ms"}
+
+Effect = Literal["read", "idempotent", "write"]
+Kind = Literal["python", "batch"]
+Scalar = str | int | float | bool | None
+# Strict models take no list for a tuple; a file has nothing but lists.
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """What all parts share: frozen once read, no unknown key, no value of a neighbouring type, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Defaults(Section):
+    """What a task gets where neither it nor its route says otherwise."""
+
+    value_tier: Literal["LOW", "MEDIUM", "HIGH"] = Field("MEDIUM", description="Value tier of a task that states none.")
+    data_class: Literal["PUBLIC", "INTERNAL", "PERSONAL", "SENSITIVE"] = Field(
+        "INTERNAL", description="Data class of a task that states none."
+    )
+    deadline_ms: int = Field(30_000, ge=1, description="Time a task may take from the moment it is read.")
+
+
+class Limits(Section):
+    """Every bound of the deployment; the unit ends each name."""
+
+    record_bytes_max: int = Field(262_144, ge=1024, description="Largest record taken in; larger is dead-lettered.")
+    inflight_tasks_max: int = Field(
+        100_000, ge=1, description="Unfinished tasks per partition; at the bound, reading of new tasks pauses."
+    )
+    inflight_bytes_max: int = Field(256 * MIB, ge=1, description="Bytes of unfinished tasks per partition, likewise.")
+    finished_tasks_max: int = Field(
+        200_000, ge=1, description="Finished task ids remembered per partition, to recognise duplicates."
+    )
+    duplicate_horizon_ms: int = Field(60_000, ge=1, description="Time for which a finished task id is remembered.")
+    deadline_max_ms: int = Field(86_400_000, ge=1, description="Farthest deadline that a task may state.")
+    depth_max: int = Field(32, ge=0, description="Greatest depth in a causal tree.")
+    clock_skew_margin_ms: int = Field(
+        10_000, ge=0, description="How much earlier recovery starts reading, for brokers whose clocks differ."
+    )
+    batch_rows_max: int = Field(20_000, ge=1, description="Records handed to a processor at once.")
+    batch_bytes_max: int = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
+    poll_ms: int = Field(20, ge=1, description="Longest wait for a batch to fill.")
+    linger_ms: int = Field(5, ge=0, description="How long a producer waits for company before it sends.")
+    commit_interval_ms: int = Field(500, ge=1, description="Time between two cuts.")
+    timeout_grace_ms: int = Field(
+        300, ge=0, description="Waited beyond an attempt's timeout for the host's own verdict."
+    )
+    health_interval_ms: int = Field(200, ge=1, description="Time between two counts sent to the breaker.")
+    drain_ms: int = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
+    host_inflight_max: int = Field(2_000, ge=1, description="Attempts that one host runs at the same time.")
+    context_interactions: int = Field(
+        10, ge=0, description="Earlier interactions of the conversation that an agent is shown."
+    )
+    history_rows_max: int = Field(200_000, ge=1, description="Rows in one insert into the history.")
+    history_interval_ms: int = Field(1_000, ge=1, description="Time between two inserts into the history.")
+    history_buffer_bytes_max: int = Field(
+        256 * MIB, ge=1, description="Bytes the store holds while the history does not answer; then it stops reading."
+    )
+
+
+class Bands(Section):
+    """How sure of the intent one must be; both bounds are exclusive."""
+
+    single_above: float = Field(0.8, ge=0, le=1, description="Above this confidence one agent is asked.")
+    panel_above: float = Field(
+        0.5, ge=0, le=1, description="Above this confidence a panel is asked; at or below it, the fallback agent."
+    )
+
+
+class Answers(Section):
+    """What counts as an answer."""
+
+    confidence_min: float = Field(0.7, ge=0, le=1, description="An answer less sure than this counts as none.")
+
+
+class ConsensusPolicy(Section):
+    """How a panel is made and when it agrees."""
+
+    panel_size: int = Field(2, ge=1, description="Agents asked where the intent is uncertain.")
+    high_value_panel_size: int = Field(3, ge=1, description="Agents asked where the task's value tier is HIGH.")
+    quorum: int = Field(2, ge=1, description="Agents who must give the same answer.")
+    accept_share: float = Field(
+        0.625, gt=0, le=1, description="Share of all weight, votes still out included, that the answer must hold."
+    )
+
+
+class BreakerPolicy(Section):
+    """When an agent is taken out of service, and how it comes back."""
+
+    consecutive_failures: int = Field(5, ge=1, description="Failures in a row, fleet-wide, that trip.")
+    failure_rate: float = Field(0.5, gt=0, le=1, description="Share of failures in the window that trips.")
+    slow_rate: float = Field(0.9, gt=0, le=1, description="Share of slow outcomes in the window that trips.")
+    slow_ms: int | None = Field(5_000, ge=1, description="An outcome that took longer is slow; null: none is.")
+    window_ms: int = Field(10_000, ge=1, description="Length of the window for both rates.")
+    volume_min: int = Field(20, ge=1, description="Outcomes in the window below which no rate trips.")
+    open_ms: int = Field(60_000, ge=1, description="Time out of service after the first trip.")
+    open_growth: float = Field(2.0, ge=1, description="Factor on that time for each trip that follows a failed probe.")
+    open_ms_max: int = Field(600_000, ge=1, description="Longest time out of service.")
+    jitter: float = Field(0.1, ge=0, lt=1, description="Share by which that time is drawn longer or shorter.")
+    probes: int = Field(2, ge=1, description="Trial dispatches that must all succeed before the agent is back.")
+    probe_ttl_ms: int = Field(5_000, ge=1, description="Time after which an unused probe goes to another partition.")
+
+
+class Agent(Section):
+    """One AI agent; its name is its key in `agents`."""
+
+    kind: Kind = Field("python", description="python: one task a call; batch: a record batch a call.")
+    run: str = Field(
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        description="The code, as module:function; importable by the host.",
+    )
+    effect: Effect = Field(
+        description="What calling it does to the world: read (nothing), idempotent (the same when repeated under its "
+        "key), write (neither: never in a panel, never repeated when its outcome is unknown)."
+    )
+    timeout_ms: int = Field(5_000, ge=1, description="Time that one attempt may take.")
+    concurrency: int = Field(64, ge=1, description="Attempts that one host runs of it at the same time.")
+    accuracy: float = Field(0.8, gt=0.5, lt=0.999, description="Share of right answers: the weight of its vote.")
+    confidence_when_unstated: float = Field(
+        0.75, ge=0, le=1, description="Confidence of an answer for which it states none."
+    )
+    grounded: bool = Field(default=False, description="Whether an answer without citations counts as none.")
+    costly: bool = Field(
+        default=False, description="Whether STARTED is logged before the call; a write agent's always is."
+    )
+    version: str = Field("1", min_length=1, description="Version of its code, prompt and model; goes into its log.")
+    description: str = Field("", description="What it does, for people.")
+    options: Mapping[str, Scalar] = Field(
+        default_factory=dict, description="Keyword arguments passed to its code; never secrets."
+    )
+
+    @property
+    def logs_start(self) -> bool:
+        """STARTED must be in the log before the call."""
+        return self.costly or self.effect == "write"
+
+
+class Phrase(Section):
+    """Words that betray an intent."""
+
+    phrase: str = Field(pattern=r"\S", description="Matched as whole words, whatever the case.")
+    confidence: float = Field(0.9, gt=0, le=1, description="How sure this phrase alone makes the router.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_text(cls, value: Any) -> Any:
+        return {"phrase": value} if isinstance(value, str) else value
+
+
+class Fallback(Section):
+    """What a route ends in when its chain has no answer: an agent, a text, or the agent and then the text."""
+
+    agent: str | None = Field(None, description="Asked when the intent is too uncertain, and last in the chain.")
+    answer: str | None = Field(None, description="The answer when nobody has one.")
+
+
+class Route(Section):
+    """How tasks of one intent are served; the intent's name is its key in `routes`."""
+
+    agents: Names = Field(min_length=1, description="The chain: the first serves, the next step in when it fails.")
+    phrases: Annotated[tuple[Phrase, ...], Field(strict=False)] = Field(
+        (), description="Phrases by which a task without a stated intent is recognised: text, or phrase and confidence."
+    )
+    panel: Names | None = Field(
+        None, description="Who sits in panels, in order; null: the chain's agents that do not write."
+    )
+    deadline_ms: int | None = Field(None, ge=1, description="Time a task may take; null: the default.")
+    fallback: Fallback = Field(default_factory=Fallback, description="Where the chain ends.")
+    low_value_answer: str | None = Field(
+        None, description="Answers tasks of value tier LOW by rule, no agent asked; {intent} is filled in."
+    )
+    description: str = Field("", description="What the intent means, for people.")
+
+    @property
+    def plan(self) -> tuple[str, ...]:
+        """The whole chain: the route's agents in order, then the fallback agent where it is not among them."""
+        last = self.fallback.agent
+        return self.agents if last is None or last in self.agents else (*self.agents, last)
+
+
+class Topology(Section):
+    """One deployment."""
+
+    prefix: str = Field(
+        "", pattern=r"^[a-zA-Z0-9._-]*$", max_length=64, description="Put before every topic name: the trust domain."
+    )
+    partitions: int = Field(4, ge=1, le=1_000, description="Partitions of every task topic; fixed once deployed.")
+    kafka: Mapping[str, str | int | bool] = Field(
+        default_factory=dict, description="librdkafka settings for every client; secrets belong in a file of their own."
+    )
+    defaults: Defaults = Field(default_factory=Defaults, description="What tasks get that state nothing.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds.")
+    bands: Bands = Field(default_factory=Bands, description="From confidence in the intent to the way it is served.")
+    answers: Answers = Field(default_factory=Answers, description="What counts as an answer.")
+    consensus: ConsensusPolicy = Field(default_factory=ConsensusPolicy, description="Panels.")
+    breaker: BreakerPolicy = Field(default_factory=BreakerPolicy, description="Breakers.")
+    agents: Mapping[str, Agent] = Field(min_length=1, description="The agents, by name.")
+    routes: Mapping[str, Route] = Field(min_length=1, description="The intents, by name; on a tie the earlier wins.")
+    default_route: str = Field(description="Takes tasks whose intent nothing tells.")
+
+    def topics(self) -> Topics:
+        return Topics(agents=tuple(self.agents), partitions=self.partitions, prefix=self.prefix)
+
+    def voters(self, intent: str) -> tuple[str, ...]:
+        """Agents that may sit in this route's panels, in order of preference."""
+        route = self.routes[intent]
+        if route.panel is not None:
+            return route.panel
+        return tuple(name for name in route.agents if self.agents[name].effect != "write")
+
+    @cached_property
+    def version(self) -> str:
+        """12 hexadecimal digits over all that decides where a task goes and when its answer counts.
+
+        How agents run, names of topics and sizes of buffers are no part of it; the order of routes is.
+        """
+        parts = (
+            self.model_dump(include={"defaults", "bands", "answers", "consensus", "breaker", "default_route"}),
+            self.limits.model_dump(include=DECIDING_LIMITS),
+            {name: agent.model_dump(include=DECIDING_AGENT_FIELDS) for name, agent in self.agents.items()},
+            [(name, route.model_dump(exclude={"description"})) for name, route in self.routes.items()],
+        )
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return blake2b(text.encode()).hexdigest()[:12]
+
+
+def load_topology(path: Path) -> Topology:
+    """Reads a file; raises TopologyError with everything that is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(TEXT_BYTES_MAX + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise TopologyError(str(path), (Fault("", f"cannot be read: {error.strerror}"),)) from error
+    except UnicodeDecodeError as error:
+        raise TopologyError(str(path), (Fault("", f"is not UTF-8 at byte {error.start}"),)) from error
+    return parse_topology(text, str(path))
+
+
+def parse_topology(text: str, source: str) -> Topology:
+    """Reads YAML text; `source` names it in errors. Raises TopologyError with everything that is wrong with it."""
+    document = read_yaml(text)
+    topology, faults = build(Topology, document)
+    if topology is not None:
+        # A rule that depends on a key whose value is at fault would speak of its stand-in.
+        doubtful = tuple(fault.path for fault in faults)
+        for path, message, depends_on in check(topology):
+            if not any(_within(path_text(each), doubtful) for each in (path, *depends_on)):
+                faults.append(document.fault(path, message))
+    if topology is None or faults:
+        raise TopologyError(source, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
+    return topology
+
+
+def _within(path: str, places: tuple[str, ...]) -> bool:
+    """Whether the key path is one of the places or lies in it."""
+    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places if place)

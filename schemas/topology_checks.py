@@ -1,0 +1,205 @@
+"""What one part of a topology asks of another: each rule reports every place that breaks it.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from schemas.nearest import suggest
+from schemas.topics import DAY_MS
+
+if TYPE_CHECKING:
+    from schemas.topology import Route, Topology
+    from schemas.topology_yaml import Path
+
+TOPIC_CHARACTERS_MAX = 249  # Kafka's bound
+AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
+SECRET = re.compile(r"password|secret|\.pem$|oauthbearer\.config$")
+# Kept for so long are the topics with the shortest retention that recovery reads (schemas/topics.py).
+RETENTION_MS = 7 * DAY_MS
+
+
+class Finding(NamedTuple):
+    """A broken rule: where it is best mended, in plain words, and which other keys it depends on."""
+
+    path: Path
+    message: str
+    depends_on: tuple[Path, ...] = ()
+
+
+def check(topology: Topology) -> Iterator[Finding]:
+    """Every finding of every rule."""
+    for rule in RULES:
+        yield from rule(topology)
+
+
+def _names(topology: Topology) -> Iterator[Finding]:
+    for name in topology.agents:
+        if not AGENT_NAME.fullmatch(name):
+            need = "is part of topic names: use lower-case letters, digits and underscores, a letter first"
+            yield Finding(("agents", name), need)
+    for intent in topology.routes:
+        if not intent.strip():
+            yield Finding(("routes", intent), "an intent needs a name")
+    if topology.default_route not in topology.routes:
+        hint = suggest(topology.default_route, topology.routes)
+        yield Finding(("default_route",), f"there is no route {topology.default_route}{hint}", (("routes",),))
+
+
+def _topic_lengths(topology: Topology) -> Iterator[Finding]:
+    topics = topology.topics()
+    for name in topology.agents:
+        longest = max(len(topics.inbox(name)), len(topics.events(name)))
+        if longest > TOPIC_CHARACTERS_MAX:
+            text = f"makes a topic name of {longest} characters; Kafka takes {TOPIC_CHARACTERS_MAX}"
+            yield Finding(("agents", name), text, (("prefix",),))
+
+
+def _chains(topology: Topology) -> Iterator[Finding]:
+    for intent, route in topology.routes.items():
+        yield from _agent_list(topology, ("routes", intent, "agents"), route.agents)
+        last = route.fallback.agent
+        if last is not None and last not in topology.agents:
+            text = f"there is no agent {last}{suggest(last, topology.agents)}"
+            yield Finding(("routes", intent, "fallback", "agent"), text)
+        if last is None and route.fallback.answer is None:
+            text = "tasks can end without an answer: give it an agent, an answer, or both"
+            yield Finding(
+                ("routes", intent, "fallback"), text, (_fallback(intent, "agent"), _fallback(intent, "answer"))
+            )
+        texts = ((_fallback(intent, "answer"), route.fallback.answer), (_low_value(intent), route.low_value_answer))
+        for path, shown in texts:
+            if shown is not None and not shown.strip():
+                yield Finding(path, "is blank: write what people shall read, or leave it out")
+
+
+def _fallback(intent: str, key: str) -> Path:
+    return ("routes", intent, "fallback", key)
+
+
+def _low_value(intent: str) -> Path:
+    return ("routes", intent, "low_value_answer")
+
+
+def _agent_list(topology: Topology, path: Path, names: tuple[str, ...]) -> Iterator[Finding]:
+    for i, name in enumerate(names):
+        if name not in topology.agents:
+            yield Finding((*path, i), f"there is no agent {name}{suggest(name, topology.agents)}")
+        elif name in names[:i]:
+            yield Finding((*path, i), f"agent {name} is in this list already")
+
+
+def _panels(topology: Topology) -> Iterator[Finding]:
+    size = topology.consensus.panel_size
+    for intent, route in topology.routes.items():
+        if route.panel is None:
+            continue
+        path: Path = ("routes", intent, "panel")
+        yield from _agent_list(topology, path, route.panel)
+        for i, name in enumerate(route.panel):
+            if name in topology.agents and topology.agents[name].effect == "write":
+                text = f"agent {name} writes, and a panel asks several agents at once: take it out"
+                yield Finding((*path, i), text, (("agents", name, "effect"),))
+        if len(set(route.panel)) < size:
+            text = f"has {len(set(route.panel))} of the {size} agents that consensus.panel_size asks for"
+            yield Finding(path, text, (("consensus", "panel_size"),))
+
+
+def _deadlines(topology: Topology) -> Iterator[Finding]:
+    limit = topology.limits.deadline_max_ms
+    limit_path: Path = ("limits", "deadline_max_ms")
+    default = topology.defaults.deadline_ms
+    if default > limit:
+        text = f"{default} is above limits.deadline_max_ms, {limit}"
+        yield Finding(("defaults", "deadline_ms"), text, (limit_path,))
+    for intent, route in topology.routes.items():
+        path: Path = ("routes", intent, "deadline_ms")
+        if route.deadline_ms is not None and route.deadline_ms > limit:
+            yield Finding(path, f"{route.deadline_ms} is above limits.deadline_max_ms, {limit}", (limit_path,))
+        yield from _too_slow(topology, intent, route)
+
+
+def _too_slow(topology: Topology, intent: str, route: Route) -> Iterator[Finding]:
+    """An agent that may take longer than the whole task has."""
+    deadline = route.deadline_ms or topology.defaults.deadline_ms
+    mine = f"{deadline}" if route.deadline_ms is not None else f"is not stated, and the default, {deadline},"
+    depends_on = ("defaults", "deadline_ms")
+    for name in dict.fromkeys((*route.plan, *(route.panel or ()))):
+        agent = topology.agents.get(name)
+        if agent is not None and agent.timeout_ms > deadline:
+            text = f"{mine} is below the timeout of agent {name}, {agent.timeout_ms}"
+            yield Finding(("routes", intent, "deadline_ms"), text, (("agents", name, "timeout_ms"), depends_on))
+
+
+def _phrases(topology: Topology) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for intent, route in topology.routes.items():
+        for i, rule in enumerate(route.phrases):
+            # As phrase rules compare: ASCII letters have no case.
+            folded = rule.phrase.strip().encode().lower().decode()
+            path: Path = ("routes", intent, "phrases", i)
+            if folded in first:
+                owner = "this route" if first[folded] == intent else f"route {first[folded]}"
+                yield Finding(path, f"phrase {folded} is in {owner} already", ((*path, "phrase"),))
+            first.setdefault(folded, intent)
+
+
+class _Order(NamedTuple):
+    """A number that must not be above another."""
+
+    low: tuple[str, str]
+    high: tuple[str, str]
+    at_low: bool = True  # where the finding is placed
+
+
+_ORDERS = (
+    _Order(("bands", "panel_above"), ("bands", "single_above")),
+    _Order(("consensus", "quorum"), ("consensus", "panel_size")),
+    _Order(("consensus", "panel_size"), ("consensus", "high_value_panel_size"), at_low=False),
+    _Order(("breaker", "open_ms"), ("breaker", "open_ms_max")),
+    _Order(("limits", "health_interval_ms"), ("breaker", "window_ms")),
+    _Order(("limits", "record_bytes_max"), ("limits", "batch_bytes_max")),
+    _Order(("limits", "record_bytes_max"), ("limits", "inflight_bytes_max")),
+    _Order(("limits", "batch_bytes_max"), ("limits", "history_buffer_bytes_max"), at_low=False),
+)
+
+
+def _orders(topology: Topology) -> Iterator[Finding]:
+    for low, high, at_low in _ORDERS:
+        least, most = (getattr(getattr(topology, section), key) for section, key in (low, high))
+        if least > most:
+            path, other, relation = (low, high, "above") if at_low else (high, low, "below")
+            mine, theirs = (least, most) if at_low else (most, least)
+            yield Finding(path, f"{mine} is {relation} {'.'.join(other)}, {theirs}", (other,))
+
+
+def _retention(topology: Topology) -> Iterator[Finding]:
+    for key in ("deadline_max_ms", "duplicate_horizon_ms"):
+        value = getattr(topology.limits, key)
+        if value > RETENTION_MS:
+            text = f"{value} is longer than topics keep what recovery needs, {RETENTION_MS}"
+            yield Finding(("limits", key), text)
+
+
+def _secrets(topology: Topology) -> Iterator[Finding]:
+    for key in topology.kafka:
+        if SECRET.search(key):
+            text = "secrets do not belong in this file: put it in the one that POINTSMAN_KAFKA_CONFIG names"
+            yield Finding(("kafka", key), text)
+
+
+RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (
+    _names,
+    _topic_lengths,
+    _chains,
+    _panels,
+    _deadlines,
+    _phrases,
+    _orders,
+    _retention,
+    _secrets,
+)
