@@ -107,6 +107,15 @@ class LocalBroker:
         return self._process.pid if self._process else None
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """Exit status of the node that was started last; None while it runs, or when there was none."""
+        return self._process.poll() if self._process else None
+
+    @property
     def log_path(self) -> Path:
         return self._dir / "broker.log"
 
@@ -124,13 +133,13 @@ class LocalBroker:
         self._wait_until_it_answers()
         return self.address
 
-    def stop(self) -> None:
-        """SIGTERM, then SIGKILL if the node is not gone within 8 s."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """SIGTERM, then SIGKILL if the node is not gone within `timeout_s`: its next start then checks its logs."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -1,0 +1,129 @@
+"""One supervised process: started with its output in a log, watched, stopped within a bound.
+
+I/O: processes, files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from schemas.errors import PointsmanError
+
+LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 16_384
+
+
+def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """The last lines of a log; empty when there is none."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            text = log.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+class ProcessEndedError(PointsmanError):
+    """A process that should have stayed up has ended, or never got ready (`status` None)."""
+
+    def __init__(self, name: str, status: int | None, log: str, tail: str) -> None:
+        self.name, self.status = name, status
+        said = f"Its last words:\n{tail}" if tail else "It said nothing."
+        super().__init__(f"The {name} process {_ended(status)}. {said}\nThe whole log: {log}")
+
+
+def _ended(status: int | None) -> str:
+    if status is None:
+        return "did not get ready in time"
+    if status < 0:
+        return f"was ended by signal {-status}"
+    return f"ended with status {status}"
+
+
+class Child:
+    """A process in a session of its own, so that a Ctrl-C at the terminal reaches the supervisor alone.
+
+    Its standard input is a pipe whose other end lives in this process: `--stop-with-stdin` makes it end when we die,
+    however we die. It says that it serves by writing JSON to its ready file. Each start begins a new log; the one
+    before is kept beside it.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log_path: Path, ready_path: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name, self.log_path = name, log_path
+        self._command, self._ready_path, self._environment = list(command), ready_path, dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        self._ready_path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.log_path.replace(self.log_path.with_suffix(".previous.log"))
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._environment,
+            )
+
+    def ready(self) -> dict[str, object] | None:
+        """What the process announced; None while it is still starting.
+
+        Raises ProcessEndedError when it never will.
+        """
+        self.check()
+        try:
+            announced = json.loads(self._ready_path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return announced if isinstance(announced, dict) else {}
+
+    def check(self) -> None:
+        """Raises ProcessEndedError when the process has ended."""
+        if self._process is not None and (status := self._process.poll()) is not None:
+            raise ProcessEndedError(self.name, status, str(self.log_path), tail(self.log_path))
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL for the process and for whatever it started in its session."""
+        self._signal(signal.SIGKILL)
+
+    def wait(self, until: float) -> bool:
+        """Waits for the end until the monotonic time `until`, then kills; whether it ended by itself."""
+        if self._process is None:
+            return True
+        ended = True
+        try:
+            self._process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            ended = False
+            self.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return ended
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
