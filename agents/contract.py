@@ -1,0 +1,152 @@
+"""What an agent is to the host: the values it gets, the answer it gives, and how it says that it cannot.
+
+Two kinds are called in the process. A `python` agent is `async run(task, context) -> Answer`, or the same without
+`async`, which then runs in a thread. A `batch` agent is `run_batch(RecordBatch) -> RecordBatch`, for rules that work
+in columns. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from schemas.ids import fact_id
+from schemas.reasons import ErrorClass
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request, as an agent sees it.
+
+    `payload` is the parsed JSON of the request, None where it has none. `deadline_ms` is absolute, in milliseconds
+    since the epoch. `stage` is WORK for the first answer and REGROUND for the one re-run that must cite.
+    """
+
+    task_id: str
+    text: str
+    tenant: str = "default"
+    conversation_id: str | None = None
+    payload: object = None
+    intent: str = ""
+    language: str | None = None
+    deadline_ms: int = 0
+    stage: str = "WORK"
+    labels: Mapping[str, str] = field(default=NO_LABELS)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this task at this stage, so that a second run can be recognised outside."""
+        return fact_id(self.tenant, self.task_id, self.stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """What this agent was asked before in this conversation, and what came of it.
+
+    `status` is the kind of the outcome: COMPLETED, FAILED or REFUSED. `at` is its time in microseconds since the
+    epoch.
+    """
+
+    task_id: str
+    asked: str
+    answered: str | None
+    status: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The conversation so far: the last interactions of this agent, oldest first."""
+
+    interactions: tuple[Interaction, ...] = ()
+
+
+EMPTY_CONTEXT = Context()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an agent found.
+
+    `confidence` is 0 to 1; None takes the `confidence_when_unstated` of the topology. `vote_key` is what a panel
+    compares, where the text is free: two agents that found the same value give the same key. `payload` is anything
+    that JSON can hold. `citations` name the sources, `facts` are to be remembered for this conversation.
+    """
+
+    text: str
+    confidence: float | None = None
+    vote_key: str | None = None
+    payload: object = None
+    citations: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_microusd: int = 0
+
+
+class AgentFailed(Exception):  # noqa: N818  what happened to the agent, not what is wrong with the program
+    """The agent tried and did not succeed; nothing was done. `error_class` tells the orchestrator how to react."""
+
+    def __init__(self, message: str = "", error_class: str = ErrorClass.INTERNAL) -> None:
+        self.error_class = str(error_class)
+        super().__init__(message)
+
+
+class AgentOverloaded(AgentFailed):
+    """The agent has no room now. The next agent is asked, and this one's breaker is not counted against."""
+
+    def __init__(self, message: str = "", error_class: str = ErrorClass.OVERLOADED) -> None:
+        super().__init__(message, error_class)
+
+
+class AgentWrongInput(AgentFailed):
+    """No agent could do this: the request itself is wrong."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, ErrorClass.WRONG_INPUT)
+
+
+class AgentRefused(Exception):  # noqa: N818  as above
+    """The agent will not do this; another may."""
+
+
+PythonAgent: TypeAlias = Callable[[Task, Context], Awaitable[Answer] | Answer]
+BatchAgent: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+# What a batch agent is given; one row per dispatch.
+BATCH_INPUT = pa.schema(
+    [
+        pa.field("task_id", pa.string(), nullable=False),
+        pa.field("tenant", pa.string(), nullable=False),
+        pa.field("conversation_id", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("payload", pa.string()),
+        pa.field("intent", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+    ]
+)
+
+# What it may give back, in the order of its input; columns it leaves out are null or empty. A row with an
+# `error_class` failed (the class REFUSED: refused), a row without an answer and without a class failed as INTERNAL.
+BATCH_OUTPUT = pa.schema(
+    [
+        pa.field("answer", pa.string()),
+        pa.field("confidence", pa.float64()),
+        pa.field("vote_key", pa.string()),
+        pa.field("payload", pa.string()),
+        pa.field("citations", pa.list_(pa.string())),
+        pa.field("facts", pa.list_(pa.string())),
+        pa.field("error_class", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("tokens_in", pa.int64()),
+        pa.field("tokens_out", pa.int64()),
+        pa.field("cost_microusd", pa.int64()),
+    ]
+)
+BATCH_REFUSED = "REFUSED"
