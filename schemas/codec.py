@@ -49,7 +49,7 @@ class Decoded:
     schema_ids: npt.NDArray[np.int64]
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """At least one datum of a batch cannot be read."""
 
     def __init__(self, reason: DeadReason, detail: str) -> None:
@@ -67,28 +67,28 @@ class _Reader:
     arrow: pa.Schema
 
     def read(self, datums: list[bytes]) -> pa.RecordBatch:
-        """Raises _Malformed when any datum is; bytes after a datum are ignored, as Avro readers do."""
+        """Raises _MalformedError when any datum is; bytes after a datum are ignored, as Avro readers do."""
         try:
             batch = pyruhvro.deserialize_array(datums, self.schema)
         except ValueError as error:
-            raise _Malformed(DeadReason.UNDECODABLE, str(error)) from error
+            raise _MalformedError(DeadReason.UNDECODABLE, str(error)) from error
         try:
             batch.validate(full=True)  # the decoder takes any bytes for text
         except pa.ArrowInvalid as error:
-            raise _Malformed(DeadReason.INVALID_UTF8, "a text field is not UTF-8") from error
+            raise _MalformedError(DeadReason.INVALID_UTF8, "a text field is not UTF-8") from error
         if self.project is None:
             return batch
         try:
             columns = self.project(batch.columns, batch.num_rows)
         except pa.ArrowInvalid as error:
-            raise _Malformed(DeadReason.UNDECODABLE, "a number does not fit its field") from error
+            raise _MalformedError(DeadReason.UNDECODABLE, "a number does not fit its field") from error
         return pa.RecordBatch.from_arrays(columns, schema=self.arrow)
 
-    def bad(self, datums: list[bytes], start: int = 0) -> Iterator[tuple[int, _Malformed]]:
+    def bad(self, datums: list[bytes], start: int = 0) -> Iterator[tuple[int, _MalformedError]]:
         """Index and cause of every unreadable datum, by bisection: each costs the logarithm of the batch."""
         try:
             self.read(datums)
-        except _Malformed as cause:
+        except _MalformedError as cause:
             if len(datums) == 1:
                 yield start, cause
                 return
@@ -127,7 +127,7 @@ class Codec:
             return None
         try:
             batch = reader.read([value[FRAME_BYTES:] for value in values])  # type: ignore[index]
-        except _Malformed:
+        except _MalformedError:
             return None
         n = len(values)
         return Decoded(batch, np.arange(n), [], np.full(n, reader.schema_id, np.int64))

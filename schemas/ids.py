@@ -14,6 +14,8 @@ def fact_id(*parts: str | int) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def agent_event_id(tenant: str, task_id: str, agent_id: str, attempt: int, stage: str, kind: str, ordinal: int = 0) -> str:
+def agent_event_id(
+    tenant: str, task_id: str, agent_id: str, attempt: int, stage: str, kind: str, ordinal: int = 0
+) -> str:
     """Id of an agent's event; `ordinal` tells events of one kind within one attempt apart."""
     return fact_id(tenant, task_id, agent_id, attempt, stage, kind, ordinal)

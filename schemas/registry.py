@@ -91,7 +91,7 @@ class FileRegistry:
             raise UnknownSchemaError(schema_id) from None
 
     def register_schema(self, subject_name: str, schema: Any, /) -> int:
-        """Id of the equal schema (docs do not count); raises ConfigurationError when a file has none: it is no server."""
+        """Id of the equal schema (docs do not count); ConfigurationError when there is none: a file is no server."""
         wanted = expand(json.loads(schema.schema_str))
         for entry in self.versions(subject_name):
             if expand(entry.definition) == wanted:

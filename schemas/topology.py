@@ -21,6 +21,9 @@ from schemas.topology_checks import check
 from schemas.topology_yaml import TEXT_BYTES_MAX, path_text, read_yaml
 
 MIB = 1024 * 1024
+# No number of a topology comes near it: 34 years in milliseconds, 1 TiB. Sums of such stay within 64 bits.
+NUMBER_MAX = 2**40
+TIMEOUT_MS_MAX = 2**31 - 1  # a slip carries it in 32 bits
 
 # What `Topology.version` covers of agents and limits.
 DECIDING_AGENT_FIELDS = {"effect", "timeout_ms", "accuracy", "confidence_when_unstated", "grounded"}
@@ -29,6 +32,7 @@ DECIDING_LIMITS = {"finished_tasks_max", "duplicate_horizon_ms", "deadline_max_m
 Effect = Literal["read", "idempotent", "write"]
 Kind = Literal["python", "batch"]
 Scalar = str | int | float | bool | None
+Whole = Annotated[int, Field(le=NUMBER_MAX)]
 # Strict models take no list for a tuple; a file has nothing but lists.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -46,43 +50,43 @@ class Defaults(Section):
     data_class: Literal["PUBLIC", "INTERNAL", "PERSONAL", "SENSITIVE"] = Field(
         "INTERNAL", description="Data class of a task that states none."
     )
-    deadline_ms: int = Field(30_000, ge=1, description="Time a task may take from the moment it is read.")
+    deadline_ms: Whole = Field(30_000, ge=1, description="Time a task may take from the moment it is read.")
 
 
 class Limits(Section):
     """Every bound of the deployment; the unit ends each name."""
 
-    record_bytes_max: int = Field(262_144, ge=1024, description="Largest record taken in; larger is dead-lettered.")
-    inflight_tasks_max: int = Field(
+    record_bytes_max: Whole = Field(262_144, ge=1024, description="Largest record taken in; larger is dead-lettered.")
+    inflight_tasks_max: Whole = Field(
         100_000, ge=1, description="Unfinished tasks per partition; at the bound, reading of new tasks pauses."
     )
-    inflight_bytes_max: int = Field(256 * MIB, ge=1, description="Bytes of unfinished tasks per partition, likewise.")
-    finished_tasks_max: int = Field(
+    inflight_bytes_max: Whole = Field(256 * MIB, ge=1, description="Bytes of unfinished tasks per partition, likewise.")
+    finished_tasks_max: Whole = Field(
         200_000, ge=1, description="Finished task ids remembered per partition, to recognise duplicates."
     )
-    duplicate_horizon_ms: int = Field(60_000, ge=1, description="Time for which a finished task id is remembered.")
-    deadline_max_ms: int = Field(86_400_000, ge=1, description="Farthest deadline that a task may state.")
-    depth_max: int = Field(32, ge=0, description="Greatest depth in a causal tree.")
-    clock_skew_margin_ms: int = Field(
+    duplicate_horizon_ms: Whole = Field(60_000, ge=1, description="Time for which a finished task id is remembered.")
+    deadline_max_ms: Whole = Field(86_400_000, ge=1, description="Farthest deadline that a task may state.")
+    depth_max: Whole = Field(32, ge=0, description="Greatest depth in a causal tree.")
+    clock_skew_margin_ms: Whole = Field(
         10_000, ge=0, description="How much earlier recovery starts reading, for brokers whose clocks differ."
     )
-    batch_rows_max: int = Field(20_000, ge=1, description="Records handed to a processor at once.")
-    batch_bytes_max: int = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
-    poll_ms: int = Field(20, ge=1, description="Longest wait for a batch to fill.")
-    linger_ms: int = Field(5, ge=0, description="How long a producer waits for company before it sends.")
-    commit_interval_ms: int = Field(500, ge=1, description="Time between two cuts.")
-    timeout_grace_ms: int = Field(
+    batch_rows_max: Whole = Field(20_000, ge=1, description="Records handed to a processor at once.")
+    batch_bytes_max: Whole = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
+    poll_ms: Whole = Field(20, ge=1, description="Longest wait for a batch to fill.")
+    linger_ms: Whole = Field(5, ge=0, description="How long a producer waits for company before it sends.")
+    commit_interval_ms: Whole = Field(500, ge=1, description="Time between two cuts.")
+    timeout_grace_ms: Whole = Field(
         300, ge=0, description="Waited beyond an attempt's timeout for the host's own verdict."
     )
-    health_interval_ms: int = Field(200, ge=1, description="Time between two counts sent to the breaker.")
-    drain_ms: int = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
-    host_inflight_max: int = Field(2_000, ge=1, description="Attempts that one host runs at the same time.")
-    context_interactions: int = Field(
+    health_interval_ms: Whole = Field(200, ge=1, description="Time between two counts sent to the breaker.")
+    drain_ms: Whole = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
+    host_inflight_max: Whole = Field(2_000, ge=1, description="Attempts that one host runs at the same time.")
+    context_interactions: Whole = Field(
         10, ge=0, description="Earlier interactions of the conversation that an agent is shown."
     )
-    history_rows_max: int = Field(200_000, ge=1, description="Rows in one insert into the history.")
-    history_interval_ms: int = Field(1_000, ge=1, description="Time between two inserts into the history.")
-    history_buffer_bytes_max: int = Field(
+    history_rows_max: Whole = Field(200_000, ge=1, description="Rows in one insert into the history.")
+    history_interval_ms: Whole = Field(1_000, ge=1, description="Time between two inserts into the history.")
+    history_buffer_bytes_max: Whole = Field(
         256 * MIB, ge=1, description="Bytes the store holds while the history does not answer; then it stops reading."
     )
 
@@ -105,9 +109,9 @@ class Answers(Section):
 class ConsensusPolicy(Section):
     """How a panel is made and when it agrees."""
 
-    panel_size: int = Field(2, ge=1, description="Agents asked where the intent is uncertain.")
-    high_value_panel_size: int = Field(3, ge=1, description="Agents asked where the task's value tier is HIGH.")
-    quorum: int = Field(2, ge=1, description="Agents who must give the same answer.")
+    panel_size: Whole = Field(2, ge=1, description="Agents asked where the intent is uncertain.")
+    high_value_panel_size: Whole = Field(3, ge=1, description="Agents asked where the task's value tier is HIGH.")
+    quorum: Whole = Field(2, ge=1, description="Agents who must give the same answer.")
     accept_share: float = Field(
         0.625, gt=0, le=1, description="Share of all weight, votes still out included, that the answer must hold."
     )
@@ -116,18 +120,18 @@ class ConsensusPolicy(Section):
 class BreakerPolicy(Section):
     """When an agent is taken out of service, and how it comes back."""
 
-    consecutive_failures: int = Field(5, ge=1, description="Failures in a row, fleet-wide, that trip.")
+    consecutive_failures: Whole = Field(5, ge=1, description="Failures in a row, fleet-wide, that trip.")
     failure_rate: float = Field(0.5, gt=0, le=1, description="Share of failures in the window that trips.")
     slow_rate: float = Field(0.9, gt=0, le=1, description="Share of slow outcomes in the window that trips.")
-    slow_ms: int | None = Field(5_000, ge=1, description="An outcome that took longer is slow; null: none is.")
-    window_ms: int = Field(10_000, ge=1, description="Length of the window for both rates.")
-    volume_min: int = Field(20, ge=1, description="Outcomes in the window below which no rate trips.")
-    open_ms: int = Field(60_000, ge=1, description="Time out of service after the first trip.")
+    slow_ms: Whole | None = Field(5_000, ge=1, description="An outcome that took longer is slow; null: none is.")
+    window_ms: Whole = Field(10_000, ge=1, description="Length of the window for both rates.")
+    volume_min: Whole = Field(20, ge=1, description="Outcomes in the window below which no rate trips.")
+    open_ms: Whole = Field(60_000, ge=1, description="Time out of service after the first trip.")
     open_growth: float = Field(2.0, ge=1, description="Factor on that time for each trip that follows a failed probe.")
-    open_ms_max: int = Field(600_000, ge=1, description="Longest time out of service.")
+    open_ms_max: Whole = Field(600_000, ge=1, description="Longest time out of service.")
     jitter: float = Field(0.1, ge=0, lt=1, description="Share by which that time is drawn longer or shorter.")
-    probes: int = Field(2, ge=1, description="Trial dispatches that must all succeed before the agent is back.")
-    probe_ttl_ms: int = Field(5_000, ge=1, description="Time after which an unused probe goes to another partition.")
+    probes: Whole = Field(2, ge=1, description="Trial dispatches that must all succeed before the agent is back.")
+    probe_ttl_ms: Whole = Field(5_000, ge=1, description="Time after which an unused probe goes to another partition.")
 
 
 class Agent(Section):
@@ -142,8 +146,8 @@ class Agent(Section):
         description="What calling it does to the world: read (nothing), idempotent (the same when repeated under its "
         "key), write (neither: never in a panel, never repeated when its outcome is unknown)."
     )
-    timeout_ms: int = Field(5_000, ge=1, description="Time that one attempt may take.")
-    concurrency: int = Field(64, ge=1, description="Attempts that one host runs of it at the same time.")
+    timeout_ms: int = Field(5_000, ge=1, le=TIMEOUT_MS_MAX, description="Time that one attempt may take.")
+    concurrency: Whole = Field(64, ge=1, description="Attempts that one host runs of it at the same time.")
     accuracy: float = Field(0.8, gt=0.5, lt=0.999, description="Share of right answers: the weight of its vote.")
     confidence_when_unstated: float = Field(
         0.75, ge=0, le=1, description="Confidence of an answer for which it states none."
@@ -193,7 +197,7 @@ class Route(Section):
     panel: Names | None = Field(
         None, description="Who sits in panels, in order; null: the chain's agents that do not write."
     )
-    deadline_ms: int | None = Field(None, ge=1, description="Time a task may take; null: the default.")
+    deadline_ms: Whole | None = Field(None, ge=1, description="Time a task may take; null: the default.")
     fallback: Fallback = Field(default_factory=Fallback, description="Where the chain ends.")
     low_value_answer: str | None = Field(
         None, description="Answers tasks of value tier LOW by rule, no agent asked; {intent} is filled in."
