@@ -46,6 +46,8 @@ class Cell:
         self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
         self._timers = Timers()
         self._bytes = 0
+        self._folded: dict[TaskKey, int] = {}
+        self._folded_until_ms = 0
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -77,11 +79,12 @@ class Cell:
         deadlines = batch.column("deadline_ms").to_pylist()
         rows = zip(ids, who, submissions.keys, submissions.frames, submissions.datums, strict=True)
         for row, (task_id, identity, key, frame, datum) in enumerate(rows):
+            appended_ms = submissions.appended_ms[row]
             if task_id in self.tasks or task_id in self.finished:
-                self._note_duplicate(task_id, identity, key, submissions.offsets[row], now_ms)
+                if not self._is_read_again(task_id, appended_ms):
+                    self._note_duplicate(task_id, identity, key, submissions.offsets[row], now_ms)
                 continue
             size = len(key) + len(datum)
-            appended_ms = submissions.appended_ms[row]
             task = Task(task_id, key, frame, datum, identity, deadlines[row] or 0, appended_ms, size)
             reason = refused.get(row)
             if reason is not None:
@@ -126,6 +129,19 @@ class Cell:
             self._end_or_watch(task, now_ms, watched=False)
         self.finished.evict(now_ms)
         return self.machine.decisions.take()
+
+    def expect_again(self, task_id: TaskKey, first_fact_ms: int) -> None:
+        """Recovery knows this task: its own submission, if it is read again, is no duplicate of it.
+
+        `first_fact_ms` is the append time of the first fact about the task: its submission is not later than that.
+        """
+        self._folded[task_id] = first_fact_ms
+        self._folded_until_ms = max(self._folded_until_ms, first_fact_ms)
+
+    def _is_read_again(self, task_id: TaskKey, appended_ms: int) -> bool:
+        if appended_ms > self._folded_until_ms:
+            self._folded.clear()  # past all that was submitted before the recovery
+        return appended_ms <= self._folded.pop(task_id, -1)
 
     def _time_out_overdue(self, task: Task, now_ms: int, *, blame: bool) -> None:
         grace_ms = self.policy.topology.limits.timeout_grace_ms

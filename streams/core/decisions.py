@@ -109,6 +109,7 @@ class Decisions:
                 cost_microusd=task.cost_microusd,
                 tokens=task.tokens,
                 decided_at=now_ms * 1000,
+                failed_agents=task.failed_agents(),
             )
         )
         task.forget_body()

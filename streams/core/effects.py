@@ -25,7 +25,10 @@ class Dispatch(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One terminal answer: the fields of the Avro record TaskResult that are the cell's to say."""
+    """One terminal answer: the fields of the Avro record TaskResult that are the cell's to say.
+
+    `failed_agents`, how many distinct agents failed in the task, is for the depth metric alone.
+    """
 
     id: TaskKey
     key: bytes
@@ -43,6 +46,7 @@ class Result(NamedTuple):
     cost_microusd: int
     tokens: int
     decided_at: int
+    failed_agents: int
 
 
 class Note(NamedTuple):

@@ -6,6 +6,8 @@ in Kubernetes controllers. I/O: none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from schemas.reasons import FailReason
@@ -24,6 +26,7 @@ class Fold:
         self._cell = cell
         self._tasks: dict[TaskKey, Task] = {}
         self._ended: dict[TaskKey, int] = {}
+        self._first_ms: dict[TaskKey, int] = {}
         self._outcomes: dict[TaskKey, list[Outcome]] = {}
         self._failures: dict[TaskKey, dict[int, FailReason]] = {}
         self._conflicts: set[TaskKey] = set()
@@ -35,6 +38,7 @@ class Fold:
         rows = zip(task_keys(tasks), identities(tasks), slips(facts.batch), strict=True)
         for row, (task_id, identity, slip) in enumerate(rows):
             task = self._task(task_id, identity)
+            self._seen(task_id, facts.appended_ms[row])
             if not task.datum or facts.appended_ms[row] < task.appended_ms:
                 task.appended_ms = facts.appended_ms[row]
             task.key, task.frame, task.datum = facts.keys[row], facts.frames[row], facts.datums[row]
@@ -58,11 +62,12 @@ class Fold:
             elif kind == "CONFLICT":
                 self._conflicts.add((tenant, task_id))
 
-    def results(self, batch: pa.RecordBatch) -> None:
-        """What is finished: TaskResult columns."""
+    def results(self, batch: pa.RecordBatch, appended_ms: Sequence[int]) -> None:
+        """What is finished: TaskResult columns, and the append time of each row."""
         ids = task_keys(batch)
-        for task_id, decided_at in zip(ids, batch.column("decided_at").to_pylist(), strict=True):
+        for task_id, decided_at, at in zip(ids, batch.column("decided_at").to_pylist(), appended_ms, strict=True):
             self._ended[task_id] = decided_at // 1000
+            self._seen(task_id, at)
 
     def resume(self, now_ms: int) -> Effects:
         """Hands the unfinished tasks to the cell and emits what they lack; after a clean stop that is nothing."""
@@ -71,11 +76,16 @@ class Fold:
             self._cell.finished.add(task_id, ended_ms, seen)
             self._tasks.pop(task_id, None)
         self._cell.finished.evict(now_ms)
+        for task_id, first_ms in self._first_ms.items():
+            self._cell.expect_again(task_id, first_ms)
         # A task without a dispatch in the window is foreign or long over; its outcomes will be noted as late.
         for task in sorted(self._tasks.values(), key=lambda task: task.appended_ms):
             self._restore(task)
             self._cell.resume(task, now_ms)
         return self._cell.machine.decisions.take()
+
+    def _seen(self, task_id: TaskKey, appended_ms: int) -> None:
+        self._first_ms[task_id] = min(appended_ms, self._first_ms.get(task_id, appended_ms))
 
     def _task(self, task_id: TaskKey, identity: Identity) -> Task:
         found = self._tasks.get(task_id)

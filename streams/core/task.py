@@ -131,6 +131,9 @@ class Task:
     def dispatched(self) -> set[str]:
         return {attempt.slip.agent_id for attempt in self.attempts.values()}
 
+    def failed_agents(self) -> int:
+        return len({each.slip.agent_id for each in self.attempts.values() if each.failure is not None})
+
     def current(self) -> dict[int, Attempt]:
         """Per seat the work in it: the latest attempt, for an earlier one has been superseded."""
         seats: dict[int, Attempt] = {}

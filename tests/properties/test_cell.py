@@ -99,6 +99,7 @@ class World:
         self.results: list[Result] = []
         self.breakers: dict[str, Breaker] = {}
         self.offset = 0
+        self.appended_ms: dict[tuple[str, str], int] = {}
 
     def take(self, step: tuple[str, Any]) -> tuple[Effects, list[oracle.Action]]:
         """Applies one step to both and gives what each decided."""
@@ -126,8 +127,10 @@ class World:
         self.results += effects.results
 
     def _submit(self, batch: list[dict[str, Any]]) -> tuple[Effects, list[oracle.Action]]:
-        for task in batch:
-            self.tasks.setdefault((task.get("tenant", "default"), task["task_id"]), task)
+        for row, task in enumerate(batch):
+            key = (task.get("tenant", "default"), task["task_id"])
+            self.tasks.setdefault(key, task)
+            self.appended_ms.setdefault(key, T0_MS + self.offset + row)
         mine = self.cell.submit(scenes.submissions(batch, self.offset), self.now_ms)
         self.offset += len(batch)
         return mine, [action for task in batch for action in self.oracle.submit(task, self.now_ms)]
@@ -145,23 +148,31 @@ class World:
 
     def addressed(self, dispatch: Dispatch) -> tuple[Slip, dict[str, Any]]:
         """The slip, and the first submission of its task."""
-        tenant, task_id = dispatch.datum.decode().split("/")
-        return dispatch.slip, self.tasks[tenant, task_id]
+        return dispatch.slip, self.tasks[_key(dispatch)]
 
     def recover(self, shuffled: Sequence[int]) -> tuple[Cell, Effects]:
         """A new cell made from the logs, each topic folded in the order that `shuffled` gives."""
         cell = Cell(POLICY, PARTITION)
         cell.observe_breakers(self.breakers)
         fold = Fold(cell)
+        # Each fact as if it was appended the moment its task was.
+        asked_ms = [self.appended_ms[_key(d)] for d in self.dispatches]
+        ended_ms = [self.appended_ms[r.id] for r in self.results]
+        asked = [(d, self.addressed(d)[1]) for d in self.dispatches]
         facts = [
-            lambda: fold.dispatches(scenes.dispatch_facts([(d, self.addressed(d)[1]) for d in self.dispatches])),
+            lambda: fold.dispatches(scenes.dispatch_facts(asked, asked_ms)),
             lambda: fold.events(scenes.events(self.events)),
             lambda: fold.notes(scenes.note_facts(self.notes)),
-            lambda: fold.results(scenes.result_facts(self.results)),
+            lambda: fold.results(scenes.result_facts(self.results), ended_ms),
         ]
         for index in shuffled:
             facts[index]()
         return cell, fold.resume(self.now_ms)
+
+
+def _key(dispatch: Dispatch) -> tuple[str, str]:
+    tenant, task_id = dispatch.datum.decode().split("/")
+    return tenant, task_id
 
 
 def mine(effects: Effects) -> Counter[tuple[Any, ...]]:
@@ -317,3 +328,21 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
         world.remember(recovered.tick(world.now_ms + elapsed))
     ends = Counter(result.id for result in world.results)
     assert ends == Counter(world.tasks.keys()), "C1"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(calm, max_size=6), st.lists(sound_tasks, min_size=1, max_size=4), st.permutations(range(4)))
+def test_a_submission_that_is_read_again_is_no_duplicate_of_itself(
+    before: list[tuple[str, Any]], last: list[dict[str, Any]], order: list[int]
+) -> None:
+    world = World(TOPOLOGY)
+    for step in (*before, ("submit", last)):
+        world.take(step)
+    noted = {note.event_id for note in world.notes}
+    recovered, _ = world.recover(order)
+    again = recovered.submit(scenes.submissions(last, world.offset - len(last)), world.now_ms)
+    assert not again.dispatches
+    assert not again.results
+    assert {note.event_id for note in again.notes} <= noted
+    later = recovered.submit(scenes.submissions(last, world.offset), world.now_ms)
+    assert [note.kind for note in later.notes] == ["DUPLICATE"] * len(last)

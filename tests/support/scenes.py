@@ -101,7 +101,7 @@ def events(records: Sequence[Mapping[str, Any]]) -> Events:
     )
 
 
-def dispatch_facts(dispatches: Sequence[tuple[Dispatch, Mapping[str, Any]]]) -> Dispatches:
+def dispatch_facts(dispatches: Sequence[tuple[Dispatch, Mapping[str, Any]]], appended_ms: Sequence[int]) -> Dispatches:
     """What the inboxes hold of these dispatches, each with its task."""
     kind = record("TaskDispatched")
     task_record = record("TaskSubmitted")
@@ -115,7 +115,7 @@ def dispatch_facts(dispatches: Sequence[tuple[Dispatch, Mapping[str, Any]]]) -> 
         keys=[dispatch.key for dispatch, _ in dispatches],
         frames=[dispatch.frame for dispatch, _ in dispatches],
         datums=[dispatch.datum for dispatch, _ in dispatches],
-        appended_ms=[dispatch.slip.routed_at // 1000 for dispatch, _ in dispatches],
+        appended_ms=appended_ms,
     )
 
 

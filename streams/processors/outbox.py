@@ -1,0 +1,158 @@
+"""What the cells decide becomes records: encoded in columns, sent to the partition that it came from.
+
+I/O: Kafka, through the producer that it is given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from schemas.codec import Codec
+from schemas.deadletter import Origin, headers
+from schemas.reasons import DeadReason
+from schemas.records import table
+from schemas.topology import Topology
+from streams.core.effects import Dispatch, Effects, Note, Result
+from streams.core.task import Identity, Slip, TaskKey
+from streams.transport.batch import Batch
+from streams.transport.telemetry import (
+    CASCADE_DEPTH,
+    DEAD_LETTERS,
+    DECISION_DURATION,
+    DISPATCHES,
+    DUPLICATES,
+    LATE_VOTES,
+    RESULTS,
+)
+
+US = 1_000_000
+
+
+class Sender(Protocol):
+    """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
+
+    def send(
+        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+    ) -> None: ...
+
+    def send_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: list[tuple[str, bytes | None]] | None = None,
+    ) -> None: ...
+
+
+class Outbox:
+    """Encodes and hands over; it waits only while the producer's queue is full. All methods raise DeliveryError."""
+
+    def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
+        self._topics, self._version = topology.topics(), topology.version
+        self._inboxes = {agent: self._topics.inbox(agent) for agent in topology.agents}
+        self._codec, self._producer = codec, producer
+
+    def emit(self, partition: int, effects: Effects) -> None:
+        """All that one call of the cell of `partition` decided, each topic's records in the order of decision."""
+        if effects.dispatches:
+            self._dispatch(partition, effects.dispatches)
+        if effects.notes:
+            self._note(partition, effects.notes)
+        if effects.results:
+            self._answer(partition, effects.results)
+
+    def bury(self, batch: Batch, faults: Iterable[tuple[int, DeadReason, str]], component: str) -> None:
+        """Rows of a batch, each with a reason, go to the dead topic: key and value as they came, in their partition."""
+        for row, reason, detail in faults:
+            topic, partition = batch.topics[row], int(batch.partitions[row])
+            origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
+            self._producer.send_one(
+                self._topics.dead,
+                batch.values[row],
+                batch.keys[row],
+                partition,
+                headers(origin, reason, detail, component),
+            )
+            DEAD_LETTERS.labels(topic=topic, reason=reason.value).inc()
+
+    def _dispatch(self, partition: int, dispatches: list[Dispatch]) -> None:
+        # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
+        distinct = {id(dispatch.slip): dispatch.slip for dispatch in dispatches}
+        encoded = dict(zip(distinct, self._codec.encode_slips(slip_table(list(distinct.values()))), strict=True))
+        by_agent: dict[str, tuple[list[bytes | None], list[bytes | None]]] = {}
+        for slip, key, frame, datum in dispatches:
+            group = by_agent.get(slip.agent_id)
+            if group is None:
+                group = by_agent[slip.agent_id] = ([], [])
+            group[0].append(frame + encoded[id(slip)] + datum)
+            group[1].append(key)
+        for agent_id, (values, keys) in by_agent.items():
+            # An agent that left the topology may still be named by a chain that was planned before.
+            topic = self._inboxes.get(agent_id) or self._topics.inbox(agent_id)
+            self._producer.send(topic, partition, values, keys)
+        for slip_id, times in Counter(id(dispatch.slip) for dispatch in dispatches).items():
+            slip = distinct[slip_id]
+            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
+
+    def _answer(self, partition: int, results: list[Result]) -> None:
+        values = self._codec.encode(result_table(results, self._version), "TaskResult")
+        self._producer.send(self._topics.results, partition, values, [result.key for result in results])
+        for (status, reason), times in Counter((result.status, result.reason) for result in results).items():
+            RESULTS.labels(status=status, reason=reason).inc(times)
+        for result in results:
+            CASCADE_DEPTH.observe(result.failed_agents)
+            if result.identity.submitted_at:
+                DECISION_DURATION.observe(max(result.decided_at - result.identity.submitted_at, 0) / US)
+
+    def _note(self, partition: int, notes: list[Note]) -> None:
+        values = self._codec.encode(note_table(notes, self._version), "OrchestratorEvent")
+        self._producer.send(self._topics.orchestrator, partition, values, [note.key for note in notes])
+        kinds = Counter(note.kind for note in notes)
+        DUPLICATES.inc(kinds["DUPLICATE"])
+        LATE_VOTES.inc(kinds["LATE_VOTE"])
+
+
+def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:
+    """Columns of the record Slip."""
+    columns: dict[str, Any] = dict(zip(Slip._fields, map(list, zip(*slips, strict=True)), strict=True))
+    return table("Slip", columns, len(slips))
+
+
+def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult."""
+    votes = [
+        [{"agent_id": v.agent_id, "vote": v.key, "confidence": v.confidence, "weight": v.weight} for v in result.votes]
+        for result in results
+    ]
+    plain = ("status", "reason", "intent", "answer", "payload", "confidence", "attempts", "cost_microusd", "tokens")
+    columns: dict[str, Any] = {name: [getattr(result, name) for result in results] for name in (*plain, "decided_at")}
+    columns |= {name: [list(getattr(result, name)) for result in results] for name in ("agents", "dissent")}
+    identities = [result.identity for result in results]
+    columns |= _ids([result.id for result in results], identities)
+    columns |= {"votes": votes, "labels": [list(identity.labels) for identity in identities]}
+    columns |= {"traceparent": [identity.traceparent for identity in identities], "route_version": route_version}
+    return table("TaskResult", columns, len(results))
+
+
+def note_table(notes: Sequence[Note], route_version: str) -> pa.RecordBatch:
+    """Columns of the record OrchestratorEvent."""
+    plain = ("event_id", "kind", "reason", "agent_id", "attempt", "seat", "stage", "intent", "at")
+    columns: dict[str, Any] = {name: [getattr(note, name) for note in notes] for name in plain}
+    columns |= _ids([note.id for note in notes], [note.identity for note in notes])
+    columns |= {"root_id": [note.identity.root_id for note in notes], "route_version": route_version}
+    return table("OrchestratorEvent", columns, len(notes))
+
+
+def _ids(ids: Sequence[TaskKey], identities: Sequence[Identity]) -> dict[str, Any]:
+    """The columns that name a task."""
+    return {
+        "tenant": [tenant for tenant, _ in ids],
+        "task_id": [task_id for _, task_id in ids],
+        "conversation_id": [identity.conversation_id for identity in identities],
+        "submitted_at": [identity.submitted_at for identity in identities],
+    }
