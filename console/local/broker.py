@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from console.local.guard import Guard
 from schemas.errors import ConfigurationError, UnreachableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -91,6 +92,7 @@ class LocalBroker:
     def __init__(self, data_dir: Path, port: int | None = None, *, heap_mib: int = 1024) -> None:
         self._dir, self._heap_mib = data_dir, heap_mib
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         ports = data_dir / "ports"
         if port is None and ports.exists():
             self.port, self._controller = map(int, ports.read_text().split())
@@ -130,6 +132,7 @@ class LocalBroker:
         if not (self._dir / "data" / "meta.properties").exists():
             self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config), heap_mib=128).check()
         self._process = self._java("kafka.Kafka", str(config), heap_mib=self._heap_mib).process
+        self._guard = Guard(self._process.pid)
         self._wait_until_it_answers()
         return self.address
 
@@ -143,13 +146,19 @@ class LocalBroker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process = None
+        self._gone()
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process = None
+            self._gone()
+
+    def _gone(self) -> None:
+        self._process = None
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
 
     def __enter__(self) -> Self:
         self.start()

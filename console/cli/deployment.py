@@ -1,0 +1,34 @@
+"""What a command works on: settings out of flags and environment, and the topology that they name.
+
+I/O: reads the topology file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.settings import Settings
+from schemas.topology import Topology, load_topology
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where the services are and what runs on them. `topology_path` is the file that `topology` was read from."""
+
+    settings: Settings
+    topology: Topology
+    topology_path: Path
+
+
+def load_settings(flags: Mapping[str, object]) -> Settings:
+    """Raises ConfigurationError when a flag or a variable cannot be used."""
+    return Settings.resolve(flags, os.environ)
+
+
+def load(flags: Mapping[str, object]) -> Deployment:
+    """Raises ConfigurationError, for the topology with every fault at once."""
+    settings = load_settings(flags)
+    return Deployment(settings, load_topology(settings.topology), settings.topology)

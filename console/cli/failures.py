@@ -1,0 +1,60 @@
+"""What an error means to the caller of a command: its exit code and its words.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
+
+
+class ExitCode(IntEnum):
+    """Documented in the README; scripts rely on them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    INVALID = 5
+    INTERRUPTED = 130
+
+
+class UsageError(PointsmanError):
+    """The command line asks for something that cannot be meant."""
+
+
+class NotFoundError(PointsmanError):
+    """What was asked for does not exist."""
+
+
+class InvalidInputError(PointsmanError):
+    """A file of the user's does not say what it should."""
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The code for an error that reached the top."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    for kind, code in (
+        (UsageError, ExitCode.USAGE),
+        (UnreachableError, ExitCode.UNREACHABLE),
+        (NotFoundError, ExitCode.NOT_FOUND),
+        (ConfigurationError, ExitCode.INVALID),
+        (InvalidInputError, ExitCode.INVALID),
+    ):
+        if isinstance(error, kind):
+            return code
+    return ExitCode.FAILED
+
+
+def explain(error: BaseException) -> str:
+    """What failed, in words meant for a person: ours say the reason and the next command themselves."""
+    if isinstance(error, PointsmanError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted."
+    name, text = type(error).__name__, str(error).strip()
+    return f"Unexpected {name}: {text or 'no details'}. Run it again with `pointsman --debug ...` to see where."

@@ -1,0 +1,66 @@
+"""`pointsman results`: the latest results, all of them, or those that come.
+
+I/O: Kafka, stdout, stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from console.cli.deployment import Deployment
+from console.cli.feed import COLUMNS, ResultFeed, Row, brief
+from console.cli.output import Format, Output, cell
+
+LATEST = 20
+# Widths of what is printed while it comes; longer values push their row, the answer ends it.
+WIDTHS = {"task_id": 36, "status": 9, "route": 16, "reason": 15, "agents": 18, "votes": 6, "ms": 8}
+
+
+def print_results(
+    deployment: Deployment, *, follow: bool, from_beginning: bool, limit: int | None, form: Format, out: Output
+) -> None:
+    """Prints results in the order of their decision; while following, as they come. Raises UnreachableError."""
+    with ResultFeed(deployment) as feed:
+        if follow:
+            _follow(feed, from_beginning, limit, form, out)
+        else:
+            count = limit or (None if from_beginning else LATEST)
+            found = sorted(feed.until_now(None if from_beginning else count), key=_decided)
+            rows = found[:count] if from_beginning else found[-(count or 0) :]
+            out.records(rows if form is not Format.TABLE else map(brief, rows), COLUMNS, form)
+        if feed.undecodable:
+            out.note(f"{feed.undecodable} records of the results topic could not be decoded and were skipped")
+
+
+def _decided(row: Row) -> tuple[bool, object]:
+    return (row["decided_at"] is not None, row["decided_at"])
+
+
+def _follow(feed: ResultFeed, from_beginning: bool, limit: int | None, form: Format, out: Output) -> None:
+    if from_beginning:
+        feed.from_beginning()
+    else:
+        feed.from_end()
+    out.note("following the results; Ctrl-C ends it")
+    rows = islice(_endless(feed), limit)
+    if form is not Format.TABLE:
+        for row in rows:
+            out.json_line(row)
+        return
+    out.line(_columns({column: column for column in COLUMNS}))
+    for row in rows:
+        out.line(_columns(brief(row)))
+
+
+def _endless(feed: ResultFeed) -> Iterator[Row]:
+    while True:
+        yield from feed.poll()
+
+
+def _columns(row: Row) -> str:
+    texts = {column: cell(row[column]) for column in COLUMNS}
+    padded = (
+        texts[column].rjust(width) if column == "ms" else texts[column].ljust(width) for column, width in WIDTHS.items()
+    )
+    return "  ".join([*padded, texts["answer"]])

@@ -1,0 +1,118 @@
+"""`pointsman submit`: tasks onto Kafka, and, where asked, their results back.
+
+I/O: Kafka, stdout, stderr.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from console.cli.deployment import Deployment
+from console.cli.failures import InvalidInputError
+from console.cli.feed import COLUMNS, ResultFeed, Row, brief
+from console.cli.output import Format, Output
+from console.cli.tasks import Request, records
+from schemas.codec import Codec
+from schemas.errors import PointsmanError
+from schemas.registry import FileRegistry
+from schemas.topology import Topology
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
+
+FLUSH_TIMEOUT_S = 30.0
+
+Key = tuple[str, str]  # tenant, task id
+
+
+class NoResultError(PointsmanError):
+    """Some results did not come in time."""
+
+    def __init__(self, missing: Sequence[Key], asked: int, waited_s: float) -> None:
+        which = ", ".join(task_id for _tenant, task_id in missing[:3]) + (", ..." if len(missing) > 3 else "")  # noqa: PLR2004  as many as fit a line
+        super().__init__(
+            f"{len(missing)} of {asked} results did not come within {waited_s:g} s: {which}. Are worker and host up, "
+            "and was the task not answered before? `pointsman task show ID` tells where it is."
+        )
+
+
+def submit_tasks(
+    deployment: Deployment, requests: Sequence[Request], *, wait_s: float | None, form: Format, out: Output
+) -> None:
+    """Produces the tasks; prints their ids, or waits at most `wait_s` and prints their results.
+
+    Raises InvalidInputError (a task above the size limit, an unknown intent), UnreachableError, DeliveryError, and
+    NoResultError after printing the results that came.
+    """
+    values = encode(deployment.topology, requests)
+    with ResultFeed(deployment) as feed:  # its ends are taken before the first record is produced
+        _produce(deployment, requests, values)
+        if wait_s is None:
+            _print_ids(requests, form, out)
+            return
+        feed.from_end()
+        out.note(f"submitted {len(requests)}; waiting for results, {wait_s:g} s at most")
+        _print_results(feed, requests, wait_s, form, out)
+
+
+def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
+    """Record values of the tasks. Raises InvalidInputError for those that would be refused as they stand."""
+    values = Codec(FileRegistry.load(), topology.limits.record_bytes_max).encode(records(requests), "TaskSubmitted")
+    faults = []
+    for request, value in zip(requests, values, strict=True):
+        if len(value) > topology.limits.record_bytes_max:
+            faults.append(f"{request.task_id}: {len(value)} bytes, {topology.limits.record_bytes_max} are allowed")
+        if request.intent is not None and request.intent not in topology.routes:
+            faults.append(f"{request.task_id}: no route {request.intent!r}; there are {', '.join(topology.routes)}")
+    if faults:
+        raise InvalidInputError("\n".join(["Nothing was submitted.", *faults[:20]]))
+    return values
+
+
+def _produce(deployment: Deployment, requests: Sequence[Request], values: Sequence[bytes]) -> None:
+    topic = deployment.topology.topics().submitted
+    producer = Producer(client_config(deployment.settings, deployment.topology, "producer", name="pointsman-submit"))
+    try:
+        for request, value in zip(requests, values, strict=True):
+            producer.send_one(topic, value, request.key)
+        producer.flush(FLUSH_TIMEOUT_S)
+    finally:
+        producer.close(1.0)
+
+
+def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:
+    if form is Format.TABLE:
+        for request in requests:
+            out.line(request.task_id)
+        out.note(
+            f"submitted {len(requests)}; `pointsman results --follow` shows results, `pointsman task show ID` a task"
+        )
+    else:
+        out.records([{"tenant": each.tenant, "task_id": each.task_id} for each in requests], (), form)
+
+
+def _print_results(feed: ResultFeed, requests: Sequence[Request], wait_s: float, form: Format, out: Output) -> None:
+    awaited = dict.fromkeys((request.tenant, request.task_id) for request in requests)
+    found: dict[Key, Row] = {}
+    for row in _results(feed, set(awaited), wait_s):
+        found[row["tenant"], row["task_id"]] = row
+        if form is Format.JSONL:
+            out.json_line(row)
+    rows = [found[key] for key in awaited if key in found]
+    if form is Format.JSON:
+        out.json(rows)
+    elif form is Format.TABLE and rows:
+        out.records(map(brief, rows), COLUMNS, form)
+    if missing := [key for key in awaited if key not in found]:
+        raise NoResultError(missing, len(awaited), wait_s)
+
+
+def _results(feed: ResultFeed, awaited: set[Key], wait_s: float) -> Iterator[Row]:
+    """Each awaited result as it comes, until all are there or the time is over."""
+    deadline = time.monotonic() + wait_s
+    while awaited and time.monotonic() < deadline:
+        for row in feed.poll():
+            key = (row["tenant"], row["task_id"])
+            if key in awaited:
+                awaited.remove(key)
+                yield row
