@@ -37,9 +37,22 @@ def _without_docs(node: Definition) -> Definition:
 def expand(definition: Definition) -> Definition:
     """The same schema with every reference replaced by what it names, and every name in full.
 
-    Raises UnsupportedSchemaError for unknown names, recursive types, and types that our records do not use.
+    Raises UnsupportedSchemaError for unknown names, recursive types, types that our records do not use, and for what is
+    no Avro schema at all.
     """
-    return _Expansion().of(definition, "")
+    try:
+        return _Expansion().of(definition, "")
+    except (KeyError, TypeError, RecursionError) as error:
+        raise UnsupportedSchemaError(f"no Avro schema: {error!r:.80}") from error
+
+
+def parse(text: str) -> Definition:
+    """The expanded schema that a registry's text says; raises UnsupportedSchemaError, also where it is no JSON."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedSchemaError(f"no Avro schema: {error!r:.80}") from error
+    return expand(document)
 
 
 class _Expansion:
@@ -62,7 +75,10 @@ class _Expansion:
                 self.known[full] = {"type": "enum", "name": full, "symbols": symbols, "default": node.get("default")}
                 return self.known[full]
             case {"type": "array", "items": items}:
-                return {"type": "array", "items": self.of(items, namespace)}
+                inner = self.of(items, namespace)
+                if _takes_no_bytes(inner):  # five bytes could then declare items without end
+                    raise UnsupportedSchemaError("an array of items that take no bytes is not supported")
+                return {"type": "array", "items": inner}
             case {"type": "map", "values": values}:
                 return {"type": "map", "values": self.of(values, namespace)}
             case {"type": str() | list() | dict() as inner} if inner not in ("bytes", "fixed", "record", "enum"):
@@ -90,6 +106,14 @@ class _Expansion:
         self.open.remove(full)
         self.known[full] = {"type": "record", "name": full, "fields": expanded}
         return self.known[full]
+
+
+def _takes_no_bytes(expanded: Definition) -> bool:
+    match expanded:
+        case {"type": "record", "fields": fields}:
+            return all(_takes_no_bytes(field["type"]) for field in fields)
+        case _:
+            return bool(expanded == "null")
 
 
 def _full_name(name: str, node: Mapping[str, Any], namespace: str) -> str:

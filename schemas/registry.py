@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, expand
+from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, expand, parse
 from schemas.errors import ConfigurationError, UnknownSchemaError
 from schemas.records import NAMESPACE, RECORDS, record
 
@@ -117,9 +117,8 @@ def compose_dispatch(task: Definition) -> Definition:
 
 def dispatch_id_for(registry: SchemaRegistry, task_schema_id: int) -> int | None:
     """Id of the dispatch schema for tasks written with this one; None where a dispatch has to be encoded anew."""
-    task = json.loads(registry.get_schema(task_schema_id).schema_str or "null")
     try:
-        composed = compose_dispatch(task)
+        composed = compose_dispatch(parse(registry.get_schema(task_schema_id).schema_str or ""))
         return registry.register_schema(record("TaskDispatched").subject, Schema(compact(composed)))
     except ConfigurationError:
         return None
