@@ -37,7 +37,7 @@ class Task:
     language: str | None = None
     deadline_ms: int = 0
     stage: str = "WORK"
-    labels: Mapping[str, str] = field(default=NO_LABELS)
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)  # Python 3.11 takes none unhashable
 
     @property
     def idempotency_key(self) -> str:
