@@ -193,6 +193,13 @@ def page(name: str) -> str:
     return (ROOT / name).read_text("utf-8")
 
 
+def block(language: str, first: str, name: str = "README.md") -> str:
+    """The page's one code block in this language whose text begins with `first`."""
+    found = [body for tongue, body in FENCE.findall(page(name)) if tongue == language and body.startswith(first)]
+    assert len(found) == 1
+    return str(found[0])
+
+
 # ------------------------------------------------------------------ the pages
 
 
