@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import confluent_kafka as ck
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     RebalanceCallback = Callable[[list[TopicPartition]], None]
 
 log = logging.getLogger("pointsman.kafka")
+
+# Mappings do not vary in their keys: this takes plain tuples and TopicPartitions alike.
+TP = TypeVar("TP", bound=tuple[str, int])
 
 NO_OFFSET = -1001
 REQUEST_TIMEOUT_S = 15.0
@@ -104,7 +107,7 @@ class BatchConsumer:
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def assign(self, positions: Mapping[TP, int]) -> None:
         """Read exactly these topic-partitions, from these offsets, outside any group."""
         self._at_end.clear()
         self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
@@ -136,7 +139,7 @@ class BatchConsumer:
     def resume(self, tps: Iterable[tuple[str, int]]) -> None:
         self._consumer.resume(_theirs(tps))
 
-    def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+    def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """Commit next offsets with metadata, and wait for the answer.
 
         Raises CommitRejectedError when the group has moved on, CommitUnavailableError when nobody answers.
@@ -147,7 +150,7 @@ class BatchConsumer:
         """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
         return committed(self._consumer, tps)
 
-    def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+    def offsets_for_times(self, times_ms: Mapping[TP, int]) -> dict[TopicPartition, int]:
         """Offset of the first record appended at or after each time; the end offset where there is none."""
         return offsets_for_times(self._consumer, times_ms)
 
@@ -161,8 +164,8 @@ class BatchConsumer:
 
     def read_to_end(
         self,
-        starts: Mapping[tuple[str, int], int],
-        until: Mapping[tuple[str, int], int],
+        starts: Mapping[TP, int],
+        until: Mapping[TP, int],
         *,
         idle_timeout_s: float = 30.0,
     ) -> Iterator[Batch]:
@@ -171,8 +174,9 @@ class BatchConsumer:
         Takes over the consumer's assignment. Records past `until` may be among what the last batches hold. Raises
         TransportError when nothing moves for `idle_timeout_s`.
         """
-        pending = {TopicPartition(*tp): end for tp, end in until.items() if starts[tp] < end}
-        self.assign({tp: starts[tp] for tp in pending})
+        began = {TopicPartition(*tp): start for tp, start in starts.items()}
+        pending = {TopicPartition(*tp): end for tp, end in until.items() if began[TopicPartition(*tp)] < end}
+        self.assign({tp: began[tp] for tp in pending})
         moved_at = time.monotonic()
         while pending:
             batches = self.poll()
@@ -219,7 +223,7 @@ def handle_error(error: ck.KafkaError) -> None:
     log.info("consumer: %s", error.str())
 
 
-def commit(consumer: ck.Consumer, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+def commit(consumer: ck.Consumer, positions: Mapping[TP, tuple[int, str]]) -> None:
     """As `BatchConsumer.commit`, for any librdkafka consumer."""
     if not positions:
         return
@@ -246,7 +250,7 @@ def committed(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[Top
     return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found}
 
 
-def offsets_for_times(consumer: ck.Consumer, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+def offsets_for_times(consumer: ck.Consumer, times_ms: Mapping[TP, int]) -> dict[TopicPartition, int]:
     if not times_ms:
         return {}
     wanted = [ck.TopicPartition(*tp, at) for tp, at in times_ms.items()]

@@ -1,0 +1,49 @@
+"""The consensus processor: what agents say in their logs, to the cells of their partitions.
+
+I/O: Kafka, through the outbox that it is given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+import pyarrow as pa
+
+from schemas.codec import Codec
+from streams.core.cell import Cell
+from streams.core.columns import Events
+from streams.core.judge import OUTCOMES
+from streams.processors.outbox import Outbox
+from streams.processors.router import by_value
+from streams.transport.batch import Batch
+from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
+
+COMPONENT = "consensus"
+
+
+class Consensus:
+    """Call `handle` with each batch of the agents' event logs. What it raises must end the worker."""
+
+    def __init__(self, agents: Collection[str], codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
+        self._agents, self._codec, self._outbox, self._cells = frozenset(agents), codec, outbox, cells
+
+    def handle(self, batch: Batch, now_ms: int) -> None:
+        """Decodes, decides and hands over one batch, of partitions that all have a cell."""
+        decoded = self._codec.decode(batch.values, "AgentEvent")
+        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
+        records, rows = decoded.batch, decoded.rows
+        self._count(records)
+        for partition, places in by_value(batch.partitions[rows]):
+            part = records if len(places) == len(rows) else records.take(pa.array(places))
+            keys = [batch.keys[row] or b"" for row in rows[places].tolist()]
+            self._outbox.emit(partition, self._cells[partition].collect(Events(part, keys), now_ms))
+
+    def _count(self, records: pa.RecordBatch) -> None:
+        slips = records.column("slip")
+        pairs = zip(slips.field("agent_id").to_pylist(), records.column("kind").to_pylist(), strict=True)
+        for (agent_id, kind), times in Counter(pairs).items():
+            if kind in OUTCOMES:
+                # A record may say any name: a label may not.
+                agent = agent_id if agent_id in self._agents else "unknown"
+                OUTCOMES_METRIC.labels(agent=agent, kind=kind).inc(times)

@@ -1,0 +1,190 @@
+"""Brings partitions back to life: looks up where their story begins, reads it from the logs, and folds it into cells.
+
+Everything here is read, nothing is produced or committed. One object serves one assignment; it blocks, so it runs in a
+thread of its own. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.codec import Codec
+from schemas.errors import ConfigurationError
+from schemas.topics import Topics
+from schemas.topology import Topology
+from streams.core.availability import BreakerLike
+from streams.core.cell import Cell
+from streams.core.columns import Dispatches, Events
+from streams.core.policy import Policy
+from streams.core.recovery import Fold
+from streams.processors.router import by_value
+from streams.transport.batch import Batch, TopicPartition
+from streams.transport.consumer import BatchConsumer
+from streams.transport.telemetry import get_logger
+
+log = get_logger("pointsman.recovery")
+
+LOW_WATERMARK = "low_watermark_ms"
+
+Positions = dict[TopicPartition, int]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One partition, ready to go live: its facts are folded, `fold.resume` has not been called.
+
+    `positions`: where to read on, of every topic that the worker reads. `ends`: where those topics ended when it was
+    assigned. `is_new`: no cut of this partition was ever committed.
+    """
+
+    cell: Cell
+    fold: Fold
+    positions: Positions
+    ends: Positions
+    is_new: bool
+
+
+def cut_metadata(low_watermark_ms: int) -> str:
+    """What is committed beside the position of the submissions."""
+    return json.dumps({LOW_WATERMARK: low_watermark_ms}, separators=(",", ":"))
+
+
+def low_watermark_of(metadata: str) -> int:
+    """The time in a commit's metadata; 0, which reads everything, where there is none that can be understood."""
+    try:
+        found = json.loads(metadata)[LOW_WATERMARK]
+    except (ValueError, TypeError, KeyError):
+        return 0
+    return found if isinstance(found, int) and found >= 0 else 0
+
+
+class Recovery:
+    """Reads back what was decided in the given partitions. `config` is a consumer's; it joins no group."""
+
+    def __init__(self, topology: Topology, policy: Policy, codec: Codec, config: Mapping[str, Any]) -> None:
+        self._topology, self._policy, self._codec, self._config = topology, policy, codec, config
+        self._topics: Topics = topology.topics()
+        self._inboxes, self._logs = frozenset(self._topics.inboxes), frozenset(self._topics.logs)
+        self.read = (self._topics.submitted, *self._topics.logs, self._topics.health)
+        """Topics that a live worker reads, in all of its partitions."""
+
+    def recover(
+        self,
+        partitions: Sequence[int],
+        committed: Mapping[TopicPartition, tuple[int, str]],
+        breakers: Mapping[str, BreakerLike],
+        now_ms: int,
+    ) -> dict[int, Recovered]:
+        """The partitions' cells and folds, by partition number.
+
+        `committed` gives position and metadata of every topic-partition in `read`, -1001 where there is none. Raises
+        TransportError when the broker does not answer or a topic cannot be read to its end.
+        """
+        limits = self._topology.limits
+        consumer = BatchConsumer(
+            self._config,
+            channel_of=lambda topic: topic,
+            rows_max=limits.batch_rows_max,
+            bytes_max=limits.batch_bytes_max,
+            poll_s=0.05,
+        )
+        try:
+            return self._recover(consumer, partitions, committed, breakers, now_ms)
+        finally:
+            consumer.close()
+
+    def _recover(
+        self,
+        consumer: BatchConsumer,
+        partitions: Sequence[int],
+        committed: Mapping[TopicPartition, tuple[int, str]],
+        breakers: Mapping[str, BreakerLike],
+        now_ms: int,
+    ) -> dict[int, Recovered]:
+        live = [TopicPartition(topic, number) for topic in self.read for number in partitions]
+        marks = consumer.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
+        found: dict[int, Recovered] = {}
+        for number in partitions:
+            anchor = TopicPartition(self._topics.submitted, number)
+            if committed[anchor][0] < 0:
+                self._refuse_forgotten(number, marks)
+            cell = Cell(self._policy, number)
+            cell.observe_breakers(breakers)
+            own = [tp for tp in live if tp.partition == number]
+            found[number] = Recovered(
+                cell=cell,
+                fold=Fold(cell),
+                # What retention has taken away meanwhile cannot be read: the first record left is next.
+                positions={tp: max(committed[tp][0], marks[tp][0]) for tp in own},
+                ends={tp: marks[tp][1] for tp in own},
+                is_new=committed[anchor][0] < 0,
+            )
+        starts = self._starts(consumer, [n for n in partitions if not found[n].is_new], committed, now_ms)
+        read = 0
+        for batch in consumer.read_to_end(starts, {tp: marks[tp][1] for tp in starts}):
+            self._fold(batch, {number: each.fold for number, each in found.items()})
+            read += len(batch)
+        log.info("folded", partitions=list(partitions), records=read)
+        return found
+
+    def _refuse_forgotten(self, number: int, marks: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        """A cut is committed before anything is emitted: results without a cut mean that the group was forgotten."""
+        if marks[TopicPartition(self._topics.results, number)][1] > 0:
+            raise ConfigurationError(
+                f"{self._topics.submitted}[{number}] has no committed position, yet it has results: the consumer "
+                "group was deleted, or its offsets expired (offsets.retention.minutes). Starting over would answer "
+                "tasks twice. Set the group's positions with kafka-consumer-groups --reset-offsets, then start again."
+            )
+
+    def _facts(self) -> tuple[str, ...]:
+        return (*self._topics.inboxes, *self._topics.logs, self._topics.orchestrator, self._topics.results)
+
+    def _starts(
+        self,
+        consumer: BatchConsumer,
+        partitions: Iterable[int],
+        committed: Mapping[TopicPartition, tuple[int, str]],
+        now_ms: int,
+    ) -> Positions:
+        """Where reading begins: no fact of a task that is unfinished, or may be submitted again, is before that."""
+        limits = self._topology.limits
+        times: dict[TopicPartition, int] = {}
+        for number in partitions:
+            low_ms = low_watermark_of(committed[TopicPartition(self._topics.submitted, number)][1])
+            for topic in self._facts():
+                horizon_ms = now_ms - limits.duplicate_horizon_ms if topic == self._topics.results else low_ms
+                start_ms = min(low_ms, horizon_ms) - limits.clock_skew_margin_ms
+                times[TopicPartition(topic, number)] = max(start_ms, 0)
+        return consumer.offsets_for_times(times)
+
+    def _fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
+        """One batch of one topic. What cannot be decoded decides nothing: it is dead-lettered where it is read live."""
+        topic = batch.channel
+        record = self._topics.record_of(topic)
+        assert record is not None
+        decoded = self._codec.decode(batch.values, record)
+        for number, places in by_value(batch.partitions[decoded.rows]):
+            part, rows = decoded.batch.take(pa.array(places)), decoded.rows[places]
+            keys = [batch.keys[row] or b"" for row in rows.tolist()]
+            appended_ms = batch.timestamps_ms[rows].tolist()
+            fold = folds[number]
+            if topic in self._inboxes:
+                fold.dispatches(self._dispatches(part, keys, appended_ms))
+            elif topic in self._logs:
+                fold.events(Events(part, keys))
+            elif topic == self._topics.results:
+                fold.results(part, appended_ms)
+            else:
+                fold.notes(part)
+
+    def _dispatches(self, batch: pa.RecordBatch, keys: list[bytes], appended_ms: list[int]) -> Dispatches:
+        tasks = batch.column("task")
+        flat = pa.RecordBatch.from_struct_array(tasks)
+        datums = self._codec.encode_datums(flat, "TaskSubmitted")
+        frames = [self._codec.frame("TaskDispatched")] * len(datums)
+        return Dispatches(batch=batch, keys=keys, frames=frames, datums=datums, appended_ms=appended_ms)

@@ -1,0 +1,90 @@
+"""The router processor: submissions in columns, to the cells of their partitions, and what they decide out again.
+
+I/O: Kafka, through the outbox that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.admission import key_faults
+from schemas.codec import FRAME_BYTES, Codec
+from streams.core.cell import Cell
+from streams.core.columns import Submissions
+from streams.processors.outbox import Outbox
+from streams.transport.batch import Batch
+from streams.transport.telemetry import TASKS_SUBMITTED
+
+COMPONENT = "router"
+KEY_RULE = "the key must be the conversation id where the task has one, else the task id"
+
+
+class Router:
+    """Call `handle` with each batch of `tasks.submitted`. What it raises must end the worker."""
+
+    def __init__(self, codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
+        self._codec, self._outbox, self._cells = codec, outbox, cells
+
+    def handle(self, batch: Batch, now_ms: int) -> None:
+        """Decodes, decides and hands over one batch, of partitions that all have a cell."""
+        decoded = self._codec.decode(batch.values, "TaskSubmitted")
+        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
+        records, rows, schema_ids = decoded.batch, decoded.rows, decoded.schema_ids
+        keys = [batch.keys[row] for row in rows.tolist()]
+        misfits = key_faults(keys, records.column("task_id"), records.column("conversation_id"))
+        if misfits:
+            self._outbox.bury(batch, ((int(rows[row]), reason, KEY_RULE) for row, reason in misfits), COMPONENT)
+            kept = np.setdiff1d(np.arange(len(rows)), [row for row, _ in misfits])
+            records, rows, schema_ids = records.take(pa.array(kept)), rows[kept], schema_ids[kept]
+        TASKS_SUBMITTED.inc(len(rows))
+        for partition, places in by_value(batch.partitions[rows]):
+            part = records if len(places) == len(rows) else records.take(pa.array(places))
+            submissions = self._submissions(batch, part, rows[places], schema_ids[places])
+            self._outbox.emit(partition, self._cells[partition].submit(submissions, now_ms))
+
+    def _submissions(
+        self, batch: Batch, records: pa.RecordBatch, rows: npt.NDArray[np.int64], schema_ids: npt.NDArray[np.int64]
+    ) -> Submissions:
+        """`records` are the rows `rows` of the batch."""
+        where = rows.tolist()
+        frames, datums = self._bodies(batch, records, where, schema_ids)
+        return Submissions(
+            batch=records,
+            keys=[batch.keys[row] or b"" for row in where],
+            frames=frames,
+            datums=datums,
+            offsets=batch.offsets[rows].tolist(),
+            appended_ms=batch.timestamps_ms[rows].tolist(),
+        )
+
+    def _bodies(
+        self, batch: Batch, records: pa.RecordBatch, where: list[int], schema_ids: npt.NDArray[np.int64]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """What precedes and what follows the slip in a dispatch: the producer's own bytes wherever a schema says so."""
+        values = batch.values
+        ids = schema_ids.tolist()
+        known = {each: self._codec.dispatch_frame(each) if each >= 0 else None for each in set(ids)}  # -1: no datum
+        datums = [(values[row] or b"")[FRAME_BYTES:] for row in where]
+        ours = self._codec.frame("TaskDispatched")
+        frames = [known[schema_id] or ours for schema_id in ids]
+        anew = [place for place, schema_id in enumerate(ids) if known[schema_id] is None]
+        if anew:
+            encoded = self._codec.encode_datums(records.take(pa.array(anew)), "TaskSubmitted")
+            for place, datum in zip(anew, encoded, strict=True):
+                datums[place] = datum
+        return frames, datums
+
+
+def by_value(numbers: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """Each distinct number with the places where it stands, in order."""
+    if len(numbers) == 0:
+        return []
+    if bool((numbers == numbers[0]).all()):
+        return [(int(numbers[0]), np.arange(len(numbers)))]
+    order = np.argsort(numbers, kind="stable")
+    distinct, starts = np.unique(numbers[order], return_index=True)
+    return [(int(n), places) for n, places in zip(distinct, np.split(order, starts[1:]), strict=True)]
