@@ -55,8 +55,13 @@ class Cell:
     @property
     def is_full(self) -> bool:
         """At a bound: submissions have to wait, whatever drains the cell goes on."""
+        return self.fill >= 1.0
+
+    @property
+    def fill(self) -> float:
+        """How much of its nearer bound is taken; 1 is full."""
         limits = self.policy.topology.limits
-        return len(self.tasks) >= limits.inflight_tasks_max or self._bytes >= limits.inflight_bytes_max
+        return max(len(self.tasks) / limits.inflight_tasks_max, self._bytes / limits.inflight_bytes_max)
 
     def observe_breakers(self, breakers: Mapping[str, BreakerLike]) -> None:
         self.availability.observe(breakers)

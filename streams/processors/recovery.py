@@ -1,13 +1,14 @@
 """Brings partitions back to life: looks up where their story begins, reads it from the logs, and folds it into cells.
 
-Everything here is read, nothing is produced or committed. One object serves one assignment; it blocks, so it runs in a
-thread of its own. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
+Everything here is read, nothing is produced or committed. One object serves one assignment, in a thread of its own, for
+it blocks. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.errors import ConfigurationError
+from schemas.registry import SchemaRegistry
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.core.availability import BreakerLike
@@ -66,8 +68,9 @@ def low_watermark_of(metadata: str) -> int:
 class Recovery:
     """Reads back what was decided in the given partitions. `config` is a consumer's; it joins no group."""
 
-    def __init__(self, topology: Topology, policy: Policy, codec: Codec, config: Mapping[str, Any]) -> None:
-        self._topology, self._policy, self._codec, self._config = topology, policy, codec, config
+    def __init__(self, topology: Topology, policy: Policy, registry: SchemaRegistry, config: Mapping[str, Any]) -> None:
+        self._topology, self._policy, self._config = topology, policy, config
+        self._codec = Codec(registry, topology.limits.record_bytes_max)
         self._topics: Topics = topology.topics()
         self._inboxes, self._logs = frozenset(self._topics.inboxes), frozenset(self._topics.logs)
         self.read = (self._topics.submitted, *self._topics.logs, self._topics.health)
@@ -85,18 +88,24 @@ class Recovery:
         `committed` gives position and metadata of every topic-partition in `read`, -1001 where there is none. Raises
         TransportError when the broker does not answer or a topic cannot be read to its end.
         """
+        with closing(self._consumer()) as consumer:
+            return self._recover(consumer, partitions, committed, breakers, now_ms)
+
+    def log_ends(self, partitions: Sequence[int]) -> Positions:
+        """Where the agents' logs end now. Raises TransportError when the broker does not answer."""
+        with closing(self._consumer()) as consumer:
+            marks = consumer.watermarks([TopicPartition(t, n) for t in self._topics.logs for n in partitions])
+            return {tp: high for tp, (_, high) in marks.items()}
+
+    def _consumer(self) -> BatchConsumer:
         limits = self._topology.limits
-        consumer = BatchConsumer(
+        return BatchConsumer(
             self._config,
             channel_of=lambda topic: topic,
             rows_max=limits.batch_rows_max,
             bytes_max=limits.batch_bytes_max,
             poll_s=0.05,
         )
-        try:
-            return self._recover(consumer, partitions, committed, breakers, now_ms)
-        finally:
-            consumer.close()
 
     def _recover(
         self,

@@ -1,0 +1,93 @@
+"""Cuts: positions and low watermarks taken together, and committed once all output up to them is delivered.
+
+I/O: Kafka, through the driver and the producer; the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+from streams.processors.recovery import Positions, cut_metadata
+from streams.transport.batch import Batch, TopicPartition, next_positions
+from streams.transport.clients import CommitRejectedError, CommitUnavailableError
+from streams.transport.producer import Producer
+from streams.transport.telemetry import CUT_AGE, get_logger
+
+log = get_logger("pointsman.cuts")
+
+IDLE_CUT_S = 10.0
+"""An idle worker still moves its low watermark this often, so that a recovery has little to read."""
+
+Cut: TypeAlias = dict[tuple[str, int], tuple[int, str]]
+"""Next position and metadata of each topic-partition."""
+
+
+class Committer(Protocol):
+    """The part of the Faust driver that commits; see streams.transport.faust_driver."""
+
+    async def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None: ...
+
+
+class Cuts:
+    """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition."""
+
+    def __init__(self, anchor: str, producer: Producer) -> None:
+        self._anchor, self._producer = anchor, producer
+        self.positions: Positions = {}
+        self._committed: Positions = {}
+        self._committed_at = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._committed_at
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anything has moved since the last cut, or that one is old."""
+        return bool(self.positions) and (self.positions != self._committed or self.age_s > IDLE_CUT_S)
+
+    def advance(self, batch: Batch) -> None:
+        """The batch is done with."""
+        self.positions.update(next_positions(batch))
+
+    def take(self, low_watermarks_ms: Mapping[int, int], drain_s: float) -> Cut | None:
+        """The cut of these partitions as of now, with their low watermarks; None where output is not yet delivered.
+
+        It waits for `drain_s` at most, and holds the event loop while it does, so that nothing is produced meanwhile.
+        Raises DeliveryError when a delivery failed.
+        """
+        if not self._producer.drained(drain_s):
+            return None
+        return self.cut(self.positions, low_watermarks_ms)
+
+    def cut(self, positions: Mapping[TopicPartition, int], low_watermarks_ms: Mapping[int, int]) -> Cut:
+        """These positions, of the partitions that have a low watermark."""
+        return {
+            (topic, number): (at, cut_metadata(low_watermarks_ms[number]) if topic == self._anchor else "")
+            for (topic, number), at in positions.items()
+            if number in low_watermarks_ms
+        }
+
+    async def commit(self, committer: Committer, cut: Cut) -> None:
+        """Commits; where the group or the broker says no, the next cut will do. Raises TransportError for the rest."""
+        try:
+            await committer.commit(cut)
+        except CommitRejectedError as error:
+            log.warning("a cut was refused: the partitions are being taken away", why=str(error))
+            return
+        except CommitUnavailableError as error:
+            log.warning("a cut has to wait", why=str(error))
+            return
+        for (topic, number), (at, _) in cut.items():
+            self._committed[TopicPartition(topic, number)] = at
+        self._committed_at = time.monotonic()
+        CUT_AGE.set(0)
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Forgets partitions that are no longer ours."""
+        gone = set(partitions)
+        for held in (self.positions, self._committed):
+            for tp in [tp for tp in held if tp.partition in gone]:
+                del held[tp]

@@ -1,0 +1,298 @@
+"""One worker's turns: the cells of its partitions, the cuts that make them durable, and the clock that drives them.
+
+A turn decodes a batch, lets the cell decide and hands the output over; nothing in it awaits, so positions and the
+low watermark that are taken between two turns are one cut. A cut is committed only after all that was produced up to
+it is delivered. Whatever fails in a turn ends the worker: the next one recovers from the last cut. I/O: Kafka, through
+the driver and the producer; the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from schemas.codec import Codec
+from schemas.topology import Topology
+from streams.core.availability import BreakerLike
+from streams.core.cell import Cell
+from streams.processors.breaker import BreakerProcessor
+from streams.processors.consensus import Consensus
+from streams.processors.cuts import Committer, Cuts
+from streams.processors.frontier import Frontier
+from streams.processors.health import HealthReport
+from streams.processors.outbox import Outbox
+from streams.processors.recovery import Positions, Recovery
+from streams.processors.router import Router
+from streams.transport.batch import Batch, TopicPartition
+from streams.transport.clients import TransportError
+from streams.transport.producer import Producer
+from streams.transport.telemetry import CUT_AGE, INFLIGHT_TASKS, TURN_DURATION, get_logger
+
+log = get_logger("pointsman.worker")
+
+TICK_S = 0.05
+DRAIN_S = 0.5
+REVOKE_DRAIN_S = 2.5
+RESYNC_S = 1.0
+RESUME_BELOW = 0.9
+
+
+class Driver(Committer, Protocol):
+    """The part of streams.transport.faust_driver.Driver that is used here."""
+
+    async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]: ...
+
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None: ...
+
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None: ...
+
+    @property
+    def is_down(self) -> bool: ...
+
+    def mark_up(self) -> None: ...
+
+
+class View(Protocol):
+    """The part of streams.control.BreakerView that is used here."""
+
+    @property
+    def version(self) -> int: ...
+
+    def snapshot(self) -> Mapping[str, Any]: ...
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Worker:
+    """The hooks of the driver, the turns of the processors, and two loops: `tick_forever` and `cut_forever`.
+
+    Everything but recovery runs on one event loop. `on_ready` is called whenever partitions have gone live. `failure`
+    is done, with the exception, once anything failed: the worker takes no further turn and commits nothing more.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        codec: Codec,
+        producer: Producer,
+        view: View,
+        recovery: Callable[[], Recovery],
+        on_ready: Callable[[list[int]], None],
+        clock: Callable[[], int] = wall_ms,
+    ) -> None:
+        self._topology, self._limits, self._topics = topology, topology.limits, topology.topics()
+        self._producer, self._view, self._recovery = producer, view, recovery
+        self._on_ready, self._clock = on_ready, clock
+        self._cells: dict[int, Cell] = {}
+        self._frontiers: dict[int, Frontier] = {}
+        self._cuts = Cuts(self._topics.submitted, producer)
+        self._paused: set[int] = set()
+        self._seen_version = -1
+        self._outbox = Outbox(topology, codec, producer)
+        self._breakers = BreakerProcessor(topology, codec, producer, view)
+        self._health = HealthReport(self._topics.health, codec, producer)
+        self._handlers: dict[str, Callable[[Batch, int], None]] = {
+            "router": Router(codec, self._outbox, self._cells).handle,
+            "consensus": Consensus(topology.agents, codec, self._outbox, self._cells).handle,
+            "breaker": self._breakers.handle,
+        }
+        self._driver: Driver | None = None
+        self._committing = asyncio.Lock()
+        self._resyncing: asyncio.Task[None] | None = None
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def attach(self, driver: Driver) -> None:
+        """The driver is made with these hooks, so it comes after them."""
+        self._driver = driver
+
+    @property
+    def driver(self) -> Driver:
+        assert self._driver is not None, "attach the driver first"
+        return self._driver
+
+    def channel_of(self, topic: str) -> str:
+        """The processor that reads a topic."""
+        if topic == self._topics.submitted:
+            return "router"
+        return "breaker" if topic == self._topics.health else "consensus"
+
+    def channels(self) -> dict[str, tuple[str, ...]]:
+        """The topics of each processor."""
+        return {"router": (self._topics.submitted,), "consensus": self._topics.logs, "breaker": (self._topics.health,)}
+
+    # ------------------------------------------------------------------ turns
+
+    def turn(self, processor: str, batch: Batch) -> None:
+        """One batch, from its bytes to what it led to. Never raises: a failure ends the worker."""
+        if self.failure.done():
+            return
+        try:
+            now_ms = self._clock()
+            with TURN_DURATION.labels(processor=processor).time():
+                self._handlers[processor](batch, now_ms)
+            self._cuts.advance(batch)
+            if processor == "consensus":
+                newest_ms = int(batch.timestamps_ms.max())
+                for number in {partition for _, partition in batch.ends}:
+                    self._frontiers[number].read(newest_ms, now_ms)
+            self._throttle()
+        except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        log.error("the worker cannot go on", exc_info=error)
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
+    def _throttle(self) -> None:
+        """At a bound new tasks wait on the broker; what drains the cell is never paused."""
+        for number, cell in self._cells.items():
+            submitted = (self._topics.submitted, number)
+            if cell.is_full and number not in self._paused:
+                self._paused.add(number)
+                self.driver.pause([submitted])
+                log.warning("reading of new tasks pauses", partition=number, inflight=len(cell))
+            elif number in self._paused and cell.fill < RESUME_BELOW:
+                self._paused.discard(number)
+                self.driver.resume([submitted])
+
+    # ------------------------------------------------------------------ assignment
+
+    async def on_assigned(self, partitions: list[int]) -> Mapping[tuple[str, int], int]:
+        """Recovers the partitions and gives the positions at which they go live."""
+        recovery = self._recovery()
+        tps = [TopicPartition(topic, number) for topic in recovery.read for number in partitions]
+        committed = await self.driver.committed(tps) if tps else {}
+        breakers: Mapping[str, BreakerLike] = self._view.snapshot()
+        found = await asyncio.to_thread(recovery.recover, partitions, committed, breakers, self._clock())
+        now_ms = self._clock()
+        positions: Positions = {}
+        for each in found.values():
+            positions.update(each.positions)
+        new = {number for number, each in found.items() if each.is_new}
+        if new:
+            # Before anything is emitted: what has results has a cut.
+            await self.driver.commit(self._cuts.cut(positions, dict.fromkeys(new, now_ms)))
+        for number, each in found.items():
+            self._cells[number], frontier = each.cell, Frontier()
+            frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
+            self._frontiers[number] = frontier
+            self._outbox.emit(number, each.fold.resume(self._clock()))
+        self._cuts.positions.update(positions)
+        log.info("live", partitions=partitions, unfinished=sum(map(len, self._cells.values())))
+        self._on_ready(sorted(self._cells))
+        return {(topic, number): at for (topic, number), at in positions.items()}
+
+    async def on_revoked(self, partitions: list[int]) -> None:
+        """Commits a last cut, as far as the broker lets it, and gives the partitions up."""
+        async with self._committing:
+            lows = self._low_watermarks(partitions)
+            cut = None if self.failure.done() else self._cuts.take(lows, REVOKE_DRAIN_S)
+            self._drop(partitions)
+            if cut:
+                await self._cuts.commit(self.driver, cut)
+
+    async def on_lost(self, partitions: list[int]) -> None:
+        """Another worker may own them already: nothing is committed."""
+        log.warning("partitions were lost", partitions=partitions)
+        self._drop(partitions)
+
+    def _drop(self, partitions: Iterable[int]) -> None:
+        gone = set(partitions)
+        for number in gone:
+            self._cells.pop(number, None)
+            self._frontiers.pop(number, None)
+            INFLIGHT_TASKS.labels(partition=number).set(0)
+        self._cuts.drop(gone)
+        if self._paused & gone:
+            self.driver.resume([(self._topics.submitted, number) for number in self._paused & gone])
+            self._paused -= gone
+        self._breakers.release(gone)
+
+    # ------------------------------------------------------------------ cuts
+
+    async def cut_forever(self) -> None:
+        """Commits a cut each `commit_interval_ms`, where anything has moved."""
+        while not self.failure.done():
+            await asyncio.sleep(self._limits.commit_interval_ms / 1000)
+            try:
+                async with self._committing:
+                    cut = self._cuts.take(self._low_watermarks(self._cells), DRAIN_S) if self._cuts.is_due else None
+                    if cut:
+                        await self._cuts.commit(self.driver, cut)
+            except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
+                self._fail(error)
+
+    def _low_watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
+        now_ms = self._clock()
+        cells = {number: self._cells[number] for number in partitions if number in self._cells}
+        return {number: min(cell.low_watermark() or now_ms, now_ms) for number, cell in cells.items()}
+
+    # ------------------------------------------------------------------ the clock
+
+    async def tick_forever(self) -> None:
+        """Drives time-outs, expiries, breakers and counts."""
+        next_report = time.monotonic()
+        while not self.failure.done():
+            await asyncio.sleep(TICK_S)
+            try:
+                self._producer.poll()
+                self._observe_breakers()
+                self._tick()
+                CUT_AGE.set(self._cuts.age_s)
+                if time.monotonic() >= next_report:
+                    next_report = time.monotonic() + self._limits.health_interval_ms / 1000
+                    self._report()
+            except Exception as error:  # noqa: BLE001  as in cut_forever
+                self._fail(error)
+
+    def _observe_breakers(self) -> None:
+        version = self._view.version  # before the snapshot: no change is missed
+        shown = self._view.snapshot()
+        if version != self._seen_version:
+            self._seen_version = version
+            for cell in self._cells.values():
+                cell.observe_breakers(shown)
+
+    def _tick(self) -> None:
+        if self.driver.is_down and self._resyncing is None:
+            self._resyncing = asyncio.get_running_loop().create_task(self._resync())
+        if self._resyncing is not None:
+            return  # no outcome can be read, so none is overdue
+        now_ms = self._clock()
+        for number, cell in self._cells.items():
+            frontier = self._frontiers[number]
+            at_ms = frontier.time(self._cuts.positions, now_ms)
+            if at_ms is None:
+                continue
+            effects = cell.tick(at_ms, blame=not frontier.is_first)
+            frontier.is_first = False
+            self._outbox.emit(number, effects)
+        self._throttle()
+
+    async def _resync(self) -> None:
+        """The broker was gone: time stands still until it answers, and until what it holds meanwhile is read."""
+        log.warning("the broker is gone: no time-out fires until it is back")
+        while not self.failure.done():
+            try:
+                ends = await asyncio.to_thread(self._recovery().log_ends, list(self._cells))
+            except TransportError:
+                await asyncio.sleep(RESYNC_S)
+                continue
+            for number, frontier in self._frontiers.items():
+                frontier.fall_behind({tp: end for tp, end in ends.items() if tp.partition == number})
+            self.driver.mark_up()
+            log.warning("the broker is back")
+            break
+        self._resyncing = None
+
+    def _report(self) -> None:
+        now_ms = self._clock()
+        self._breakers.tick(now_ms)
+        for number, cell in self._cells.items():
+            self._health.send(number, cell.drain_health(), now_ms)
+            INFLIGHT_TASKS.labels(partition=number).set(len(cell))
