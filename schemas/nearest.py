@@ -10,12 +10,18 @@ ALIKE_MIN = 60  # of 100: below this a suggestion misleads
 LISTED_MAX = 12
 
 
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `name`; None where none is like it."""
+    found = process.extractOne(name.lower(), list(choices), scorer=fuzz.ratio, score_cutoff=ALIKE_MIN)
+    return None if found is None else str(found[0])
+
+
 def suggest(name: str, choices: Iterable[str]) -> str:
     """`; did you mean agents?`, or where nothing is near, the names there are; put behind a statement about `name`."""
     names = list(choices)
-    found = process.extractOne(name.lower(), names, scorer=fuzz.ratio, score_cutoff=ALIKE_MIN)
+    found = nearest(name, names)
     if found is not None:
-        return f"; did you mean {found[0]}?"
+        return f"; did you mean {found}?"
     if not names:
         return ""
     more = ", ..." if len(names) > LISTED_MAX else ""

@@ -6,7 +6,7 @@ Shapes and ranges are checked here; what one part asks of another is `schemas.to
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -273,11 +273,10 @@ def load_topology(path: Path) -> Topology:
 def parse_topology(text: str, source: str) -> Topology:
     """Reads YAML text; `source` names it in errors. Raises TopologyError with everything that is wrong with it."""
     document = read_yaml(text)
-    topology, faults = build(Topology, document)
+    topology, faults, doubtful = build(Topology, document)
     if topology is not None:
-        # A rule that depends on a key whose value is at fault would speak of its stand-in.
-        doubtful = tuple(fault.path for fault in faults)
         for path, message, depends_on in check(topology):
+            # A rule that depends on a key whose value is at fault would speak of its stand-in.
             if not any(_within(path_text(each), doubtful) for each in (path, *depends_on)):
                 faults.append(document.fault(path, message))
     if topology is None or faults:
@@ -285,6 +284,6 @@ def parse_topology(text: str, source: str) -> Topology:
     return topology
 
 
-def _within(path: str, places: tuple[str, ...]) -> bool:
+def _within(path: str, places: Iterable[str]) -> bool:
     """Whether the key path is one of the places or lies in it."""
     return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places if place)

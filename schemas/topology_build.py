@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schemas.errors import Fault
-from schemas.nearest import suggest
-from schemas.topology_yaml import Document, Path
+from schemas.nearest import nearest, suggest
+from schemas.topology_yaml import Document, Path, path_text
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,18 +23,28 @@ VALUE_CHARACTERS_MAX = 40
 SECRETIVE = "kafka"  # values of this section are never repeated
 
 
-def build(model: type[M], document: Document) -> tuple[M | None, list[Fault]]:
-    """The document as `model`, and every fault of its shape, those of the YAML included; never raises.
+class Built(NamedTuple, Generic[M]):
+    """A model and what is wrong with the document it comes from.
 
-    Only without faults is the model what the document says; None where too much is wrong to put stand-ins in.
+    Only without faults is `model` what the document says; None where too much is wrong to put stand-ins in. `doubtful`
+    are the key paths, as text, of which it says something else than the document means.
     """
+
+    model: M | None
+    faults: list[Fault]
+    doubtful: frozenset[str]
+
+
+def build(model: type[M], document: Document) -> Built[M]:
+    """The document as `model`, with every fault of its shape, those of the YAML included; never raises."""
     faults = list(document.faults)
+    doubtful = {fault.path for fault in faults}
     if not isinstance(document.data, dict):
         if not faults:
             faults.append(document.fault((), "is empty" if document.data is None else "must be a mapping of keys"))
-        return None, faults
+        return Built(None, faults, frozenset())
     try:
-        return model.model_validate(document.data), faults
+        return Built(model.model_validate(document.data), faults, frozenset(doubtful))
     except ValidationError as error:
         details = error.errors(include_url=False)
     repaired = deepcopy(document.data)
@@ -44,11 +54,19 @@ def build(model: type[M], document: Document) -> tuple[M | None, list[Fault]]:
         if path not in seen:  # a value that fits no branch of a union is reported once a branch
             seen.add(path)
             faults.append(document.fault(path, _sentence(detail, path, model)))
+            doubtful |= {path_text(path), path_text(_meant(detail, path, model))}
             _repair(repaired, path)
     try:
-        return model.model_validate(repaired), faults
+        return Built(model.model_validate(repaired), faults, frozenset(doubtful))
     except ValidationError:
-        return None, faults
+        return Built(None, faults, frozenset())
+
+
+def _meant(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> Path:
+    """Where an unknown key should have stood: what is said there by default is not what its writer meant."""
+    owner = _model_at(model, path[:-1]) if detail["type"] == "extra_forbidden" else None
+    known = nearest(str(path[-1]), owner.model_fields) if owner else None
+    return path if known is None else (*path[:-1], known)
 
 
 def _path(detail: ErrorDetails, data: Any) -> Path:
@@ -104,7 +122,7 @@ def _sentence(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> str:
         owner = _model_at(model, path[:-1])
         return f"is not a known key{suggest(str(path[-1]), owner.model_fields) if owner else ''}"
     if kind == "string_pattern_mismatch":
-        need = _PATTERNS.get(str(path[-1]), f"must match {context['pattern']}")
+        need = _PATTERNS.get(str(detail["loc"][-1]), f"must match {context['pattern']}")
     elif path[2:3] == ("phrases",) and kind == "model_type":
         need = "must be text, or a mapping of phrase and confidence"
     elif path[:1] == (SECRETIVE,):
@@ -150,12 +168,10 @@ def _repair(data: Any, path: Path) -> None:
     for part in path[:-1]:
         data = data[part]
     stand_in = _stand_in(path)
-    if not path:
-        return
-    if stand_in is _DROP:
-        del data[path[-1]]
-    else:
+    if stand_in is not _DROP:
         data[path[-1]] = stand_in
+    elif path and isinstance(data, dict):
+        data.pop(path[-1], None)
 
 
 def _stand_in(path: Path) -> Any:

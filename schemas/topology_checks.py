@@ -124,15 +124,16 @@ def _deadlines(topology: Topology) -> Iterator[Finding]:
 
 
 def _too_slow(topology: Topology, intent: str, route: Route) -> Iterator[Finding]:
-    """An agent that may take longer than the whole task has."""
+    """Agents that may take longer than the whole task has."""
     deadline = route.deadline_ms or topology.defaults.deadline_ms
-    mine = f"{deadline}" if route.deadline_ms is not None else f"is not stated, and the default, {deadline},"
-    depends_on = ("defaults", "deadline_ms")
-    for name in dict.fromkeys((*route.plan, *(route.panel or ()))):
-        agent = topology.agents.get(name)
-        if agent is not None and agent.timeout_ms > deadline:
-            text = f"{mine} is below the timeout of agent {name}, {agent.timeout_ms}"
-            yield Finding(("routes", intent, "deadline_ms"), text, (("agents", name, "timeout_ms"), depends_on))
+    asked = dict.fromkeys((*route.plan, *(route.panel or ())))
+    slow = {name: topology.agents[name].timeout_ms for name in asked if name in topology.agents}
+    slow = {name: timeout for name, timeout in slow.items() if timeout > deadline}
+    if slow:
+        mine = f"{deadline}" if route.deadline_ms is not None else f"is not stated, and the default, {deadline},"
+        text = f"{mine} is below the timeout of agent " + ", ".join(f"{name} ({slow[name]})" for name in slow)
+        timeouts: list[Path] = [("agents", name, "timeout_ms") for name in slow]
+        yield Finding(("routes", intent, "deadline_ms"), text, (*timeouts, ("defaults", "deadline_ms")))
 
 
 def _phrases(topology: Topology) -> Iterator[Finding]:

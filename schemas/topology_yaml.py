@@ -158,6 +158,8 @@ class _Reader:
         if event.tag:
             self._refuse(event, path, f"tags are not taken: remove {event.tag}")
             return event.value
+        if not event.value.isascii():
+            event.value = self._whole(event, path)
         tag = self.yaml.resolver.resolve(ScalarNode, event.value, event.implicit)
         if str(tag) not in _TYPED:
             return event.value
@@ -165,6 +167,15 @@ class _Reader:
             return self.yaml.constructor.construct_object(ScalarNode(tag, event.value))
         except ValueError:  # an integer of thousands of digits: text, so that the model refuses it in its place
             return event.value
+
+    def _whole(self, event: ScalarEvent, path: Path) -> str:
+        """The text with each pair of surrogates, JSON's way to write rare characters, made one; no half may stand."""
+        try:
+            text: str = event.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._refuse(event, path, "holds half a character: a surrogate without its other half")
+            return "?"
+        return text
 
     def _refuse(self, event: Event, path: Path, message: str) -> None:
         self.document.faults.append(Fault(path_text(path), message, *self._place(event)))
