@@ -1,0 +1,154 @@
+"""A batch of dispatches as attempts: what the host needs of each, and the columns that its events echo.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agents.context import Conversation
+from agents.contract import BATCH_INPUT, NO_LABELS, Task
+from agents.inbox import AttemptId, Inbox
+from schemas.records import record
+
+_IDENTITY = record("AgentEvent").arrow.field("task").type
+
+
+@dataclass(slots=True, eq=False)
+class Dispatched:
+    """Decoded dispatches of one agent, with what their events repeat: columns of the same length.
+
+    `number` rises with each batch that the host reads.
+    """
+
+    number: int
+    slips: pa.StructArray
+    identities: pa.StructArray
+    tasks: pa.StructArray
+    keys: list[bytes | None]
+
+    @classmethod
+    def of(cls, number: int, batch: pa.RecordBatch, keys: list[bytes | None]) -> Dispatched:
+        """`batch` has the columns of TaskDispatched; `keys` are the records' keys."""
+        slips, tasks = batch.column("slip"), batch.column("task")
+        deadline = pc.coalesce(_child(tasks, "deadline_ms"), _child(slips, "deadline_default_ms"))
+        children = [deadline if field.name == "deadline_ms" else _child(tasks, field.name) for field in _IDENTITY]
+        return cls(number, slips, pa.StructArray.from_arrays(children, fields=list(_IDENTITY)), tasks, keys)
+
+    def batch_input(self, rows: list[int]) -> pa.RecordBatch:
+        """What a batch agent is given of these rows: the columns of BATCH_INPUT."""
+        slips, tasks = self.slips.take(pa.array(rows)), self.tasks.take(pa.array(rows))
+        from_slip = ("intent", "stage")
+        arrays = [_child(slips if name in from_slip else tasks, name) for name in BATCH_INPUT.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One dispatch, from the moment it is read to its outcome.
+
+    `expires_ms` is wall time: the attempt's timeout counted from when it was routed, but at most the task's deadline.
+    `conversation` is None where nothing has to be kept in order. `began_before`: its STARTED is in the log of an
+    earlier host.
+    """
+
+    inbox: Inbox
+    source: Dispatched
+    row: int
+    offset: int
+    id: AttemptId
+    agent_id: str
+    text: str
+    payload: str | None
+    intent: str
+    language: str | None
+    deadline_ms: int
+    expires_ms: int
+    labels: list[tuple[str, str]]
+    conversation: Conversation | None
+    began_before: bool = False
+
+    def task(self) -> Task:
+        """As the agent sees it. Raises ValueError where the payload is no JSON."""
+        tenant, task_id, _, stage = self.id
+        try:
+            payload = None if self.payload is None else json.loads(self.payload)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        return Task(
+            task_id,
+            self.text,
+            tenant,
+            None if self.conversation is None else self.conversation.conversation_id,
+            payload,
+            self.intent,
+            self.language,
+            self.deadline_ms,
+            stage,
+            dict(self.labels) if self.labels else NO_LABELS,
+        )
+
+
+def attempt_ids(slips: pa.StructArray, tasks: pa.StructArray) -> Iterator[AttemptId]:
+    """One per row, of dispatches or of events: `tasks` may be either's."""
+    return map(
+        AttemptId,
+        _list(tasks, "tenant"),
+        _list(tasks, "task_id"),
+        _list(slips, "attempt"),
+        _list(slips, "stage"),
+    )
+
+
+def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int]) -> Iterator[Attempt]:
+    """One attempt per row, given the inbox and the offset of each."""
+    slips, tasks = source.slips, source.tasks
+    rows = zip(
+        inboxes,
+        offsets,
+        attempt_ids(slips, tasks),
+        *(_list(slips, name) for name in ("agent_id", "intent", "timeout_ms", "routed_at")),
+        *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels")),
+        _list(source.identities, "deadline_ms"),
+        strict=True,
+    )
+    for row, columns in enumerate(rows):
+        inbox, offset, id_, agent_id, intent, timeout_ms, routed_at, conversation_id, text, payload, language = columns[
+            :11
+        ]
+        labels, deadline_ms = columns[11:]
+        conversation = None
+        if conversation_id is not None:
+            conversation = Conversation(inbox.agent_id, inbox.partition, id_.tenant, conversation_id)
+        yield Attempt(
+            inbox,
+            source,
+            row,
+            offset,
+            id_,
+            agent_id,
+            text,
+            payload,
+            intent,
+            language,
+            deadline_ms,
+            min(routed_at // 1000 + timeout_ms, deadline_ms),
+            labels,
+            conversation,
+        )
+
+
+def _child(array: pa.StructArray, name: str) -> pa.Array:
+    return array.field(array.type.get_field_index(name))
+
+
+def _list(array: pa.StructArray, name: str) -> list[Any]:
+    values: list[Any] = _child(array, name).to_pylist()
+    return values

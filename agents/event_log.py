@@ -1,0 +1,186 @@
+"""Writes agents' logs: events in columns, to the partition that their dispatch came from, and offsets done with them.
+
+I/O: Kafka, through the producer that it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from agents.dispatches import Attempt, Dispatched
+from agents.outcome import COMPLETED, STARTED, Outcome, failed
+from schemas.codec import Codec
+from schemas.ids import agent_event_id
+from schemas.reasons import ErrorClass
+from schemas.records import table
+from schemas.topology import Topology
+
+COALESCE_S = 0.002  # events that end within this time share one encoding
+POLL_S = 0.001
+
+
+class Sender(Protocol):
+    """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
+
+    def send(
+        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+    ) -> None: ...
+
+    def drained(self, timeout_s: float = 0.0) -> bool: ...
+
+
+class _Entry(NamedTuple):
+    attempt: Attempt
+    outcome: Outcome
+    delivered: asyncio.Future[None] | None
+
+
+class EventLog:
+    """Belongs to one event loop; `run` must run in it, and what it raises must end the process.
+
+    An offset counts as done in the moment in which its outcome is handed to the producer. So a position is safe to
+    commit if it is read right after `drained` said yes.
+    """
+
+    def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
+        self._codec, self._producer = codec, producer
+        topics = topology.topics()
+        self._topics = {name: topics.events(name) for name in topology.agents}
+        self._versions: Mapping[str, str] = {name: agent.version for name, agent in topology.agents.items()}
+        self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
+        self._record_bytes_max = topology.limits.record_bytes_max
+        self._pending: list[_Entry] = []
+        self._unconfirmed: list[asyncio.Future[None]] = []
+        self._wake = asyncio.Event()
+        self._held = False
+
+    def __len__(self) -> int:
+        """Events that are not handed over yet."""
+        return len(self._pending)
+
+    def write(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Queue an outcome; its dispatch is done with once it is handed over."""
+        self._pending.append(_Entry(attempt, outcome, None))
+        self._wake.set()
+
+    async def start(self, attempts: Sequence[Attempt], started_at: int) -> None:
+        """Returns once STARTED of all of them is in the log: only then may the agent be called."""
+        delivered = asyncio.get_running_loop().create_future()
+        event = Outcome(STARTED, started_at=started_at)
+        self._pending += [_Entry(attempt, event, delivered) for attempt in attempts]
+        self._wake.set()
+        await delivered
+
+    def hold(self, held: bool) -> None:
+        """While held nothing more is handed over, so that the producer comes to an end and a position can be taken."""
+        self._held = held
+        if not held:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Hands events over as they come, for ever."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(COALESCE_S)
+            self._wake.clear()
+            if self._held:
+                continue
+            self._hand_over()
+            if self._unconfirmed:
+                await self._confirmation()
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Whether all that was written is delivered within this time."""
+        self._hand_over()
+        try:
+            await asyncio.wait_for(self._confirmation(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _confirmation(self) -> None:
+        while not self._confirmed():  # noqa: ASYNC110  the producer has to be polled
+            await asyncio.sleep(POLL_S)
+
+    def _confirmed(self) -> bool:
+        if not self._producer.drained():
+            return False
+        for future in self._unconfirmed:
+            if not future.done():  # cancelled, if nobody waits any more
+                future.set_result(None)
+        self._unconfirmed.clear()
+        return True
+
+    def _hand_over(self) -> None:
+        pending, self._pending = self._pending, []
+        pending = [entry for entry in pending if not entry.attempt.inbox.lost]
+        if not pending:
+            return
+        pending, values = self._encoded(pending)
+        groups: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
+        for entry, value in zip(pending, values, strict=True):
+            attempt = entry.attempt
+            of_values, of_keys = groups.setdefault((attempt.inbox.agent_id, attempt.inbox.partition), ([], []))
+            of_values.append(value)
+            of_keys.append(attempt.source.keys[attempt.row])
+        for (agent_id, partition), (of_values, of_keys) in groups.items():
+            self._producer.send(self._topics[agent_id], partition, of_values, of_keys)
+        for entry in pending:
+            if entry.delivered is None:
+                entry.attempt.inbox.tracker.finish(entry.attempt.offset)
+        self._unconfirmed += {id(entry.delivered): entry.delivered for entry in pending if entry.delivered}.values()
+
+    def _encoded(self, pending: list[_Entry]) -> tuple[list[_Entry], list[bytes]]:
+        """The entries, those of one batch of dispatches together, and the value of each."""
+        # In the order in which the batches were read, so that a conversation's events keep theirs.
+        ordered = sorted(pending, key=lambda entry: entry.attempt.source.number)
+        values = self._values([list(group) for _, group in groupby(ordered, lambda entry: entry.attempt.source.number)])
+        too_large = [i for i, value in enumerate(values) if len(value) > self._record_bytes_max]
+        for i in too_large:
+            entry = ordered[i]
+            if entry.outcome.kind == COMPLETED:
+                ordered[i] = entry._replace(outcome=self._oversized(entry, len(values[i])))
+                values[i] = self._values([[ordered[i]]])[0]
+        return ordered, values
+
+    def _oversized(self, entry: _Entry, size: int) -> Outcome:
+        acted = entry.attempt.inbox.agent_id in self._writers
+        outcome = failed(
+            ErrorClass.UNKNOWN_OUTCOME if acted else ErrorClass.INTERNAL,
+            f"the answer makes a record of {size} bytes, {self._record_bytes_max} are allowed",
+        )
+        return outcome._replace(started_at=entry.outcome.started_at, finished_at=entry.outcome.finished_at)
+
+    def _values(self, groups: list[list[_Entry]]) -> list[bytes]:
+        entries = [entry for group in groups for entry in group]
+        slips, identities = [], []
+        for group in groups:
+            source: Dispatched = group[0].attempt.source
+            rows = pa.array([entry.attempt.row for entry in group], pa.int64())
+            slips.append(source.slips.take(rows))
+            identities.append(source.identities.take(rows))
+        columns: dict[str, Any] = dict(
+            zip(Outcome._fields, zip(*(entry.outcome for entry in entries), strict=True), strict=True)
+        )
+        columns |= {
+            "event_id": [
+                agent_event_id(
+                    entry.attempt.id.tenant,
+                    entry.attempt.id.task_id,
+                    entry.attempt.agent_id,
+                    entry.attempt.id.attempt,
+                    entry.attempt.id.stage,
+                    entry.outcome.kind,
+                )
+                for entry in entries
+            ],
+            "slip": pa.concat_arrays(slips),
+            "task": pa.concat_arrays(identities),
+            "agent_version": [self._versions[entry.attempt.inbox.agent_id] for entry in entries],
+        }
+        return self._codec.encode(table("AgentEvent", columns, len(entries)), "AgentEvent")

@@ -1,0 +1,88 @@
+"""The host process: its clients, its agents, and its end.
+
+I/O: Kafka, and the modules that the topology names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+
+from agents.calls import wall_us
+from agents.host import Host
+from agents.readback import ReadBack
+from agents.registry import resolve
+from schemas.codec import Codec
+from schemas.records import table
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.transport.clients import client_config
+from streams.transport.consumer import BatchConsumer
+from streams.transport.producer import Producer
+
+# A dispatch is a task and a slip: one that was just small enough to be taken in must still be read here.
+SLIP_BYTES_MAX = 65_536
+CLOSE_S = 0.5
+
+
+def run_host(
+    settings: Settings,
+    topology: Topology,
+    *,
+    ready: Callable[[Mapping[str, object]], None],
+    stop: threading.Event,
+) -> None:
+    """Serves the topology's agents until `stop` is set, then ends within 4 s; `ready` is called once, when it serves.
+
+    Raises ConfigurationError for an agent that cannot be called, DeliveryError or TransportError when it cannot go on.
+    """
+    codes = resolve(topology)
+    group = f"{topology.prefix}pointsman-host"
+    codec = _codec(topology)
+    producer = Producer(client_config(settings, topology, "producer", name="pointsman-host"))
+    agent_of = {topology.topics().inbox(name): name for name in topology.agents}
+    consumer = _consumer(settings, topology, "pointsman-host", group, agent_of.__getitem__)
+    history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
+    try:
+        announce(topology, codec, producer)
+        host = Host(topology, codes, codec, consumer, producer, ReadBack(topology, _codec(topology), history))
+        asyncio.run(host.run(ready, stop))
+    finally:
+        history.close(CLOSE_S)
+        producer.close(CLOSE_S)
+
+
+def announce(topology: Topology, codec: Codec, producer: Producer) -> None:
+    """Publish a card of each agent."""
+    names = list(topology.agents)
+    agents = list(topology.agents.values())
+    columns: dict[str, object] = {
+        "agent_id": names,
+        **{name: [getattr(agent, name) for agent in agents] for name in ("version", "kind", "effect", "description")},
+        "host_id": f"{socket.gethostname()}-{os.getpid()}",
+        "announced_at": wall_us(),
+    }
+    values = codec.encode(table("AgentCard", columns, len(names)), "AgentCard")
+    producer.send(topology.topics().cards, 0, values, [name.encode() for name in names])
+
+
+def _consumer(
+    settings: Settings, topology: Topology, name: str, group: str | None, channel_of: Callable[[str], str]
+) -> BatchConsumer:
+    limits = topology.limits
+    return BatchConsumer(
+        client_config(settings, topology, "consumer", group=group, name=name),
+        channel_of,
+        # What one poll brings is taken in whole, beyond the bound if need be.
+        rows_max=min(limits.batch_rows_max, limits.host_inflight_max),
+        bytes_max=limits.batch_bytes_max,
+        poll_s=limits.poll_ms / 1000,
+    )
+
+
+def _codec(topology: Topology) -> Codec:
+    return Codec(FileRegistry.load(), topology.limits.record_bytes_max + SLIP_BYTES_MAX)

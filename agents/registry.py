@@ -1,0 +1,116 @@
+"""Which code an agent of the topology is: found, checked and given its options before anything starts.
+
+I/O: imports the modules that the topology names, from the working directory among other places.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from schemas.errors import ConfigurationError
+from schemas.nearest import suggest
+from schemas.topology import Agent, Topology
+
+Code = Callable[..., Any]
+
+# What each kind is called with; its options follow as keyword arguments.
+PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "batch": ("rows",)}
+
+
+def resolve(topology: Topology) -> dict[str, Code]:
+    """The code of every agent, with its options bound. Raises ConfigurationError with all that is wrong at once."""
+    # A console script has its own folder on the path in the place of the working directory.
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
+        sys.path.append(here)
+    found: dict[str, Code] = {}
+    faults: list[str] = []
+    for name, agent in topology.agents.items():
+        try:
+            found[name] = resolve_agent(agent)
+        except ConfigurationError as error:
+            faults.append(f"  agents.{name}.run: {error}")
+    if faults:
+        plural = "" if len(faults) == 1 else "s"
+        raise ConfigurationError("\n".join((f"{len(faults)} agent{plural} cannot be called", *faults)))
+    return found
+
+
+def resolve_agent(agent: Agent) -> Code:
+    """The code of one agent. Raises ConfigurationError."""
+    module_name, _, function_name = agent.run.partition(":")
+    module = _module(module_name)
+    code = getattr(module, function_name, None)
+    if code is None:
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise ConfigurationError(f"{module_name} has no function {function_name}{suggest(function_name, names)}")
+    if not callable(code):
+        raise ConfigurationError(f"{agent.run} is no function but {type(code).__name__}")
+    _check_signature(agent, code)
+    return partial(code, **agent.options)
+
+
+def is_async(code: Code) -> bool:
+    """Whether calling it gives a coroutine; what does not runs in a thread."""
+    inner = code.func if isinstance(code, partial) else code
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004  not whether it can be called, but how
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigurationError(f"there is no module {error.name}{_nearest_module(error.name)}") from error
+        raise ConfigurationError(f"module {name} cannot be imported: {error}") from error
+    except SyntaxError as error:
+        where = f"{error.filename}:{error.lineno}"
+        raise ConfigurationError(f"module {name} cannot be imported: {where}: {error.msg}") from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise ConfigurationError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _nearest_module(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        near = suggest(name, [found.name for found in pkgutil.iter_modules()])
+        # Whatever is installed is no help as a list.
+        return near if near.startswith("; did") else "; modules are looked up in the working directory and PYTHONPATH"
+    package = importlib.import_module(parent)
+    names = [found.name for found in pkgutil.iter_modules(getattr(package, "__path__", []))]
+    return suggest(last, names)
+
+
+def _check_signature(agent: Agent, code: Code) -> None:
+    try:
+        signature = inspect.signature(code)
+    except (TypeError, ValueError):  # built in: the call itself will tell
+        return
+    given = PARAMETERS[agent.kind]
+    keywords = [
+        name for name, parameter in list(signature.parameters.items())[len(given) :] if _takes_keyword(parameter)
+    ]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    for option in agent.options:
+        if option not in keywords and not takes_any:
+            raise ConfigurationError(f"{agent.run} takes no option {option}{suggest(option, keywords)}")
+    try:
+        signature.bind(*given, **agent.options)
+    except TypeError as error:
+        wanted = ", ".join(given)
+        raise ConfigurationError(
+            f"{agent.run} must take ({wanted}) and its options, for it is of kind {agent.kind}: {error}"
+        ) from error
+    if agent.kind == "batch" and is_async(code):
+        raise ConfigurationError(f"{agent.run} is async; an agent of kind batch is a plain function")
+
+
+def _takes_keyword(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -1,0 +1,57 @@
+"""Threads that never keep a process from ending: for agents that are plain functions, and for clients that block.
+
+I/O: none but threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class DaemonPool:
+    """At most `threads_max` threads, started as they are needed; what finds none waits in order.
+
+    The standard pool joins its threads when the interpreter ends, so that one call that hangs would keep the process.
+    """
+
+    def __init__(self, name: str, threads_max: int) -> None:
+        self._name, self._threads_max = name, threads_max
+        self._work: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._started = 0
+
+    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """The future of a call; cancelling it before it starts keeps it from ever starting."""
+        future: Future[T] = Future()
+        self._work.put((future, call, arguments))
+        if not self._idle.acquire(blocking=False) and self._started < self._threads_max:
+            self._started += 1
+            threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True).start()
+        return future
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """As `submit`, awaited; cancelling the wait does not end a call that runs."""
+        return await asyncio.wrap_future(self.submit(call, *arguments))
+
+    def close(self) -> None:
+        """Lets idle threads end; a running call is left to itself."""
+        for _ in range(self._started):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while (item := self._work.get()) is not None:
+            future, call, arguments = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call(*arguments))
+                except BaseException as error:  # noqa: BLE001  whoever waits for the future raises it
+                    future.set_exception(error)
+            del future, call, arguments, item  # an idle thread holds nothing alive
+            self._idle.release()
