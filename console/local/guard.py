@@ -10,7 +10,11 @@ import signal
 import subprocess
 
 # Its standard input is a pipe that only we hold; `cat` returns when the kernel closes it.
-SCRIPT = 'cat >/dev/null; kill -TERM "$1" 2>/dev/null && sleep 8 && kill -KILL "$1" 2>/dev/null'
+SCRIPT = """cat >/dev/null
+kill -TERM "$1" || exit
+for second in 1 2 3 4 5 6 7 8; do sleep 1; kill -0 "$1" || exit; done
+kill -KILL "$1"
+"""
 
 
 class Guard:

@@ -5,6 +5,7 @@ I/O: Kafka.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import confluent_kafka as ck
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CHECK_TIMEOUT_S = 3.0
 CREATE_TIMEOUT_S = 30.0
+VISIBLE_POLL_S = 0.05
 # The broker's default: Apache Kafka takes -1 for it since 2.4.
 DEFAULT_REPLICATION = -1
 HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
@@ -45,6 +47,7 @@ def ensure_topics(
     missing = [spec for spec in wanted if spec.name not in existing]
     if missing:
         _create(client, missing)
+        _await_visible(client, settings, {spec.name for spec in missing})
     return [spec.name for spec in missing]
 
 
@@ -107,6 +110,15 @@ def _create(client: AdminClient, specs: list[TopicSpec]) -> None:
             # Two processes of one deployment may start together.
             if raised.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"{name} could not be created: {raised.args[0].str()}") from raised
+
+
+def _await_visible(client: AdminClient, settings: BrokerSettings, names: set[str]) -> None:
+    """The controller has created them; the brokers, which clients ask, hear of it a moment later."""
+    deadline = time.monotonic() + CREATE_TIMEOUT_S
+    while missing := names - _listed(client, settings).keys():
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"topics were created and do not appear: {', '.join(sorted(missing))}")
+        time.sleep(VISIBLE_POLL_S)
 
 
 def _config_of(spec: TopicSpec) -> dict[str, str]:

@@ -48,6 +48,18 @@ _HOPELESS = frozenset(
         _Error.INVALID_GROUP_ID,
     }
 )
+# A topic just created, a broker just started: its leader is not at work yet.
+_NO_LEADER_YET = frozenset(
+    {
+        _Error.LEADER_NOT_AVAILABLE,
+        _Error.NOT_LEADER_FOR_PARTITION,
+        _Error.UNKNOWN_TOPIC_OR_PART,
+        _Error.OFFSET_NOT_AVAILABLE,
+        _Error.UNKNOWN_LEADER_EPOCH,
+        _Error.FENCED_LEADER_EPOCH,
+    }
+)
+_LEADER_POLL_S = 0.05
 _OWNERSHIP_LOST = frozenset(
     {
         _Error.ILLEGAL_GENERATION,
@@ -303,16 +315,20 @@ def close(consumer: ck.Consumer, timeout_s: float) -> bool:
 
 
 def _asked(request: Callable[[], list[ck.TopicPartition]], what: str) -> list[ck.TopicPartition]:
-    try:
-        found = request()
-    except ck.KafkaException as raised:
-        raise TransportError(f"the broker did not answer for {what}: {raised.args[0].str()}") from raised
-    for partition in found:
-        if partition.error is not None:
-            raise TransportError(
-                f"no answer for {what} of {partition.topic}[{partition.partition}]: {partition.error.str()}"
-            )
-    return found
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            found = request()
+        except ck.KafkaException as raised:
+            error, where = raised.args[0], ""
+        else:
+            failed = next((partition for partition in found if partition.error is not None), None)
+            if failed is None:
+                return found
+            error, where = failed.error, f" of {failed.topic}[{failed.partition}]"
+        if error.code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+            raise TransportError(f"the broker did not answer for {what}{where}: {error.str()}")
+        time.sleep(_LEADER_POLL_S)
 
 
 def _theirs(tps: Iterable[tuple[str, int]]) -> list[ck.TopicPartition]:
