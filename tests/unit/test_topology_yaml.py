@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.topology_yaml import DEPTH_MAX, TEXT_BYTES_MAX, read_yaml
@@ -125,6 +125,7 @@ def test_an_integer_of_thousands_of_digits_stays_text() -> None:
     assert data_of("a: " + "9" * 10_000) == {"a": "9" * 10_000}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab:-?&*!|>%@`'\"#{}[], \n\t0\\~<", max_size=40))
 def test_no_text_makes_the_reader_fail(text: str) -> None:
     document = read_yaml(text)
@@ -138,6 +139,7 @@ PLAIN = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), PLAIN, max_size=4))
 def test_json_reads_as_what_it_says(value: dict[str, Any]) -> None:
     assert data_of(json.dumps(value)) == value
