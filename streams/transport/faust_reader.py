@@ -1,0 +1,299 @@
+"""The thread that owns the Faust driver's consumer: it polls from subscription on, and hands batches over.
+
+Nobody else touches the consumer: confluent-kafka lets one thread in at a time, and who polls in a loop keeps all others
+out for good. So commits and other requests are made here too, between polls. I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import confluent_kafka as ck
+
+from streams.transport.batch import Batch, TopicPartition, by_channel
+from streams.transport.clients import ConnectionWatch, TransportError, quiet
+from streams.transport.consumer import close, handle_error
+from streams.transport.faust_options import DriverOptions
+
+T = TypeVar("T")
+
+log = logging.getLogger("pointsman.kafka")
+
+HANDED_OVER_MAX = 4
+CLOSE_TIMEOUT_S = 1.0
+# Pausing throws away what is prefetched, so a processor that is merely busy is waited for; no longer than a rebalance
+# may be kept waiting, though, as those are served in polls only.
+_PATIENCE_S = 0.5
+# So long does a request wait while nothing arrives.
+_SLICE_S = 0.01
+_PROBE_EVERY_S = 1.0
+_PROBE_TIMEOUT_S = 0.2
+# Below so many records a poll, latency is worth more than larger batches.
+_FEW = 500
+_SHORT_LINGER_S = 0.005
+
+
+class Owner(Protocol):
+    """Who is told, in the reader's thread, of assignments and failures."""
+
+    def begin(self, generation: int, partitions: list[int]) -> None:
+        """Partitions are ours; nothing is read until `Reader.go_live` is called. Returns at once."""
+
+    def end(self, *, lost: bool) -> None:
+        """They go: returns when nothing of them is under way any more. Raises what must end the reader."""
+
+    def reader_ended(self, error: BaseException | None) -> None:
+        """The thread is over."""
+
+
+class Handed(NamedTuple):
+    generation: int
+    batch: Batch
+
+
+class HandOver:
+    """A bounded queue from the reader's thread to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._room = threading.Semaphore(HANDED_OVER_MAX)
+        self._queue: asyncio.Queue[Handed] = asyncio.Queue()
+
+    def reserve(self, timeout_s: float) -> bool:
+        """Whether there is room, after `timeout_s` at most; then one `put` must follow. The reader calls it."""
+        return self._room.acquire(timeout=timeout_s) if timeout_s else self._room.acquire(blocking=False)
+
+    def put(self, handed: Handed) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, handed)
+
+    async def get(self) -> Handed:
+        handed = await self._queue.get()
+        self._room.release()
+        return handed
+
+
+class Reader:
+    """`start` it on the event loop `loop`; `owner` is told in the reader's thread."""
+
+    def __init__(self, options: DriverOptions, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self._options, self._owner = options, owner
+        self.watch = ConnectionWatch(str(options.config.get("client.id", "consumer")))
+        self.handover = HandOver(loop)
+        self._consumer = ck.Consumer(quiet(options.config, self.watch))
+        self._thread = threading.Thread(target=self._run, name="pointsman-reader", daemon=True)
+        self._stopping, self._clean = threading.Event(), False
+        # None wakes the thread up. The lock keeps a request from slipping in behind the last one that is answered.
+        self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
+        # Assignments so far; whether one is held; and its number while it is read from, else 0.
+        self._generation, self._held, self._live = 0, False, 0
+        self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
+        self._early: list[Any] = []
+        self._linger_s = _SHORT_LINGER_S
+        self._assigned: frozenset[TopicPartition] = frozenset()
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._asked: frozenset[TopicPartition] = frozenset()
+        self._is_full = False
+        self._probe_at = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, clean: bool) -> None:
+        """Ask the thread to leave the group and end; `clean` gives the partitions back through the owner first."""
+        self._clean = clean
+        self._stopping.set()
+
+    def go_live(self, generation: int, positions: Mapping[tuple[str, int], int]) -> None:
+        """Read from these offsets, unless assignment number `generation` has ended meanwhile. Any thread."""
+        self._due.put((generation, positions))
+
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None:
+        """From the next poll on, and in later assignments too. Any thread."""
+        with self._lock:
+            self._asked |= {TopicPartition(*tp) for tp in tps}
+
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None:
+        with self._lock:
+            self._asked -= {TopicPartition(*tp) for tp in tps}
+
+    def ask(self, request: Callable[[ck.Consumer], T]) -> Future[T]:
+        """Have the thread make a blocking request. Any thread. The answer is a TransportError once it has ended."""
+        answer: Future[T] = Future()
+
+        def make() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            if self._closed:
+                answer.set_exception(TransportError("the consumer is closed"))
+                return
+            try:
+                answer.set_result(request(self._consumer))
+            except Exception as raised:  # noqa: BLE001 - it is raised where the answer is awaited
+                answer.set_exception(raised)
+
+        with self._lock:
+            if not self._closed:
+                self._requests.put(make)
+                return answer
+        make()
+        return answer
+
+    def answer_until(self, done: Future[Any], timeout_s: float) -> bool:
+        """Answer requests until `done`; whether it is, after `timeout_s` at most. In the reader's thread."""
+        done.add_done_callback(lambda _: self._requests.put(None))
+        deadline = time.monotonic() + timeout_s
+        while not done.done():
+            try:
+                request = self._requests.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return False
+            if request is not None:
+                request()
+        return True
+
+    def _answer(self) -> None:
+        while not self._requests.empty():
+            if (request := self._requests.get()) is not None:
+                request()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._consumer.subscribe(
+                [self._options.anchor], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while not self._stopping.is_set():
+                self._answer()
+                self._take_positions()
+                self._apply_pauses()
+                self._hand_over(self._read())
+                self._probe()
+            if self._clean:
+                self._end(lost=False)
+        except BaseException as raised:  # noqa: BLE001 - the owner ends the app with it
+            error = raised
+        try:
+            self._close()
+        finally:
+            self._owner.reader_ended(error)
+
+    def _read(self) -> list[Batch]:
+        """One poll: the first record ends the wait, then a short while gathers what else there is."""
+        live, options = self._live, self._options
+        messages, self._early = self._early, []
+        if not messages:
+            messages += self._consumer.consume(1, min(options.poll_s, _SLICE_S))
+        deadline = time.monotonic() + self._linger_s
+        while messages and self._live == live and len(messages) < options.rows_max and self._requests.empty():
+            left_s = deadline - time.monotonic()
+            messages += self._consumer.consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
+            if left_s <= 0:
+                break
+        # A revocation served inside a poll: the records are not ours any more, and no cut covers them.
+        if self._live != live or not live:
+            return []
+        self._linger_s = options.poll_s if len(messages) > _FEW else min(_SHORT_LINGER_S, options.poll_s)
+        records = self._without_errors(messages)
+        if not records:
+            return []
+        self.watch.up()
+        return by_channel(records, options.channel_of, rows_max=options.rows_max, bytes_max=options.bytes_max)
+
+    def _without_errors(self, messages: list[Any]) -> list[Any]:
+        if self.watch.fatal is not None:
+            raise TransportError(f"the consumer failed for good: {self.watch.fatal.str()}")
+        errors = [m.error() for m in messages if m.error() is not None]
+        for error in errors:
+            if error.code() != ck.KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library has no other name for it
+                handle_error(error)
+        return [m for m in messages if m.error() is None] if errors else messages
+
+    def _hand_over(self, batches: list[Batch]) -> None:
+        generation = self._live
+        for batch in batches:
+            if not self._wait_for_room(generation):
+                return
+            self.handover.put(Handed(generation, batch))
+
+    def _wait_for_room(self, generation: int) -> bool:
+        """Whether there is room; not when the assignment ended meanwhile, or the reader is to stop."""
+        if self.handover.reserve(_PATIENCE_S):
+            return True
+        self._is_full = True
+        try:
+            while self._live == generation and not self._stopping.is_set():
+                self._answer()
+                self._apply_pauses()
+                self._early += self._consumer.consume(1, _SLICE_S)
+                if self._live == generation and self.handover.reserve(0):
+                    return True
+            return False
+        finally:
+            self._is_full = False
+
+    def _take_positions(self) -> None:
+        while not self._due.empty():
+            generation, positions = self._due.get()
+            if self._held and generation == self._generation:
+                self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
+                self._assigned = frozenset(TopicPartition(*tp) for tp in positions)
+                self._live = generation
+
+    def _apply_pauses(self) -> None:
+        wanted = self._assigned if self._is_full else self._assigned & self._asked
+        if wanted == self._paused:
+            return
+        self._consumer.pause([ck.TopicPartition(*tp) for tp in wanted - self._paused])
+        self._consumer.resume([ck.TopicPartition(*tp) for tp in self._paused - wanted])
+        self._paused = wanted
+
+    def _probe(self) -> None:
+        """Ask whether a broker is back: without traffic nothing else would tell."""
+        if self.watch.is_down and time.monotonic() >= self._probe_at:
+            try:
+                self._consumer.list_topics(self._options.anchor, timeout=_PROBE_TIMEOUT_S)
+                self.watch.up()
+            except ck.KafkaException:
+                self._probe_at = time.monotonic() + _PROBE_EVERY_S
+
+    def _on_assign(self, consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+        if self._closed:
+            return
+        # Of an assignment without partitions librdkafka reports no end.
+        self._end(lost=True)
+        # Acknowledged, and nothing is read: what arrived before Faust's flow resumes would be lost to its streams.
+        consumer.assign([])
+        self._generation += 1
+        self._held = True
+        self._owner.begin(self._generation, sorted(p.partition for p in partitions if p.topic == self._options.anchor))
+
+    def _on_revoke(self, consumer: ck.Consumer, _: list[ck.TopicPartition]) -> None:
+        if not self._closed:
+            self._end(lost=False)
+            consumer.unassign()
+
+    def _on_lost(self, consumer: ck.Consumer, _: list[ck.TopicPartition]) -> None:
+        if not self._closed:
+            self._end(lost=True)
+            consumer.unassign()
+
+    def _end(self, *, lost: bool) -> None:
+        held, self._held, self._live = self._held, False, 0
+        self._assigned = self._paused = frozenset()
+        self._early = []
+        if held:
+            self._owner.end(lost=lost)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._answer()
+        close(self._consumer, CLOSE_TIMEOUT_S)

@@ -1,0 +1,270 @@
+"""Who owns which partitions when: takes assignments through recovery into reading, and through the last cut out again.
+
+I/O: Kafka, through the reader's consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import confluent_kafka as ck
+
+from streams.transport.batch import TopicPartition
+from streams.transport.clients import CommitRejectedError, TransportError
+from streams.transport.consumer import commit, committed, offsets_for_times
+from streams.transport.faust_options import DriverOptions
+from streams.transport.faust_reader import Handed, Reader
+
+T = TypeVar("T")
+
+log = logging.getLogger("pointsman.kafka")
+
+REVOKE_TIMEOUT_S = 5.0
+_LOST_TIMEOUT_S = 2.0
+_CANCEL_TIMEOUT_S = 1.0
+# Everything above, once. Well below `max.poll.interval.ms`, which bounds the whole group's rebalance.
+_END_TIMEOUT_S = REVOKE_TIMEOUT_S + _LOST_TIMEOUT_S + 3 * _CANCEL_TIMEOUT_S
+
+
+class Flow(Protocol):
+    """Faust's part in an assignment; awaited on the event loop, one at a time."""
+
+    async def open(self, tps: set[TopicPartition], generation: int) -> None:
+        """Returns once batches of this generation, and of no other, reach the processors."""
+
+    async def shut(self, tps: set[TopicPartition]) -> None:
+        """Returns once no further batch can reach a processor."""
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """One assignment, from the callback that brings the partitions to the return of the hook that lets them go."""
+
+    generation: int
+    partitions: list[int]
+    tps: set[TopicPartition]
+    routed: asyncio.Task[None]
+    recovered: asyncio.Task[Mapping[tuple[str, int], int]]
+
+
+class Driver:
+    """Commits, positions and pauses of an app; `open` it on the event loop that everything of it runs on.
+
+    Commits are refused outside of a tenure: before `on_assigned` begins, after `on_revoked` ends, from `on_lost` on.
+    """
+
+    def __init__(self, options: DriverOptions) -> None:
+        self._options = options
+        self._loop: asyncio.AbstractEventLoop
+        self._reader: Reader | None = None
+        self._flow: Flow
+        self._tenure: Tenure | None = None
+        self._going_live: asyncio.Task[None] | None = None
+        self._may_commit = False
+        self._revoke_timeout_s = REVOKE_TIMEOUT_S
+        self.failed: asyncio.Future[BaseException]
+        self._ended: asyncio.Future[None]
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no broker can be reached."""
+        return self._reader is not None and self._reader.watch.is_down
+
+    def mark_up(self) -> None:
+        """A broker has answered somebody else: `is_down` no longer holds. Any thread."""
+        self._started().watch.up()
+
+    async def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        """Commit next offsets with metadata, and wait for the answer.
+
+        Raises CommitRejectedError when the partitions are not ours, CommitUnavailableError when nobody answers,
+        TransportError for what no waiting mends.
+        """
+        tenure = self._tenure
+
+        def request(consumer: ck.Consumer) -> None:
+            # Judged in the reader's thread, where partitions go: librdkafka would send it with whatever generation
+            # it then has, and the broker does not compare partitions.
+            owned = tenure.tps if tenure is not None and tenure is self._tenure and self._may_commit else set()
+            if not positions.keys() <= owned:
+                raise CommitRejectedError(f"not ours to commit: {sorted(positions.keys() - owned)[:3]}")
+            commit(consumer, positions)
+
+        await self._ask(request)
+
+    async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
+        """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
+        wanted = list(tps)
+        return await self._ask(lambda consumer: committed(consumer, wanted))
+
+    async def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+        """Offset of the first record appended at or after each time; the end offset where there is none."""
+        return await self._ask(lambda consumer: offsets_for_times(consumer, times_ms))
+
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None:
+        """Read no more from these, in later assignments too. What was read before still comes. Any thread."""
+        self._started().pause(tps)
+
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None:
+        """Read on from where `pause` stopped. Any thread."""
+        self._started().resume(tps)
+
+    async def next_batch(self) -> Handed:
+        return await self._started().handover.get()
+
+    def open(self) -> None:
+        """Bind to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self.failed, self._ended = self._loop.create_future(), self._loop.create_future()
+
+    @property
+    def is_started(self) -> bool:
+        return self._reader is not None
+
+    def start(self, flow: Flow, topics: frozenset[str]) -> None:
+        """Join the group and read, in a thread; `topics` are those that processors take."""
+        read = {self._options.anchor, *self._options.mirrors}
+        if topics != read:
+            raise TransportError(f"read by no processor, or by the processors alone: {sorted(topics ^ read)[:3]}")
+        self._flow = flow
+        self._reader = Reader(self._options, self, self._loop)
+        self._reader.start()
+
+    def fail(self, error: BaseException) -> None:
+        """The app must end with this error; the first one counts. On the event loop."""
+        self._may_commit = False
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    async def leave(self, *, clean: bool, timeout_s: float) -> None:
+        """Give the partitions back (only when `clean`), leave the group, end the reader; `timeout_s` at most."""
+        if self._reader is None:
+            return
+        # Half for the hook: cancelling it, `on_lost` and closing want the rest.
+        self._revoke_timeout_s = timeout_s / 2
+        self._reader.stop(clean=clean)
+        await asyncio.wait({self._ended}, timeout=timeout_s)
+        if not self._ended.done():
+            log.warning("the consumer did not leave its group within %.1f s and is left behind", timeout_s)
+        self._may_commit = False
+        if self._tenure is not None:
+            self._tenure.recovered.cancel()
+            self._tenure.routed.cancel()
+            self._tenure = None
+
+    # --- the reader's owner: called in its thread -------------------------------------------------------------------
+
+    def begin(self, generation: int, partitions: list[int]) -> None:
+        self._loop.call_soon_threadsafe(self._begin, generation, partitions)
+
+    def end(self, *, lost: bool) -> None:
+        """Runs inside librdkafka's callback: the group waits for us until it returns."""
+        ending = asyncio.run_coroutine_threadsafe(self._end(lost=lost), self._loop)
+        if not self._started().answer_until(ending, _END_TIMEOUT_S):
+            self._may_commit = False
+            ending.cancel()
+            raise TransportError(f"partitions were not given back within {_END_TIMEOUT_S:.0f} s")
+        ending.result()
+
+    def reader_ended(self, error: BaseException | None) -> None:
+        def note() -> None:
+            if error is not None:
+                self.fail(error)
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(note)
+
+    # --- on the event loop ------------------------------------------------------------------------------------------
+
+    def _begin(self, generation: int, partitions: list[int]) -> None:
+        topics = (self._options.anchor, *self._options.mirrors)
+        tps = {TopicPartition(topic, number) for topic in topics for number in partitions}
+        log.info("partitions assigned: %s", partitions)
+        self._may_commit = not self.failed.done()
+        tenure = self._tenure = Tenure(
+            generation,
+            partitions,
+            tps,
+            routed=self._loop.create_task(self._flow.open(tps, generation)),
+            recovered=self._loop.create_task(_mapping(self._options.hooks.on_assigned(list(partitions)))),
+        )
+        self._going_live = self._loop.create_task(self._go_live(tenure))
+
+    async def _go_live(self, tenure: Tenure) -> None:
+        """Read once Faust's flow has resumed and the hook has said from where."""
+        both: set[asyncio.Task[Any]] = {tenure.routed, tenure.recovered}
+        await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+        for task in both:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                self.fail(error)
+        if self.failed.done() or any(task.cancelled() for task in both):
+            return
+        positions = tenure.recovered.result()
+        wrong = {tp for tp in positions.keys() | tenure.tps if tp not in tenure.tps or positions.get(tp, -1) < 0}
+        if wrong:
+            self.fail(TransportError(f"on_assigned gave no position, or one too many: {sorted(wrong)[:3]}"))
+            return
+        self._started().go_live(tenure.generation, positions)
+
+    async def _end(self, *, lost: bool) -> None:
+        """The hooks see one thing after the other: recovery over or cancelled, no more batches, then the last turn."""
+        tenure, going_live = self._tenure, self._going_live
+        if tenure is None or going_live is None:
+            return
+        self._may_commit = self._may_commit and not lost
+        tenure.recovered.cancel()
+        # Faust resumes the flow of an assignment some time after it: shut earlier, and it would open again behind us.
+        await asyncio.wait({tenure.recovered, tenure.routed, going_live})
+        await self._flow.shut(tenure.tps)
+        log.info("partitions %s: %s", "lost" if lost else "revoked", tenure.partitions)
+        if tenure.partitions and not tenure.recovered.cancelled() and tenure.recovered.exception() is None:
+            await self._give_up(tenure.partitions, lost=lost)
+        self._may_commit, self._tenure = False, None
+
+    async def _give_up(self, partitions: list[int], *, lost: bool) -> None:
+        hooks = self._options.hooks
+        if not lost:
+            if await _within(hooks.on_revoked(list(partitions)), self._revoke_timeout_s):
+                return
+            log.warning("the last turn of %s took over %.1f s: given up", partitions, self._revoke_timeout_s)
+            self._may_commit = False
+        if not await _within(hooks.on_lost(list(partitions)), _LOST_TIMEOUT_S):
+            raise TransportError(f"on_lost took over {_LOST_TIMEOUT_S:.0f} s")
+
+    def _started(self) -> Reader:
+        if self._reader is None:
+            raise TransportError("the driver has not been started")
+        return self._reader
+
+    async def _ask(self, request: Callable[[ck.Consumer], T]) -> T:
+        reader = self._started()
+        answer = await asyncio.wrap_future(reader.ask(request))
+        reader.watch.up()
+        return answer
+
+
+async def _mapping(hook: Any) -> Mapping[tuple[str, int], int]:
+    positions: Mapping[tuple[str, int], int] = await hook
+    return positions
+
+
+async def _within(hook: Coroutine[Any, Any, None], timeout_s: float) -> bool:
+    """Whether it returned in time; it is cancelled otherwise. Raises what it raises, TransportError when it stays."""
+    task = asyncio.ensure_future(hook)
+    await asyncio.wait({task}, timeout=timeout_s)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_TIMEOUT_S)
+    if not task.done():
+        raise TransportError("a hook goes on although it was cancelled")
+    if task.cancelled():
+        return False
+    task.result()
+    return True
