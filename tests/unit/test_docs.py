@@ -20,7 +20,7 @@ from console.cli.failures import ExitCode
 from console.cli.main import app
 from schemas import reasons
 from schemas.records import RECORDS
-from schemas.settings import PREFIX, Settings
+from schemas.settings import KAFKA_CONFIG, PREFIX, Settings
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.core.breaker import Cause, Phase
@@ -44,7 +44,8 @@ VARIABLE = re.compile(rf"\b{PREFIX}\w*")
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(make|pointsman)(?= |$)")
 
 TOPICS = Topics(agents=("<agent>",), partitions=1)
-VARIABLES = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+# The broker's properties come by a file, whatever the field is called.
+VARIABLES = {KAFKA_CONFIG, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "kafka")}
 
 
 def faults(text: str, folder: Path = ROOT) -> list[str]:
