@@ -53,6 +53,8 @@ class Driver(Committer, Protocol):
 
     def mark_up(self) -> None: ...
 
+    def fail(self, error: BaseException) -> None: ...
+
 
 class View(Protocol):
     """The part of streams.control.BreakerView that is used here."""
@@ -70,8 +72,8 @@ def wall_ms() -> int:
 class Worker:
     """The hooks of the driver, the turns of the processors, and two loops: `tick_forever` and `cut_forever`.
 
-    Everything but recovery runs on one event loop. `on_ready` is called whenever partitions have gone live. `failure`
-    is done, with the exception, once anything failed: the worker takes no further turn and commits nothing more.
+    Everything but recovery runs on one event loop. `on_ready` is called whenever partitions have gone live. Once it
+    `has_failed`, the worker takes no further turn and commits nothing more, and the driver ends the app.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Worker:
         self._driver: Driver | None = None
         self._committing = asyncio.Lock()
         self._resyncing: asyncio.Task[None] | None = None
-        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_failed = False
 
     def attach(self, driver: Driver) -> None:
         """The driver is made with these hooks, so it comes after them."""
@@ -128,7 +130,7 @@ class Worker:
 
     def turn(self, processor: str, batch: Batch) -> None:
         """One batch, from its bytes to what it led to. Never raises: a failure ends the worker."""
-        if self.failure.done():
+        if self.has_failed:
             return
         try:
             now_ms = self._clock()
@@ -145,8 +147,8 @@ class Worker:
 
     def _fail(self, error: Exception) -> None:
         log.error("the worker cannot go on", exc_info=error)
-        if not self.failure.done():
-            self.failure.set_exception(error)
+        self.has_failed = True
+        self.driver.fail(error)
 
     def _throttle(self) -> None:
         """At a bound new tasks wait on the broker; what drains the cell is never paused."""
@@ -178,6 +180,7 @@ class Worker:
             # Before anything is emitted: what has results has a cut.
             await self.driver.commit(self._cuts.cut(positions, dict.fromkeys(new, now_ms)))
         for number, each in found.items():
+            each.cell.observe_breakers(self._view.snapshot())  # as they are now: the recovery may have taken long
             self._cells[number], frontier = each.cell, Frontier()
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
@@ -191,7 +194,7 @@ class Worker:
         """Commits a last cut, as far as the broker lets it, and gives the partitions up."""
         async with self._committing:
             lows = self._low_watermarks(partitions)
-            cut = None if self.failure.done() else self._cuts.take(lows, REVOKE_DRAIN_S)
+            cut = None if self.has_failed else self._cuts.take(lows, REVOKE_DRAIN_S)
             self._drop(partitions)
             if cut:
                 await self._cuts.commit(self.driver, cut)
@@ -217,7 +220,7 @@ class Worker:
 
     async def cut_forever(self) -> None:
         """Commits a cut each `commit_interval_ms`, where anything has moved."""
-        while not self.failure.done():
+        while not self.has_failed:
             await asyncio.sleep(self._limits.commit_interval_ms / 1000)
             try:
                 async with self._committing:
@@ -237,7 +240,7 @@ class Worker:
     async def tick_forever(self) -> None:
         """Drives time-outs, expiries, breakers and counts."""
         next_report = time.monotonic()
-        while not self.failure.done():
+        while not self.has_failed:
             await asyncio.sleep(TICK_S)
             try:
                 self._producer.poll()
@@ -277,7 +280,7 @@ class Worker:
     async def _resync(self) -> None:
         """The broker was gone: time stands still until it answers, and until what it holds meanwhile is read."""
         log.warning("the broker is gone: no time-out fires until it is back")
-        while not self.failure.done():
+        while not self.has_failed:
             try:
                 ends = await asyncio.to_thread(self._recovery().log_ends, list(self._cells))
             except TransportError:

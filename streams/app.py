@@ -1,0 +1,130 @@
+"""The worker process: the only Faust app, its three processors, and what they share.
+
+I/O: Kafka, through the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterable, Callable, Mapping
+from contextlib import closing, suppress
+from typing import Any
+
+import faust
+
+from schemas.codec import Codec
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.control import BreakerView
+from streams.core.policy import Policy
+from streams.processors.recovery import Recovery
+from streams.processors.worker import Worker
+from streams.transport.admin import ensure_topics
+from streams.transport.batch import Batch
+from streams.transport.clients import client_config
+from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of, make_app, run_app
+from streams.transport.producer import Producer
+
+STOP_POLL_S = 0.05
+
+
+def run_worker(
+    settings: Settings,
+    topology: Topology,
+    *,
+    ready: Callable[[Mapping[str, object]], None],
+    stop: threading.Event,
+) -> None:
+    """Serves this worker's share of the partitions until `stop` is set; then ends within four seconds.
+
+    Creates the topics that are missing. `ready` is called once, when the first partitions are live, or when there are
+    none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit),
+    DeliveryError and TransportError (the process has to be started again: it recovers from its last cut).
+    """
+    ensure_topics(settings, topology.topics().specs(), topology)
+    registry = FileRegistry.load()
+    view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
+    with closing(view):
+        view.start()
+        asyncio.run(_serve(settings, topology, registry, view, ready, stop))
+
+
+async def _serve(
+    settings: Settings,
+    topology: Topology,
+    registry: FileRegistry,
+    view: BreakerView,
+    ready: Callable[[Mapping[str, object]], None],
+    stop: threading.Event,
+) -> None:
+    limits, policy = topology.limits, Policy.compile(topology)
+    produce = client_config(settings, topology, "producer", name="pointsman-worker-producer")
+    reading = client_config(settings, topology, "consumer", name="pointsman-recovery")
+    producer = Producer({**produce, "linger.ms": limits.linger_ms})
+    told: list[bool] = []
+
+    def on_ready(partitions: list[int]) -> None:
+        if not told:
+            told.append(True)
+            ready({"partitions": partitions})
+
+    with closing(producer):
+        worker = Worker(
+            topology,
+            Codec(registry, limits.record_bytes_max),
+            producer,
+            view,
+            lambda: Recovery(topology, policy, registry, reading),
+            on_ready,
+        )
+        app = build(settings, topology, worker)
+        worker.attach(driver_of(app))
+        loops = [asyncio.create_task(loop) for loop in (worker.tick_forever(), worker.cut_forever())]
+        asked = asyncio.Event()
+        waiting = asyncio.create_task(_forward(stop, asked))
+        try:
+            await run_app(app, asked)
+        finally:
+            for task in (*loops, waiting):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*loops, waiting, return_exceptions=True)
+
+
+def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
+    """The app: one processor for each of the worker's channels."""
+    limits = topology.limits
+    channels = worker.channels()
+    (anchor,) = channels["router"]
+    group = f"{topology.prefix}pointsman-worker"
+    options = DriverOptions(
+        config=client_config(settings, topology, "consumer", group=group, reset="error", name=group),
+        anchor=anchor,
+        mirrors=tuple(topic for topics in channels.values() for topic in topics if topic != anchor),
+        channel_of=worker.channel_of,
+        rows_max=limits.batch_rows_max,
+        bytes_max=limits.batch_bytes_max,
+        poll_s=limits.poll_ms / 1000,
+        hooks=worker,
+    )
+    app = make_app(group, options)
+    for name, topics in channels.items():
+        app.agent(app.topic(*topics, schema=BatchSchema()), name=name)(_processor(worker, name))
+    return app
+
+
+def _processor(worker: Worker, name: str) -> Callable[[AsyncIterable[Batch]], Any]:
+    async def process(batches: AsyncIterable[Batch]) -> None:
+        async for batch in batches:
+            worker.turn(name, batch)
+
+    return process
+
+
+async def _forward(stop: threading.Event, asked: asyncio.Event) -> None:
+    """From the thread that was told to stop to the loop that has to."""
+    while not stop.is_set():  # noqa: ASYNC110  set in another thread, which knows no loop
+        await asyncio.sleep(STOP_POLL_S)
+    asked.set()

@@ -1,0 +1,160 @@
+"""A whole pipeline in real processes, as an operator runs it, to be killed at will; and its audit.
+
+I/O: processes, Kafka, ClickHouse.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from console.local.broker import free_ports
+from console.local.child import Child
+from loadtest.audit import audit
+from loadtest.audit_log import Log, read_log
+from loadtest.auditor import Report
+from schemas.codec import Codec
+from schemas.records import table
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import load_topology
+from streams.history.queries import History
+from streams.transport.admin import ensure_topics
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
+
+READY_S = 60.0
+STOP_S = 10.0
+
+
+class Fleet:
+    """Processes by name: the part of a name before the dash says which kind it is (`worker-2`)."""
+
+    def __init__(self, broker: str, directory: Path, topology_path: Path) -> None:
+        self.settings = Settings.resolve({"broker": broker}, {})
+        self.topology = load_topology(topology_path)
+        self.children: dict[str, Child] = {}
+        self._directory, self._topology_path = directory, topology_path
+        (clickhouse_port,) = free_ports(1)
+        self.clickhouse = f"http://127.0.0.1:{clickhouse_port}"
+        ensure_topics(self.settings, self.topology.topics().specs())
+
+    def start(self, *names: str) -> None:
+        """Starts, and waits until all of them serve."""
+        for name in names:
+            kind = name.partition("-")[0]
+            command = [
+                *(sys.executable, "-m", "console.cli.main", kind),
+                *("--broker", self.settings.broker, "--clickhouse", self.clickhouse),
+                *("--topology", str(self._topology_path), "--stop-with-stdin"),
+                *("--ready-file", str(self._directory / f"{name}.ready")),
+                *(("--data", str(self._directory / "clickhouse")) if kind == "store" else ()),
+            ]
+            child = Child(name, command, self._directory / f"{name}.log", self._directory / f"{name}.ready", os.environ)
+            self.children[name] = child
+            child.start()
+        for name in names:
+            wait_for(lambda name=name: self.children[name].ready() is not None, READY_S, f"{name} to serve")  # type: ignore[misc]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as a machine's memory killer sends it."""
+        child = self.children.pop(name)
+        child.kill()
+        child.wait(time.monotonic() + STOP_S)
+
+    def stop(self, name: str) -> bool:
+        """SIGTERM; whether it ended by itself in time."""
+        child = self.children.pop(name)
+        child.terminate()
+        return child.wait(time.monotonic() + STOP_S)
+
+    def said(self, name: str) -> str:
+        """The log of a process."""
+        return (self._directory / f"{name}.log").read_text(errors="replace")
+
+    def log(self) -> Log:
+        return read_log(self.settings, self.topology)
+
+    def report(self, timeout_s: float = 60.0) -> Report:
+        """The audit, once every accepted task has a result and the history holds what the topics do, or time is up."""
+        until = time.monotonic() + timeout_s
+        while True:
+            with closing(History(self.clickhouse)) as history:
+                report = audit(self.log(), history.facts)
+            if (report.sound and not report.tasks.lost) or time.monotonic() > until:
+                return report
+            time.sleep(0.5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for name in self.children:
+                print(f"--- {name}\n{self.said(name)[-4000:]}")
+        for name in list(self.children):
+            self.kill(name)
+
+
+class Load(threading.Thread):
+    """Submits tasks at a steady rate until it has sent them all. Their ids are `prefix` and a number."""
+
+    def __init__(self, fleet: Fleet, texts: Sequence[str], count: int, rate: float, prefix: str = "task") -> None:
+        super().__init__(name="load", daemon=True)
+        self._texts, self._count, self._rate, self._prefix = texts, count, rate, prefix
+        self._topic = fleet.topology.topics().submitted
+        self._codec = Codec(FileRegistry.load(), fleet.topology.limits.record_bytes_max)
+        self._producer = Producer(client_config(fleet.settings, fleet.topology, "producer"))
+        self.sent = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            began = time.monotonic()
+            while self.sent < self._count:
+                due = min(self._count, int((time.monotonic() - began) * self._rate) + 1)
+                self._send(range(self.sent, due))
+                self.sent = due
+                time.sleep(0.01)
+            self._producer.flush(120)
+        except Exception as error:  # noqa: BLE001  raised by `finish`, in the test's own thread
+            self.error = error
+        finally:
+            self._producer.close()
+
+    def _send(self, numbers: range) -> None:
+        now_us = time.time_ns() // 1000
+        ids = [f"{self._prefix}-{number}" for number in numbers]
+        # Every third task belongs to a conversation.
+        conversations = [f"c{number % 50}" if number % 3 == 0 else None for number in numbers]
+        columns: dict[str, Any] = {
+            "task_id": ids,
+            "conversation_id": conversations,
+            "text": [self._texts[number % len(self._texts)] for number in numbers],
+            "submitted_at": now_us,
+        }
+        values = self._codec.encode(table("TaskSubmitted", columns, len(ids)), "TaskSubmitted")
+        for task_id, conversation, value in zip(ids, conversations, values, strict=True):
+            self._producer.send_one(self._topic, value, (conversation or task_id).encode())
+
+    def finish(self, timeout_s: float) -> None:
+        self.join(timeout_s)
+        assert not self.is_alive(), "the load did not end in time"
+        if self.error is not None:
+            raise self.error
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"waited {timeout_s:.0f} s for {what}"
+        time.sleep(0.05)
