@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -17,6 +18,9 @@ _DECISION_EDGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0
 _TURN_EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ATTEMPT_EDGES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _INSERT_EDGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# Faust tells of each of its services, under the name of the module that defines them.
+_CHATTY = ("faust", "mode", "streams.transport.faust_driver")
 
 # Worker
 TASKS_SUBMITTED = Counter("pointsman_tasks_submitted", "Submissions decoded by the router")
@@ -68,8 +72,12 @@ def serve_metrics(port: int | None) -> int | None:
 
 def configure_logging(level: str = "info", *, process: str) -> None:
     """One JSON object a line on stderr: at, level, process, event, and the fields given. Standard loggers join in."""
+
+    def name_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**event, "process": process}
+
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
@@ -81,7 +89,6 @@ def configure_logging(level: str = "info", *, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     # The real stderr: Faust puts its own object in the place of sys.stderr.
     handler = logging.StreamHandler(sys.__stderr__)
     handler.setFormatter(
@@ -96,6 +103,8 @@ def configure_logging(level: str = "info", *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
