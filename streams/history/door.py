@@ -1,0 +1,230 @@
+"""The door: ClickHouse's HTTP interface on loopback, in front of the embedded engine.
+
+So that our own queries, any ClickHouse client and plain curl work while the pipeline runs, and a server can take the
+engine's place unseen. Left out: external tables, ClickHouse's own block compression, progress headers.
+I/O: a loopback socket, the engine.
+"""
+
+from __future__ import annotations
+
+import hmac
+import socket
+import sys
+import threading
+import time
+import uuid
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
+from typing import Any
+from urllib.parse import urlsplit
+
+from schemas.errors import ConfigurationError
+from streams.history.engine import Answer, Engine, EngineError
+from streams.history.exchange import (
+    Request,
+    content_type,
+    encoded,
+    fault,
+    gathered,
+    read_request,
+    status_of,
+    summary,
+)
+from streams.history.sessions import Sessions
+from streams.history.statements import answer_format, insert_head, refused
+from streams.transport.telemetry import get_logger
+
+log = get_logger("pointsman.history")
+
+CONNECTIONS_MAX = 64
+IDLE_TIMEOUT_S = 60.0
+# Where an insert's head ends and its data begins must show within this.
+HEAD_BYTES_MAX = 256 * 1024
+
+
+class Door:
+    """Serves `engine` on 127.0.0.1:`port` (0 takes a free one) from threads of its own, until `close`.
+
+    A password, where one is given, is asked of everybody; the user must be `user` in any case. Raises
+    ConfigurationError where the port cannot be had.
+    """
+
+    def __init__(self, engine: Engine, port: int, user: str = "default", password: str = "") -> None:
+        try:
+            self._server = _Server(engine, port, user, password)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the history cannot listen on 127.0.0.1:{port} ({error.strerror}). Is another store, or a ClickHouse "
+                "server, running there? Name another port with --clickhouse http://127.0.0.1:PORT."
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="door", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Take no more requests, and give those at work `timeout_s`."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout_s)
+        self._server.end_connections(timeout_s)
+        self._server.sessions.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = CONNECTIONS_MAX
+
+    def __init__(self, engine: Engine, port: int, user: str, password: str) -> None:
+        self.engine, self.sessions = engine, Sessions(engine)
+        self.user, self.password = user, password
+        self._connections: set[socket.socket] = set()
+        self._changed = threading.Condition()
+        super().__init__(("127.0.0.1", port), _Exchange)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One thread per connection, and a bound on them."""
+        with self._changed:
+            full = len(self._connections) >= CONNECTIONS_MAX
+            if not full:
+                self._connections.add(request)
+        if full:
+            with suppress(OSError):
+                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            super().shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._changed:
+            self._connections.discard(request)
+            self._changed.notify_all()
+
+    def end_connections(self, timeout_s: float) -> None:
+        """Idle connections end at once; those at work may still answer."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            for each in self._connections:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RD)
+            while self._connections and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            if self._connections:
+                log.warning("statements were still running when the door closed", connections=len(self._connections))
+
+    def handle_error(self, *_: Any) -> None:
+        """A connection that broke is the client's affair."""
+        log.debug("a connection broke", why=repr(sys.exception()))
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_TIMEOUT_S
+    # Header and body leave as one packet, and at once: a delayed acknowledgement costs 40 ms.
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path)
+        match path.path:
+            case "/ping" | "/replicas_status":
+                self._answer(200, b"Ok.\n")
+            case "/" if path.query:
+                self._serve(path.query, read_only=True)
+            case "/":
+                self._answer(200, b"Ok.\n")
+            case _:
+                self._answer(404, b"There is no handle for this path; statements go to /\n")
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path)
+        if path.path == "/":
+            self._serve(path.query, read_only=False)
+        else:
+            self.close_connection = True  # its body is unread
+            self._answer(404, b"There is no handle for this path; statements go to /\n")
+
+    def _serve(self, query_string: str, *, read_only: bool) -> None:
+        query_id = str(uuid.uuid4())
+        try:
+            self._refuse_browsers()
+            request = read_request(query_string, self.headers, self.rfile, read_only=read_only)
+            self._authenticate(request)
+            answer, output = self._run(request)
+        except EngineError as error:
+            # What is left of the request's body would be read as the next request.
+            self.close_connection = True
+            headers = {"X-ClickHouse-Exception-Code": str(error.code), "X-ClickHouse-Query-Id": query_id}
+            self._answer(status_of(error), (error.message.rstrip() + "\n").encode(errors="replace"), headers)
+            return
+        accepted = self.headers.get("Accept-Encoding", "") if request.compressed else ""
+        body, encoding = encoded(answer.body, accepted)
+        headers = {
+            "Content-Type": content_type(output),
+            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Format": output,
+            "X-ClickHouse-Timezone": self.server.engine.timezone,
+            "X-ClickHouse-Summary": summary(answer),
+        }
+        self._answer(200, body, headers | ({"Content-Encoding": encoding} if encoding else {}))
+
+    def _refuse_browsers(self) -> None:
+        """A page in somebody's browser may send requests to loopback, under a name of its own choice: not here."""
+        host = urlsplit("//" + self.headers.get("Host", "127.0.0.1")).hostname
+        if "Origin" in self.headers or host not in ("127.0.0.1", "localhost", "::1"):
+            raise fault(497, "ACCESS_DENIED", "This door serves programs on this machine, not web pages")
+
+    def _authenticate(self, request: Request) -> None:
+        expected = self.server.password.encode()
+        known = request.user == self.server.user
+        if not known or (expected and not hmac.compare_digest(expected, request.password.encode())):
+            text = f"{request.user}: Authentication failed: password is incorrect, or there is no user with such name"
+            raise fault(516, "AUTHENTICATION_FAILED", text)
+
+    def _run(self, request: Request) -> tuple[Answer, str]:
+        """The statement is the `query` parameter followed by the body, as in ClickHouse."""
+        start, rest = _beginning(request)
+        head = insert_head(start)
+        if why := refused(start if head is None else head.head.encode()):
+            raise fault(62, "SYNTAX_ERROR", why)
+        if head is not None:
+            # An insert takes no parameters of its own: the handle carries them.
+            request.settings |= {f"param_{name}": value for name, value in request.params.items()}
+            with self.server.sessions.handle(request, start) as handle:
+                answer = handle.insert(head.head, head.format, chain((start[head.data_at :],), rest))
+            return answer, request.output
+        sql = start + gathered(rest)
+        if not sql.strip():
+            raise fault(62, "SYNTAX_ERROR", "Empty query")
+        with self.server.sessions.handle(request, sql) as handle:
+            return handle.run(sql, request.output, request.params), answer_format(sql) or request.output
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {"Content-Type": "text/plain; charset=UTF-8"}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close" if self.close_connection else "keep-alive")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def version_string(self) -> str:
+        return "pointsman"
+
+    def log_message(self, *_: Any) -> None:
+        """Statements are no matter for the log."""
+
+
+def _beginning(request: Request) -> tuple[bytes, Any]:
+    """Enough of the statement to tell what it is, and the rest of its body."""
+    start = request.query + b"\n" if request.query else b""
+    for chunk in request.body:
+        start += chunk
+        if len(start) >= HEAD_BYTES_MAX:
+            break
+    return start, request.body

@@ -1,0 +1,189 @@
+"""The embedded ClickHouse engine: one chDB engine for one data directory, many isolated handles on it.
+
+chDB allows one engine, so one data directory, per process, and one process per data directory. A handle costs 0.2 ms
+and has its own settings and database, as a ClickHouse connection has; so every request gets a fresh one and nothing
+leaks from one request into the next. I/O: files below the data directory.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import chdb
+
+from schemas.errors import ConfigurationError, PointsmanError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+# Bounds that a caller may change for one query; the engine itself has none.
+DEFAULTS: Mapping[str, str] = {
+    "async_insert": "0",
+    "max_execution_time": "120",
+    "max_memory_usage": str(2 * 1024**3),
+    "max_result_bytes": str(512 * 1024**2),
+    "result_overflow_mode": "throw",
+}
+_MESSAGE = re.compile(r"Code: (?P<code>\d+)\.(?P<text>.*)", re.DOTALL)
+_NAME = re.compile(r"\((?P<name>[A-Z][A-Z0-9_]+)\)[^()]*(?:\([^()]*\))?\s*$")
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+UNKNOWN_SETTING = 115
+
+
+class EngineError(PointsmanError):
+    """What the engine answered instead of rows: ClickHouse's own code, name and text."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code, self.message = code, message
+        named = _NAME.search(message)
+        self.name = named["name"] if named else ""
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, error: Exception) -> EngineError:
+        """From chDB's RuntimeError, whose text holds everything; code 1001 (STD_EXCEPTION) where it holds no code."""
+        match = _MESSAGE.search(str(error))
+        return cls(int(match["code"]), match.group().strip()) if match else cls(1001, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a statement gave: bytes in the format asked for, and the engine's own counts."""
+
+    body: bytes
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    elapsed_s: float = 0.0
+
+
+class Engine:
+    """One chDB engine. `data_dir` None keeps data in a temporary directory that dies with the process.
+
+    Raises ConfigurationError when another process has the data directory, or another directory is open in this one.
+    """
+
+    def __init__(self, data_dir: Path | None) -> None:
+        if data_dir is not None:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        self._address = f"{data_dir.resolve() if data_dir else ':memory:'}?log-level=none"
+        try:
+            self._anchor = chdb.connect(self._address)  # the engine lives as long as one handle does
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot open the history in {data_dir or 'memory'}: {error}. "
+                "One process owns a data directory: is another store running on it?"
+            ) from error
+        version, zone = self._anchor.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
+        self.version, self.timezone = version, zone
+
+    @contextmanager
+    def handle(self, settings: Mapping[str, str] | None = None, database: str | None = None) -> Iterator[Handle]:
+        """A handle of one's own, closed at the end; `settings` come on top of DEFAULTS."""
+        handle = self.open()
+        try:
+            if database:
+                handle.use(database)
+            handle.apply({**DEFAULTS, **(settings or {})})
+            yield handle
+        finally:
+            handle.close()
+
+    def open(self) -> Handle:
+        """A handle that the caller closes, with the engine's own settings."""
+        return Handle(chdb.connect(self._address))
+
+    def close(self) -> None:
+        """Give up the data directory."""
+        self._anchor.close()
+
+
+class Handle:
+    """A connection to the engine with its own database and settings; one statement at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.lock = threading.Lock()
+
+    def run(self, sql: str | bytes, output: str = "TabSeparated", params: Mapping[str, str] | None = None) -> Answer:
+        """Run one statement; a FORMAT clause in it wins over `output`. Raises EngineError."""
+        try:
+            result = self._connection.query(sql, output, params=dict(params or {}))
+        except RuntimeError as error:
+            raise EngineError.of(error) from error
+        return Answer(result.bytes() or b"", result.rows_read(), result.bytes_read(), elapsed_s=result.elapsed())
+
+    def insert(self, head: str, input_format: str, chunks: Iterable[bytes]) -> Answer:
+        """Run `INSERT INTO ...` (without FORMAT) over data in `input_format`. Raises EngineError.
+
+        A block that fails half-way may leave earlier blocks behind, as ClickHouse does: rows must bear repeating.
+        """
+        inserter = None
+        try:
+            inserter = self._connection.send_insert(head, input_format)
+            for chunk in chunks:
+                if chunk:
+                    inserter.append(chunk)
+            result = inserter.finish()
+        except RuntimeError as error:
+            raise EngineError.of(error) from error
+        finally:
+            if inserter is not None:
+                with suppress(RuntimeError):
+                    inserter.cancel()  # does nothing after finish
+        return Answer(
+            b"", written_rows=result.rows_written, written_bytes=result.bytes_written, elapsed_s=result.elapsed
+        )
+
+    def use(self, database: str) -> None:
+        """Make `database` the default of this handle. Raises EngineError."""
+        self.run("USE `" + database.replace("\\", "\\\\").replace("`", "\\`") + "`")
+
+    def database(self) -> str:
+        """The default database of this handle."""
+        return self.run("SELECT currentDatabase()", "TabSeparatedRaw").body.decode().rstrip("\n")
+
+    def apply(self, settings: Mapping[str, str]) -> None:
+        """Set `settings` for this handle, `readonly` last (it forbids further changes). Raises EngineError."""
+        ordered = sorted(settings.items(), key=lambda item: item[0] == "readonly")
+        assignments = ", ".join(f"{_setting(name)} = {_literal(value)}" for name, value in ordered)
+        if assignments:
+            self.run(f"SET {assignments}")
+
+    @contextmanager
+    def scoped(self, settings: Mapping[str, str]) -> Iterator[None]:
+        """Apply `settings` and put back what was before: for handles that outlive a request."""
+        names = ", ".join(_literal(_setting(name)) for name in settings)
+        held = self.run(
+            f"SELECT name, value FROM system.settings WHERE changed AND name IN ({names or 'NULL'})",  # noqa: S608 - literals
+            "TabSeparatedRaw",
+        )
+        before = dict(line.split("\t", 1) for line in held.body.decode().splitlines())
+        try:
+            self.apply(settings)
+            yield
+        finally:
+            with suppress(EngineError):
+                self.apply({name: value for name, value in before.items() if name in settings})
+                for name in settings.keys() - before.keys():
+                    self.run(f"SET {name} = DEFAULT")
+
+    def close(self) -> None:
+        """Give the connection back; what it was doing is cancelled."""
+        self._connection.close()
+
+
+def _setting(name: str) -> str:
+    if not _SETTING.fullmatch(name):
+        raise EngineError(UNKNOWN_SETTING, f"Code: 115. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)")
+    return name
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,144 @@
+"""One load: what was read in a second or so, decoded, aligned and inserted, one insert per record type.
+
+It returns only when everything is stored and every dead letter is delivered; until then it tries again. I/O:
+ClickHouse over HTTP, Kafka (dead letters).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from schemas.admission import key_faults
+from schemas.codec import Codec, DecodeFault
+from schemas.deadletter import Origin, headers
+from schemas.errors import PointsmanError, UnreachableError
+from schemas.reasons import DeadReason
+from schemas.topics import Topics
+from schemas.topology import Topology
+from streams.history.migrations import DATABASE
+from streams.history.queries import QueryError
+from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, rows_of, stream_of
+from streams.transport.batch import Batch
+from streams.transport.producer import Producer
+from streams.transport.telemetry import DEAD_LETTERS as DEAD_LETTERS_COUNT
+from streams.transport.telemetry import ERRORS, HISTORY_INSERT_DURATION, HISTORY_ROWS, get_logger
+
+log = get_logger("pointsman.history")
+
+COMPONENT = "history"
+# One thread a step: the machine belongs to the pipeline, and the order of blocks is that of the stream.
+INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1}
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+DELIVERY_TIMEOUT_S = 30.0
+# A broker takes records of about a MiB, headers included: a dead letter must not be larger than what it took once.
+DEAD_VALUE_BYTES_MAX = 900_000
+
+
+class StoppedError(PointsmanError):
+    """The loader was told to stop before the history answered."""
+
+
+class Loader:
+    """Loads batches whose channel is their record type, or the dead topic's name. One thread uses it.
+
+    `connect` makes a clickhouse-connect client; it is called again after a failure.
+    """
+
+    def __init__(self, topology: Topology, codec: Codec, connect: Callable[[], Any], dead_letters: Producer) -> None:
+        self._topics: Topics = topology.topics()
+        self._rows_max = topology.limits.history_rows_max
+        self._codec, self._connect, self._producer = codec, connect, dead_letters
+        self._client: Any = None
+        self._stopping = threading.Event()
+        # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.
+        self._others = frozenset({self._topics.submitted, self._topics.health})
+
+    def stop(self) -> None:
+        """End a load that keeps trying: it raises StoppedError."""
+        self._stopping.set()
+
+    def load(self, batches: Sequence[Batch]) -> None:
+        """Raises StoppedError after `stop`, DeliveryError where a dead letter cannot be delivered."""
+        rows: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
+        for batch in batches:
+            if batch.channel == self._topics.dead:
+                rows[DEAD_LETTERS].append(dead_rows_of(batch))
+            else:
+                rows[TABLES[batch.channel].name].append(self._decoded(batch))
+        if len(self._producer):
+            self._producer.flush(DELIVERY_TIMEOUT_S)
+        for table, parts in rows.items():
+            self._insert_all(table, parts)
+
+    def _decoded(self, batch: Batch) -> pa.RecordBatch:
+        """The rows of the valid records; the others are put away, where that is this component's to do."""
+        table = TABLES[batch.channel]
+        decoded = self._codec.decode(batch.values, batch.channel)
+        for fault in decoded.faults:
+            self._put_away(batch, fault)
+        columns, rows = decoded.batch, decoded.rows
+        if batch.channel == "TaskSubmitted":
+            keys = [batch.keys[row] for row in rows.tolist()]
+            misfits = [row for row, _ in key_faults(keys, columns["task_id"], columns["conversation_id"])]
+            if misfits:
+                kept = np.setdiff1d(np.arange(len(rows)), misfits)
+                columns, rows = columns.take(pa.array(kept)), rows[kept]
+        return rows_of(table, columns, batch, rows)
+
+    def _put_away(self, batch: Batch, fault: DecodeFault) -> None:
+        topic, row = batch.topics[fault.row], fault.row
+        if topic in self._others or (fault.reason is DeadReason.NULL_VALUE and self._is_compacted(topic)):
+            return
+        partition, value = int(batch.partitions[row]), batch.values[row]
+        origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
+        if value is not None and len(value) > DEAD_VALUE_BYTES_MAX:
+            value = None
+        self._producer.send_one(
+            self._topics.dead,
+            value,
+            batch.keys[row],
+            partition % self._topics.partitions,
+            headers(origin, fault.reason, fault.detail, COMPONENT),
+        )
+        DEAD_LETTERS_COUNT.labels(topic, fault.reason).inc()
+
+    def _is_compacted(self, topic: str) -> bool:
+        """There a null value is a tombstone, not a fault."""
+        return topic in (self._topics.breakers, self._topics.cards)
+
+    def _insert_all(self, table: str, parts: Sequence[pa.RecordBatch]) -> None:
+        whole = pa.Table.from_batches(parts)
+        for start in range(0, whole.num_rows, self._rows_max):
+            part = whole.slice(start, self._rows_max)
+            self._insert(table, part.schema.names, stream_of(part), part.num_rows)
+
+    def _insert(self, table: str, columns: Sequence[str], block: bytes, rows: int) -> None:
+        """Until ClickHouse has answered that it holds the block."""
+        for attempt in count():
+            started = time.perf_counter()
+            try:
+                if self._client is None:
+                    self._client = self._connect()
+                self._client.raw_insert(
+                    f"{DATABASE}.{table}", columns, block, settings=INSERT_SETTINGS, fmt="ArrowStream"
+                )
+            except (ClickHouseError, UnreachableError, QueryError) as error:
+                self._client = None
+                ERRORS.labels(COMPONENT).inc()
+                if attempt % 10 == 0:
+                    log.warning("an insert failed; it is tried again", table=table, rows=rows, why=str(error)[:300])
+                if self._stopping.wait(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]):
+                    raise StoppedError from error
+            else:
+                HISTORY_INSERT_DURATION.labels(table).observe(time.perf_counter() - started)
+                HISTORY_ROWS.labels(table).inc(rows)
+                return

@@ -1,0 +1,99 @@
+"""Which statements have made this database what it is: each migration is applied once, in order, and never changed.
+
+I/O: reads schemas/clickhouse/*.sql, asks ClickHouse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import schemas
+from schemas.errors import ConfigurationError
+from streams.history.statements import split
+from streams.transport.telemetry import get_logger
+
+log = get_logger("pointsman.history")
+
+DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
+DATABASE = "pointsman"
+_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
+# Two stores that start together may both record a migration: its statements bear it, and so does this table.
+_RECORD = f"""
+CREATE TABLE IF NOT EXISTS {DATABASE}.migrations
+(number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+ENGINE = ReplacingMergeTree ORDER BY (number, name, checksum)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file. `checksum` covers its text."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+    checksum: str
+
+
+def load(directory: Path = DIRECTORY) -> list[Migration]:
+    """The migrations of a directory, in order. Raises ConfigurationError unless they are numbered 1, 2, 3 ..."""
+    migrations = []
+    for number, path in enumerate(sorted(directory.glob("*.sql")), 1):
+        match = _NAME.fullmatch(path.name)
+        if match is None or int(match["number"]) != number:
+            raise ConfigurationError(f"{path} should be migration {number:04}: NNNN_name.sql, numbered without a gap")
+        text = path.read_text("utf-8")
+        checksum = sha256(text.encode()).hexdigest()
+        migrations.append(Migration(number, match["name"], tuple(split(text)), checksum))
+    return migrations
+
+
+def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[Migration]:
+    """Apply what is missing, over a clickhouse-connect client, and say what was applied.
+
+    A statement that was applied by a run that broke off before it could record it is applied again: each must bear it
+    (IF NOT EXISTS). Raises ConfigurationError where the database was made by other statements than these.
+    """
+    wanted = load() if migrations is None else migrations
+    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+    client.command(_RECORD)
+    held = f"SELECT number, name, checksum FROM {DATABASE}.migrations FINAL"  # noqa: S608 - a constant
+    rows = client.query(held).result_rows
+    applied = {(int(number), str(name)): str(checksum) for number, name, checksum in rows}
+    _refuse_others(wanted, applied)
+    missing = [each for each in wanted if (each.number, each.name) not in applied]
+    for each in missing:
+        for statement in each.statements:
+            client.command(statement)
+        client.insert(
+            f"{DATABASE}.migrations",
+            [[each.number, each.name, each.checksum]],
+            column_names=["number", "name", "checksum"],
+            settings={"async_insert": 0},
+        )
+        log.info("migration applied", number=each.number, name=each.name)
+    return missing
+
+
+def _refuse_others(wanted: Sequence[Migration], applied: dict[tuple[int, str], str]) -> None:
+    known = {(each.number, each.name): each.checksum for each in wanted}
+    faults = [
+        f"  {number:04}_{name}: "
+        + (
+            "its file was changed after it had been applied"
+            if (number, name) in known
+            else "this version has no such file"
+        )
+        for (number, name), checksum in sorted(applied.items())
+        if known.get((number, name)) != checksum
+    ]
+    if faults:
+        raise ConfigurationError(
+            "\n".join(("The history's tables were made by other migrations than this version's:", *faults))
+            + "\nRun the version that made them, restore the files, or give this one an empty database."
+        )

@@ -1,0 +1,112 @@
+"""The store: one process that keeps the history, in an engine of its own behind a door, or in a ClickHouse server.
+
+I/O: files below the data directory, a loopback socket, ClickHouse over HTTP, Kafka.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from schemas.codec import Codec
+from schemas.errors import ConfigurationError, UnreachableError
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.history.door import Door
+from streams.history.engine import Engine
+from streams.history.loader import Loader
+from streams.history.migrations import migrate
+from streams.history.queries import connect
+from streams.history.sink import Sink
+from streams.transport.admin import check_broker
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
+from streams.transport.telemetry import get_logger
+
+log = get_logger("pointsman.history")
+
+RETRY_S = 1.0
+INSERT_TIMEOUT_S = 60
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def run_store(
+    settings: Settings,
+    topology: Topology,
+    data_dir: Path | None,
+    *,
+    ready: Callable[[Mapping[str, object]], None],
+    stop: threading.Event,
+) -> None:
+    """Keep the history until `stop` is set; then load what is read, commit and end, within about four seconds.
+
+    With `data_dir` the engine runs here and answers ClickHouse's HTTP interface on the loopback port that
+    `settings.clickhouse` names (0 takes a free one); without it a server is expected there, and waited for. `ready` is
+    called once with {"clickhouse": url}. Raises ConfigurationError (the port or the directory is taken, the tables are
+    another version's), UnreachableError (no broker), TransportError and DeliveryError (the process must end).
+    """
+    check_broker(settings, topology)
+    user, password = settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
+    with _clickhouse(settings, data_dir) as url:
+
+        def client() -> Any:
+            return connect(url, user, password, send_receive_timeout=INSERT_TIMEOUT_S)
+
+        if not _prepare(client, stop):
+            return
+        codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
+        dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
+        try:
+            sink = Sink(settings, topology, Loader(topology, codec, client, dead_letters))
+            sink.run(stop, lambda: ready({"clickhouse": url}))
+        finally:
+            dead_letters.close(1.0)
+
+
+@contextmanager
+def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
+    """The URL of the history: of a server, or of an engine that lives as long as this context."""
+    if data_dir is None:
+        yield settings.clickhouse.rstrip("/")
+        return
+    parts = urlsplit(settings.clickhouse)
+    if parts.scheme != "http" or parts.hostname not in LOOPBACK:
+        raise ConfigurationError(
+            f"an embedded history answers on loopback only, not on {settings.clickhouse}: "
+            "name http://127.0.0.1:PORT, or leave the data directory out to use the server there"
+        )
+    engine = Engine(data_dir)
+    try:
+        port = 8123 if parts.port is None else parts.port
+        door = Door(engine, port, settings.clickhouse_user, settings.clickhouse_password.get_secret_value())
+        try:
+            yield door.url
+        finally:
+            door.close()
+    finally:
+        engine.close()
+
+
+def _prepare(client: Callable[[], Any], stop: threading.Event) -> bool:
+    """Wait for ClickHouse and bring its tables up to date; False where `stop` came first."""
+    said = False
+    while not stop.is_set():
+        try:
+            first = client()
+            try:
+                migrate(first)
+            finally:
+                first.close()
+        except UnreachableError as error:
+            if not said:
+                log.warning("ClickHouse does not answer; waiting for it", why=str(error))
+                said = True
+            stop.wait(RETRY_S)
+        else:
+            return True
+    return False

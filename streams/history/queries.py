@@ -1,0 +1,115 @@
+"""What people and programs ask of the history: SQL over HTTP, whether a server answers or the embedded engine.
+
+I/O: HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+from schemas.errors import PointsmanError, UnreachableError
+from streams.history.migrations import DATABASE
+
+CONNECT_TIMEOUT_S = 3
+ANSWER_TIMEOUT_S = 120
+HINT = (
+    "Is the store running? `pointsman dev` or `pointsman store` starts one; name another with --clickhouse URL or "
+    "POINTSMAN_CLICKHOUSE."
+)
+# Where a fact is its id, and where it is several fields.
+_FACTS: Mapping[str, tuple[str, ...]] = {
+    "tasks": ("tenant", "task_id"),
+    "dispatches": ("tenant", "task_id", "agent_id", "attempt", "stage"),
+    "agent_events": ("event_id",),
+    "results": ("tenant", "task_id"),
+    "orchestrator_events": ("event_id",),
+    "dead_letters": ("origin_topic", "origin_partition", "origin_offset"),
+}
+# A record on the dead topic that names no origin stands for itself; it is no record that we put away.
+_ONLY = {"dead_letters": " WHERE origin_topic != topic"}
+
+
+class QueryError(PointsmanError):
+    """ClickHouse refused a statement: its own code, name and text."""
+
+    def __init__(self, code: int, name: str, text: str) -> None:
+        self.code, self.name, self.text = code, name, text
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An answer: the columns' names and, row by row, their values as Python's own types."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def connect(url: str, user: str = "default", password: str = "", **more: Any) -> Any:
+    """A clickhouse-connect client that threads may share. Raises UnreachableError, QueryError."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    try:
+        return clickhouse_connect.get_client(
+            interface="https" if secure else "http",
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or (8443 if secure else 8123),
+            username=user,
+            password=password,
+            autogenerate_session_id=False,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            **{"send_receive_timeout": ANSWER_TIMEOUT_S, **more},
+        )
+    except ClickHouseError as error:
+        raise explained(error, url) from error
+
+
+def explained(error: ClickHouseError, url: str) -> PointsmanError:
+    """UnreachableError where no ClickHouse answered, else QueryError with what it said."""
+    code = getattr(error, "code", None)
+    text = str(error)
+    if code is None and not isinstance(error, DatabaseError):
+        return UnreachableError("ClickHouse", url, "query failed before an answer came", HINT)
+    return QueryError(int(code or 0), str(getattr(error, "name", "") or ""), text)
+
+
+class History:
+    """Reads one history. Raises UnreachableError where there is no server, QueryError where it refuses."""
+
+    def __init__(self, url: str, user: str = "default", password: str = "") -> None:
+        self._url = url
+        self._client = connect(url, user, password, database=DATABASE)
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Table:
+        """Run one statement; `parameters` fill its `{name:Type}` placeholders."""
+        try:
+            result = self._client.query(sql, parameters=dict(parameters or {}))
+        except ClickHouseError as error:
+            raise explained(error, self._url) from error
+        return Table(tuple(result.column_names), [tuple(row) for row in result.result_rows])
+
+    def facts(self, kind: str) -> list[Hashable]:
+        """The identities of all facts of a kind, as often as its view shows them (which should be once)."""
+        fields = _FACTS[kind]
+        sql = f"SELECT {', '.join(fields)} FROM {DATABASE}.{kind}{_ONLY.get(kind, '')}"  # noqa: S608 - constants
+        rows = self.query(sql).rows
+        return [row[0] for row in rows] if len(fields) == 1 else list(rows)
+
+    def timeline(self, task_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
+        """The rows of `task_timeline` of one task, in order; of all tenants' tasks of this name without a tenant."""
+        mine = " AND tenant = {tenant:String}" if tenant is not None else ""
+        one = f"SELECT * FROM {DATABASE}.task_timeline WHERE task_id = {{task_id:String}}{mine}"  # noqa: S608 - constants
+        table = self.query(
+            f"{one} ORDER BY tenant, step, at, attempt, rank",
+            {"task_id": task_id, **({} if tenant is None else {"tenant": tenant})},
+        )
+        return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+    def close(self) -> None:
+        self._client.close()

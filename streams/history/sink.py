@@ -1,0 +1,200 @@
+"""The sink: every record of every topic into the history, at least once, in large blocks, and nothing skipped.
+
+One thread polls and commits; another decodes, inserts and retries for as long as it takes, so that the group never
+takes a store for dead because ClickHouse is. Offsets are committed only after the inserts have answered; what is read
+twice is folded by the views. I/O: Kafka, ClickHouse over HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.topics import Topics
+from schemas.topology import Topology
+from streams.history.loader import Loader
+from streams.transport.batch import Batch, TopicPartition
+from streams.transport.clients import BrokerSettings, CommitRejectedError, CommitUnavailableError, client_config
+from streams.transport.consumer import BatchConsumer
+from streams.transport.telemetry import ERRORS, HISTORY_LAG, get_logger
+
+log = get_logger("pointsman.history")
+
+POLL_ROWS_MAX = 50_000
+POLL_BYTES_MAX = 64 * 1024 * 1024
+POLL_S = 0.1
+DRAIN_S = 2.0
+CLOSE_S = 1.5
+# What Python's objects add to a record's bytes, about.
+RECORD_OVERHEAD_BYTES = 250
+
+
+@dataclass(slots=True)
+class Buffer:
+    """What was read and not yet handed on: batches, their size, and the next position of each topic-partition."""
+
+    batches: list[Batch] = field(default_factory=list)
+    rows: int = 0
+    size_bytes: int = 0
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    newest_ms: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.rows += len(batch)
+        self.size_bytes += size_of(batch)
+        self.positions.update({TopicPartition(*owner): end + 1 for owner, end in batch.ends.items()})
+        self.newest_ms = max(self.newest_ms, int(batch.timestamps_ms.max()))
+
+
+def size_of(batch: Batch) -> int:
+    """Bytes that a batch holds in memory, about."""
+    content = sum(len(value) for value in batch.values if value) + sum(len(key) for key in batch.keys if key)
+    return content + RECORD_OVERHEAD_BYTES * len(batch)
+
+
+class Load:
+    """One buffer on its way into the history, in a thread that does not keep the process from ending."""
+
+    def __init__(self, buffer: Buffer, loader: Loader) -> None:
+        self.buffer, self._loader = buffer, loader
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="history-load", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loader.load(self.buffer.batches)
+        except Exception as error:  # noqa: BLE001 - `done` raises it, in the thread that can end the process
+            self._error = error
+
+    def done(self, timeout_s: float = 0.0) -> bool:
+        """Whether everything is stored, after `timeout_s` at most. Raises what ended the load, if it failed."""
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+
+class Sink:
+    """Reads all topics of a deployment in the group `{prefix}pointsman-store` and loads them.
+
+    Raises TransportError where the topics cannot be read, DeliveryError where a dead letter cannot be put away.
+    """
+
+    def __init__(self, settings: BrokerSettings, topology: Topology, loader: Loader) -> None:
+        self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
+        group = f"{topology.prefix}pointsman-store"
+        self._consumer = BatchConsumer(
+            client_config(settings, topology, "consumer", group=group, name="pointsman-store"),
+            channel_of(self._topics),
+            rows_max=POLL_ROWS_MAX,
+            bytes_max=POLL_BYTES_MAX,
+            poll_s=POLL_S,
+            with_headers=True,
+        )
+        self._waiting = Buffer()
+        self._loading: Load | None = None
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._begun_at = time.monotonic()
+        self._paused = False
+
+    def run(self, stop: threading.Event, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Until `stop` is set; then what is buffered is loaded and committed, for DRAIN_S at most."""
+        try:
+            names = [spec.name for spec in self._topics.specs()]
+            self._consumer.partitions_of(names)  # a missing topic is said at once
+            self._consumer.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked)
+            on_ready()
+            while not stop.is_set():
+                self._turn()
+            self._drain()
+        finally:
+            self._loader.stop()
+            self._consumer.close(CLOSE_S)
+
+    def _turn(self) -> None:
+        for batch in self._consumer.poll():
+            self._waiting.add(batch)
+        if self._finished():
+            self._commit()
+        due = time.monotonic() - self._begun_at >= self._limits.history_interval_ms / 1000
+        if self._waiting.rows and (due or self._waiting.rows >= self._limits.history_rows_max):
+            self._begin()
+        self._hold_back()
+
+    def _begin(self) -> None:
+        if self._loading is None:
+            buffer, self._waiting = self._waiting, Buffer()
+            self._begun_at = time.monotonic()
+            self._loading = Load(buffer, self._loader)
+
+    def _finished(self, timeout_s: float = 0.0) -> bool:
+        """Whether a load has ended, and positions wait to be committed."""
+        if self._loading is None or not self._loading.done(timeout_s):
+            return False
+        buffer, self._loading = self._loading.buffer, None
+        self._to_commit.update(buffer.positions)
+        HISTORY_LAG.set(max(0.0, time.time() - buffer.newest_ms / 1000))
+        return True
+
+    def _commit(self) -> None:
+        if not self._to_commit:
+            return
+        try:
+            self._consumer.commit({owner: (position, "") for owner, position in self._to_commit.items()})
+        except CommitUnavailableError as error:
+            ERRORS.labels("history").inc()
+            log.warning("positions could not be committed; they will be with the next", why=str(error))
+            return
+        except CommitRejectedError as error:
+            # Their new owner reads these records again, and the views fold them.
+            log.warning("positions were not committed: another store owns the partitions now", why=str(error))
+        self._to_commit.clear()
+
+    def _hold_back(self) -> None:
+        """Stop reading while more is held than the limit allows; go on at half of it."""
+        held = self._waiting.size_bytes + (self._loading.buffer.size_bytes if self._loading else 0)
+        limit = self._limits.history_buffer_bytes_max
+        if not self._paused and held >= limit:
+            log.warning("reading pauses: the history does not keep up", held_bytes=held)
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        elif self._paused and held <= limit // 2:
+            log.info("reading goes on")
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def _drain(self) -> None:
+        """What is read is loaded if the history answers in time; the rest is read again at the next start."""
+        deadline = time.monotonic() + DRAIN_S
+        while self._loading or self._waiting.rows:
+            self._begin()
+            if not self._finished(max(0.0, deadline - time.monotonic())):
+                log.warning("the history did not answer in time; the rest is read again at the next start")
+                break
+        self._commit()
+
+    def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        log.info("partitions assigned", partitions=len(partitions))
+        if self._paused:
+            self._consumer.pause(partitions)
+
+    def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """The rows at hand are loaded all the same; only the positions are no longer ours to commit."""
+        log.info("partitions given up", partitions=len(partitions))
+        buffers = [self._waiting] + ([self._loading.buffer] if self._loading else [])
+        for owner in partitions:
+            self._to_commit.pop(owner, None)
+            for buffer in buffers:
+                buffer.positions.pop(owner, None)
+
+
+def channel_of(topics: Topics) -> Callable[[str], str]:
+    """A topic's channel is its record type; the dead topic is a channel of its own, under its own name."""
+    channels: Mapping[str, str] = {spec.name: spec.record or spec.name for spec in topics.specs()}
+    return channels.__getitem__

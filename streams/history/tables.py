@@ -1,0 +1,194 @@
+"""How a record becomes a row: which columns of the history come from which fields, and where the record stood.
+
+schemas/clickhouse/0001_logs.sql has the same names and types. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.deadletter import DeadLetter, parse
+from schemas.records import record
+from streams.transport.batch import Batch
+
+_US = pa.timestamp("us", "UTC")
+_MS = pa.timestamp("ms", "UTC")
+# The years 1970 to 2262, which every unit of ClickHouse's DateTime64 can hold; a producer may state any number.
+_TIME_US_MAX = (2**63 - 1) // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`name` is the base table; `columns` gives for each of its columns the field it comes from, by dotted path.
+
+    Columns in `times` hold microseconds since the epoch, clamped to what ClickHouse can hold; nulls in a column of
+    `texts` become empty (a sorting key takes none).
+    """
+
+    name: str
+    record: str
+    columns: Mapping[str, str]
+    times: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def _under(parent: str, *names: str) -> dict[str, str]:
+    return {name: f"{parent}.{name}" for name in names}
+
+
+_SLIP = ("agent_id", "attempt", "seat", "stage", "intent", "band", "reason", "route_version", "attempts", "probe_epoch")
+
+TABLES: Mapping[str, Table] = {
+    table.record: table
+    for table in (
+        Table(
+            "tasks_log",
+            "TaskSubmitted",
+            _same(*(field.name for field in record("TaskSubmitted").arrow)),
+            times=frozenset({"submitted_at"}),
+        ),
+        Table(
+            "dispatches_log",
+            "TaskDispatched",
+            {
+                **_under("slip", *_SLIP, "confidence", "panel", "chain", "value_tier", "timeout_ms", "routed_at"),
+                "deadline_default_ms": "slip.deadline_default_ms",
+                "task_cost_microusd": "slip.cost_microusd",
+                "task_tokens": "slip.tokens",
+                **_under("task", "tenant", "task_id", "conversation_id", "root_id", "submitted_at"),
+            },
+            times=frozenset({"routed_at", "submitted_at"}),
+        ),
+        Table(
+            "agent_events_log",
+            "AgentEvent",
+            {
+                **_under("slip", *_SLIP, "timeout_ms", "routed_at"),
+                **_under("task", "tenant", "task_id", "conversation_id", "root_id", "cause_id", "depth"),
+                **_under("task", "submitted_at", "deadline_ms"),
+                **_same("event_id", "kind", "agent_version", "epoch", "answer", "vote_key", "payload", "confidence"),
+                **_same("citations", "facts", "error_class", "error", "tokens_in", "tokens_out", "cost_microusd"),
+                **_same("started_at", "finished_at", "drift"),
+            },
+            times=frozenset({"routed_at", "submitted_at", "started_at", "finished_at"}),
+        ),
+        Table(
+            "results_log",
+            "TaskResult",
+            _same(*(field.name for field in record("TaskResult").arrow)),
+            times=frozenset({"submitted_at", "decided_at"}),
+        ),
+        Table(
+            "orchestrator_events_log",
+            "OrchestratorEvent",
+            _same(*(field.name for field in record("OrchestratorEvent").arrow)),
+            times=frozenset({"submitted_at", "at"}),
+            texts=frozenset({"tenant", "task_id"}),
+        ),
+        Table("breaker_states_log", "BreakerState", _same(*(field.name for field in record("BreakerState").arrow))),
+        Table(
+            "agent_cards_log",
+            "AgentCard",
+            {
+                **_same("agent_id", "kind", "effect", "description", "host_id", "announced_at"),
+                "agent_version": "version",
+            },
+            times=frozenset({"announced_at"}),
+        ),
+        Table(
+            "health_counts_log",
+            "HealthCounts",
+            {
+                ("task_partition" if field.name == "partition" else field.name): field.name
+                for field in record("HealthCounts").arrow
+            },
+        ),
+    )
+}
+DEAD_LETTERS = "dead_letters_log"
+
+
+def rows_of(table: Table, batch: pa.RecordBatch, raw: Batch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Rows of `table` from decoded records; `rows` are their indices in the raw batch that they came from."""
+    columns: dict[str, Any] = {}
+    for name, path in table.columns.items():
+        field, *inner = path.split(".")
+        column = batch.column(field)
+        if inner:
+            column = pc.struct_field(column, inner)
+        if name in table.times:
+            column = _time(column)
+        elif name in table.texts:
+            column = pc.fill_null(column, "")
+        columns[name] = column
+    columns |= _places(raw, rows)
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def dead_rows_of(raw: Batch) -> pa.RecordBatch:
+    """Rows of the table of dead letters; nothing on the dead topic is refused."""
+    letters = [parse(headers) for headers in raw.headers or [[]] * len(raw)]
+    own = zip(raw.topics, raw.partitions.tolist(), raw.offsets.tolist(), raw.timestamps_ms.tolist(), strict=True)
+    origins = [letter.origin or place for letter, place in zip(letters, own, strict=True)]
+    topics, partitions, offsets, appended = zip(*origins, strict=True) if origins else ((), (), (), ())
+    columns = {
+        "origin_topic": pa.array(topics, pa.string()),
+        "origin_partition": pa.array(partitions, pa.int64()),
+        "origin_offset": pa.array(offsets, pa.int64()),
+        "origin_at": _time(pa.array(appended, pa.int64()), _MS),
+        **_described(letters),
+        "key": pa.array(raw.keys, pa.binary()),
+        "value": pa.array(raw.values, pa.binary()),
+        **_places(raw, np.arange(len(raw))),
+    }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _described(letters: Sequence[DeadLetter]) -> dict[str, pa.Array]:
+    return {
+        **{
+            name: pa.array([getattr(letter, name) for letter in letters], pa.string())
+            for name in ("reason", "detail", "component")
+        },
+        "attempt": pa.array([letter.attempt for letter in letters], pa.int64()),
+    }
+
+
+def _places(raw: Batch, rows: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+    whole = len(rows) == len(raw)
+    topics = pa.array(raw.topics if whole else [raw.topics[row] for row in rows.tolist()], pa.string())
+    return {
+        "topic": topics,
+        "partition": pa.array(raw.partitions[rows], pa.int32()),
+        "offset": pa.array(raw.offsets[rows], pa.int64()),
+        "appended_at": _time(pa.array(raw.timestamps_ms[rows], pa.int64()), _MS),
+    }
+
+
+def _time(column: Any, unit: pa.DataType = _US) -> Any:
+    limit = _TIME_US_MAX if unit == _US else _TIME_US_MAX // 1000
+    return pc.min_element_wise(pc.max_element_wise(column, 0), limit).cast(unit)
+
+
+def stream_of(rows: pa.Table) -> bytes:
+    """Rows of one table as an Arrow stream of one block."""
+    topic = rows.schema.get_field_index("topic")
+    whole = rows.combine_chunks()
+    # Few names in many rows: ClickHouse takes the dictionary as it is.
+    whole = whole.set_column(topic, "topic", whole.column(topic).dictionary_encode())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_table(whole)
+    block: bytes = sink.getvalue().to_pybytes()
+    return block

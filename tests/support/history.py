@@ -1,0 +1,152 @@
+"""A deployment for tests of the history: topics of its own, records of every kind, and where they must end up.
+
+I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.codec import Codec
+from schemas.ids import agent_event_id
+from schemas.records import record, table
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import Agent, Limits, Route, Topology
+from streams.transport.admin import ensure_topics
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
+
+T0_US = 1_700_000_000_000_000
+KINDS = ("tasks", "dispatches", "agent_events", "results", "orchestrator_events", "dead_letters")
+
+
+def slip(agent_id: str = "a", attempt: int = 1, **fields: Any) -> dict[str, Any]:
+    return {
+        "agent_id": agent_id,
+        "attempt": attempt,
+        "intent": "all",
+        "confidence": 0.9,
+        "reason": "ROUTED",
+        "route_version": "v1",
+        "attempts": attempt,
+        "timeout_ms": 1_000,
+        "deadline_default_ms": T0_US // 1000 + 30_000,
+        "routed_at": T0_US + 1_000,
+        **fields,
+    }
+
+
+def task(task_id: str, **fields: Any) -> dict[str, Any]:
+    return {"task_id": task_id, "tenant": "acme", "text": f"do {task_id}", "submitted_at": T0_US, **fields}
+
+
+class Deployment:
+    """Two agents on one route; `send` puts records where they belong, keyed by task and all on partition 0 or 1."""
+
+    def __init__(self, broker: str, prefix: str, clickhouse: str, **limits: int) -> None:
+        self.settings = Settings(broker=broker, clickhouse=clickhouse)
+        self.topology = Topology(
+            prefix=prefix,
+            partitions=2,
+            limits=Limits(**{"history_interval_ms": 100, **limits}),
+            agents={"a": Agent(run="m:f", effect="read"), "b": Agent(run="m:f", effect="read")},
+            routes={"all": Route(agents=("a", "b"))},
+            default_route="all",
+        )
+        self.topics = self.topology.topics()
+        ensure_topics(self.settings, self.topics.specs())
+        self.producer = Producer(client_config(self.settings, self.topology, "producer"))
+        self.codec = Codec(FileRegistry.load(), self.topology.limits.record_bytes_max)
+
+    def close(self) -> None:
+        self.producer.close()
+
+    def raw(self, topic: str, value: bytes | None, key: bytes | None = b"k", partition: int = 0, **more: Any) -> None:
+        self.producer.send_one(topic, value, key, partition, **more)
+
+    def one(self, name: str, fields: dict[str, Any]) -> bytes:
+        """One record's value."""
+        columns = {key: _column(name, key, value) for key, value in fields.items()}
+        return self.codec.encode(table(name, columns, 1), name)[0]
+
+    def submit(self, *ids: str, **fields: Any) -> None:
+        for task_id in ids:
+            self.raw(self.topics.submitted, self.one("TaskSubmitted", task(task_id, **fields)), task_id.encode())
+
+    def dispatch(self, task_id: str, agent_id: str = "a", attempt: int = 1, **fields: Any) -> None:
+        value = self.one("TaskDispatched", {"slip": slip(agent_id, attempt, **fields), "task": task(task_id)})
+        self.raw(self.topics.inbox(agent_id), value, task_id.encode())
+
+    def event(self, task_id: str, kind: str = "COMPLETED", agent_id: str = "a", attempt: int = 1, **fields: Any) -> str:
+        event_id = agent_event_id("acme", task_id, agent_id, attempt, "WORK", kind)
+        identity = {"task_id": task_id, "tenant": "acme", "submitted_at": T0_US, "deadline_ms": T0_US // 1000 + 30_000}
+        times = {"started_at": T0_US + 2_000, "finished_at": 0 if kind == "STARTED" else T0_US + 3_000}
+        body = {
+            "event_id": event_id,
+            "kind": kind,
+            "slip": slip(agent_id, attempt),
+            "task": identity,
+            **times,
+            **fields,
+        }
+        self.raw(self.topics.events(agent_id), self.one("AgentEvent", body), task_id.encode())
+        return event_id
+
+    def result(self, task_id: str, **fields: Any) -> None:
+        body = {
+            "task_id": task_id,
+            "tenant": "acme",
+            "status": "COMPLETED",
+            "reason": "ANSWERED",
+            "submitted_at": T0_US,
+        }
+        body |= {"decided_at": T0_US + 9_000, "attempts": 1, **fields}
+        self.raw(self.topics.results, self.one("TaskResult", body), task_id.encode())
+
+    def note(self, event_id: str, kind: str = "CASCADED", task_id: str | None = None, **fields: Any) -> None:
+        body = {"event_id": event_id, "kind": kind, "reason": "FAILED", "at": T0_US + 4_000, "task_id": task_id}
+        body |= {"tenant": "acme" if task_id else None, **fields}
+        self.raw(self.topics.orchestrator, self.one("OrchestratorEvent", body), (task_id or "a").encode())
+
+    def life(self, *ids: str) -> None:
+        """One whole life each: submitted, dispatched, answered, ended."""
+        for task_id in ids:
+            self.submit(task_id)
+            self.dispatch(task_id)
+            self.event(task_id)
+            self.result(task_id)
+
+    def flush(self) -> None:
+        self.producer.flush(10)
+
+
+def _column(name: str, field: str, value: Any) -> Any:
+    """One value as a column of one row."""
+    kind = record(name).arrow.field(field).type
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        return {key: pa.array([each], kind.field(key).type) for key, each in value.items()}
+    return pa.array([value], kind)
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """What `condition` gives once it is true; fails with the last it gave."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s; last seen: {seen!r}")
+        time.sleep(0.05)
+    return seen
+
+
+def counts(history: Any) -> dict[str, int]:
+    """How many facts of each kind the views show."""
+    return {kind: len(history.facts(kind)) for kind in KINDS}
+
+
+def unique(facts: Sequence[Any]) -> bool:
+    return len(set(facts)) == len(facts)
