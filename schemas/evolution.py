@@ -50,7 +50,8 @@ def resolve(writer: Definition, reader: Definition, arrow: pa.DataType, path: st
         return _resolve_optional(writer, reader, arrow, path)
     match writer, reader:
         case str(), str() if reader in PROMOTIONS.get(writer, ()) or (writer, reader) == ("long", "int"):
-            return lambda column: column.cast(arrow)
+            # Avro promotes to the nearest float; a long that is no int is the one number that does not fit.
+            return lambda column: column.cast(arrow, safe=reader == "int")
         case {"type": "enum"}, {"type": "enum"}:
             return _resolve_enum(writer, reader, path)
         case {"type": "record"}, {"type": "record"}:

@@ -139,6 +139,7 @@ PRIMITIVE_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(allow_nan=False, width=32),
     "double": st.floats(allow_nan=False),
     "string": st.text(max_size=12),
 }
