@@ -1,0 +1,169 @@
+"""The one-process commands: a worker, a host or a store, from its first log line to its certain end.
+
+I/O: signals, standard input, the ready file, a metrics port, stderr.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from console.cli.deployment import Deployment
+from console.cli.failures import ExitCode, exit_code, explain
+from schemas.errors import PointsmanError
+from streams.transport.telemetry import configure_logging, get_logger, serve_metrics
+
+# A clean end takes four seconds at most; what hangs after that is a thread of a client library.
+END_TIMEOUT_S = 6.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNAL_EXIT = 128
+
+Ready = Callable[[Mapping[str, object]], None]
+Run = Callable[[Ready, threading.Event], None]
+
+
+class EndedUnaskedError(PointsmanError):
+    """A process that serves until it is told to stop has returned before."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__(f"The {process} ended though nobody told it to; its log may say why.")
+
+
+def serve_worker(deployment: Deployment, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+    """Routes and decides until it is told to stop."""
+    from streams.app import run_worker  # noqa: PLC0415  each process loads its own part alone
+
+    def run(ready: Ready, stop: threading.Event) -> None:
+        run_worker(deployment.settings, deployment.topology, ready=ready, stop=stop)
+
+    _serve("worker", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+
+
+def serve_host(deployment: Deployment, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+    """Runs agents until it is told to stop."""
+    from agents.process import run_host  # noqa: PLC0415  as above
+
+    def run(ready: Ready, stop: threading.Event) -> None:
+        run_host(deployment.settings, deployment.topology, ready=ready, stop=stop)
+
+    _serve("host", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+
+
+def serve_store(
+    deployment: Deployment, data: Path | None, ready_file: Path | None, *, stop_with_stdin: bool
+) -> NoReturn:
+    """Keeps the history until it is told to stop; with `data`, ClickHouse runs in this process over that folder."""
+    from streams.history.process import run_store  # noqa: PLC0415  as above
+
+    def run(ready: Ready, stop: threading.Event) -> None:
+        run_store(deployment.settings, deployment.topology, data, ready=ready, stop=stop)
+
+    _serve("store", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+
+
+def _serve(
+    process: str, deployment: Deployment, run: Run, ready_file: Path | None, *, stop_with_stdin: bool
+) -> NoReturn:
+    """Runs until `run` returns or raises; then the process ends, whatever threads are left."""
+    configure_logging(deployment.settings.log_level, process=process)
+    log = get_logger("pointsman.process")
+    stop = threading.Event()
+    _StopWatch(stop, with_stdin=stop_with_stdin).start()
+    code: int = ExitCode.OK
+    try:
+        port = serve_metrics(deployment.settings.metrics_port)
+        log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
+        run(partial(_announce, ready_file, port), stop)
+        _require_asked(process, stop)
+        log.info("stopped")
+    except BaseException as error:
+        code = exit_code(error)
+        log.exception("failed", exit_code=int(code))
+        print(f"pointsman {process}: {explain(error)}", file=sys.__stderr__, flush=True)
+    _end(code)
+
+
+def _require_asked(process: str, stop: threading.Event) -> None:
+    if not stop.is_set():
+        raise EndedUnaskedError(process)
+
+
+def _announce(ready_file: Path | None, metrics_port: int | None, said: Mapping[str, object]) -> None:
+    """Says that the process serves: in the log, and in the ready file, which is never seen half written."""
+    announced = {"pid": os.getpid(), "metrics": metrics_port, **said}
+    get_logger("pointsman.process").info("ready", **announced)
+    if ready_file is not None:
+        draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+        draft.write_text(json.dumps(announced) + "\n")
+        draft.replace(ready_file)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends now: neither a thread that cannot be joined nor a destructor that blocks may keep a process that is done."""
+    logging.shutdown()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
+
+
+class _StopWatch(threading.Thread):
+    """Sets `stop` at the first signal or, where asked, when standard input closes; ends the process at the second.
+
+    A thread of its own, woken through a pipe: a Python handler would run in the main thread, which may be inside a
+    client library, or hold the very lock that setting the event takes. Also sees to it that a process which was told
+    to stop does end.
+    """
+
+    def __init__(self, stop: threading.Event, *, with_stdin: bool) -> None:
+        super().__init__(name="pointsman-stop", daemon=True)
+        self._stop_event, self._with_stdin = stop, with_stdin
+        self._wake, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, _noted)
+
+    def run(self) -> None:
+        watched = [self._wake, *([sys.stdin.fileno()] if self._with_stdin else [])]
+        deadline: float | None = None
+        while True:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            awake, _, _ = select.select(watched, [], [], wait)
+            if not awake and deadline is not None:
+                self._overdue()
+            for source in awake:
+                came = os.read(source, 1)
+                if source != self._wake:
+                    if came:
+                        continue  # somebody typed; only the end counts
+                    watched.remove(source)
+                elif came[0] not in STOP_SIGNALS:
+                    continue
+                elif deadline is not None:
+                    os._exit(SIGNAL_EXIT + came[0])
+                if deadline is None:
+                    deadline = time.monotonic() + END_TIMEOUT_S
+                    self._stop_event.set()
+
+    @staticmethod
+    def _overdue() -> NoReturn:
+        get_logger("pointsman.process").error("did not stop in time; ended by force", timeout_s=END_TIMEOUT_S)
+        faulthandler.dump_traceback(sys.__stderr__ or 2)
+        _end(ExitCode.FAILED)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wakeup pipe has it already; without a handler the signal would kill."""
