@@ -1,6 +1,7 @@
 """Record values to Arrow columns and back, a batch at a time; one bad record never costs its neighbours.
 
-Wire: Confluent framing (byte 0, schema id as 4 bytes big-endian, one Avro datum). I/O: none but the registry's.
+Wire: Confluent framing (byte 0, schema id as 4 bytes big-endian, one Avro datum), or JSON text where a value starts
+with `{`. I/O: none but the registry's.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +19,13 @@ import pyruhvro
 from schemas.definitions import UnsupportedSchemaError, collapse, compact, parse
 from schemas.errors import UnknownSchemaError
 from schemas.evolution import Project, project_fields, widened
+from schemas.json_form import UnfitJsonError, read_json
 from schemas.reasons import DeadReason
 from schemas.records import RecordType, record
 from schemas.registry import Schema, SchemaRegistry, dispatch_id_for
 
 FRAME_BYTES = 5
+JSON_SCHEMA_ID = -1  # stands for "today's" where a record came as JSON; no datum has it
 HTTP_NOT_FOUND = 404
 # A dispatch carries a whole task and a result the answers of a panel: what was let in has to get through.
 CARRIERS = frozenset({"TaskDispatched", "TaskResult"})
@@ -42,7 +46,7 @@ class Decoded:
     """What a batch of values holds.
 
     `batch`: the valid records in input order, in today's columns. `rows` (int64): the input index of each of them.
-    `schema_ids` (int64): the writer's schema of each. `faults`: the other values, in input order.
+    `schema_ids` (int64): the writer's schema of each, JSON_SCHEMA_ID for JSON. `faults`: the other values, in order.
     """
 
     batch: pa.RecordBatch
@@ -137,6 +141,7 @@ class Codec:
     def _decode_mixed(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
         bytes_max = self._bytes_max(record_name)
         groups: dict[bytes, list[int]] = {}
+        texts: list[tuple[int, bytes]] = []
         faults: list[DecodeFault] = []
         for row, value in enumerate(values):
             if value is None:
@@ -146,9 +151,11 @@ class Codec:
             elif len(value) > bytes_max:
                 detail = f"{len(value)} bytes, {bytes_max} are allowed"
                 faults.append(DecodeFault(row, DeadReason.OVERSIZED, detail))
+            elif value[0] == ord("{"):
+                texts.append((row, value))
             else:
                 groups.setdefault(value[:FRAME_BYTES], []).append(row)
-        parts: list[tuple[list[int], pa.RecordBatch, int]] = []
+        parts: list[Part] = []
         for head, rows in groups.items():
             reader = self._reader_of(head, record_name)
             if isinstance(reader, DecodeFault):
@@ -161,6 +168,8 @@ class Codec:
             if good:
                 batch = reader.read([datums[i] for i in good])
                 parts.append(([rows[i] for i in good], batch, reader.schema_id))
+        if texts:
+            parts.append(_read_texts(texts, record(record_name), faults))
         faults.sort(key=lambda fault: fault.row)
         return _gather(record(record_name), parts, faults)
 
@@ -225,6 +234,8 @@ class Codec:
 
     def dispatch_frame(self, task_schema_id: int) -> bytes | None:
         """The frame of a dispatch whose task was written with this schema; None: encode the task anew."""
+        if task_schema_id == JSON_SCHEMA_ID:
+            return None
         if task_schema_id not in self._dispatch_frames:
             dispatch_id = dispatch_id_for(self.registry, task_schema_id)
             self._dispatch_frames[task_schema_id] = None if dispatch_id is None else _frame(dispatch_id)
@@ -235,7 +246,23 @@ def _frame(schema_id: int) -> bytes:
     return struct.pack(">BI", 0, schema_id)
 
 
-def _gather(kind: RecordType, parts: list[tuple[list[int], pa.RecordBatch, int]], faults: list[DecodeFault]) -> Decoded:
+Part: TypeAlias = tuple[list[int], pa.RecordBatch, int]  # rows of the input, what they hold, the writer's schema
+
+
+def _read_texts(texts: list[tuple[int, bytes]], kind: RecordType, faults: list[DecodeFault]) -> Part:
+    """JSON values, one by one: the slow way in, for people and small producers. Appends to `faults`."""
+    rows, found = [], []
+    for row, value in texts:
+        try:
+            found.append(read_json(value, kind))
+        except UnfitJsonError as error:
+            faults.append(DecodeFault(row, error.reason, error.detail))
+        else:
+            rows.append(row)
+    return rows, pa.RecordBatch.from_pylist(found, schema=kind.arrow), JSON_SCHEMA_ID
+
+
+def _gather(kind: RecordType, parts: list[Part], faults: list[DecodeFault]) -> Decoded:
     """The parts as one batch, in input order."""
     if not parts:
         empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in kind.arrow], schema=kind.arrow)
@@ -244,5 +271,4 @@ def _gather(kind: RecordType, parts: list[tuple[list[int], pa.RecordBatch, int]]
     schema_ids = np.concatenate([np.full(len(part_rows), schema_id, np.int64) for part_rows, _, schema_id in parts])
     batches = [pa.RecordBatch.from_arrays(batch.columns, schema=kind.arrow) for _, batch, _ in parts]
     order = np.argsort(rows, kind="stable")
-    batch = pa.Table.from_batches(batches).combine_chunks().to_batches()[0].take(pa.array(order))
-    return Decoded(batch, rows[order], faults, schema_ids[order])
+    return Decoded(pa.concat_batches(batches).take(pa.array(order)), rows[order], faults, schema_ids[order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_no_bytes_make_the_codec_fail_and_each_value_is_a_row_or_a_fault(
     decoded.batch.validate(full=True)
 
 
+AS_JSON, TODAY = -1, 0
 NEWER, OLDER, REORDERED, NARROWER, FOREIGN = 1001, 1002, 1003, 1004, 1005
 TASK = definition("TaskSubmitted")
 WRITERS = {
@@ -111,18 +113,20 @@ def written(schema_id: int, value: dict[str, Any]) -> bytes:
 
 
 def good(schema_id: int) -> st.SearchStrategy[tuple[bytes, dict[str, Any] | None]]:
-    """A value written with this schema, and the record that today's reader takes it for."""
+    """A value written with this schema, or as JSON, and the record that today's reader takes it for."""
 
     def read(value: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
         value["submitted_at"] %= 2**31
+        if schema_id == AS_JSON:
+            value["confidence"] = 0.5  # JSON has no infinity
+            return json.dumps(value).encode(), value
         return written(schema_id, {"mood": "calm", **value}), value | missing
 
     missing = {"traceparent": None, "language": None} if schema_id == OLDER else {}
     return values_of(record("TaskSubmitted").definition).map(read)
 
 
-TODAY = 0
-GOOD = st.sampled_from([TODAY, NEWER, OLDER, REORDERED, NARROWER]).flatmap(good)
+GOOD = st.sampled_from([AS_JSON, TODAY, NEWER, OLDER, REORDERED, NARROWER]).flatmap(good)
 DATUM = encode(TASK, task())
 FRAME = CODEC.frame("TaskSubmitted")
 BAD: dict[bytes | None, DeadReason] = {
@@ -135,6 +139,9 @@ BAD: dict[bytes | None, DeadReason] = {
     frame(999_999) + DATUM: DeadReason.UNKNOWN_SCHEMA,
     frame(2**32 - 1) + DATUM: DeadReason.UNKNOWN_SCHEMA,
     frame(FOREIGN) + DATUM: DeadReason.WRONG_SCHEMA,
+    b"{": DeadReason.UNDECODABLE,
+    b'{"task_id": 1}': DeadReason.UNDECODABLE,
+    b'{"task_id": "\xff"}': DeadReason.INVALID_UTF8,
     FRAME: DeadReason.UNDECODABLE,
     FRAME + DATUM[:-1]: DeadReason.UNDECODABLE,
     FRAME + b"\xff" * 30: DeadReason.UNDECODABLE,
