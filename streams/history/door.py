@@ -1,38 +1,33 @@
 """The door: ClickHouse's HTTP interface on loopback, in front of the embedded engine.
 
 So that our own queries, any ClickHouse client and plain curl work while the pipeline runs, and a server can take the
-engine's place unseen. Left out: external tables, ClickHouse's own block compression, progress headers.
+engine's place unseen. Left out: external tables, ClickHouse's own block compression, progress headers. Whoever may
+ask has the rights of this process, its files included: hence loopback only, and a password where one is set.
 I/O: a loopback socket, the engine.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import socket
 import sys
 import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigurationError
-from streams.history.engine import Answer, Engine, EngineError
-from streams.history.exchange import (
-    Request,
-    content_type,
-    encoded,
-    fault,
-    gathered,
-    read_request,
-    status_of,
-    summary,
-)
+from streams.history.bodies import encoded, gathered
+from streams.history.engine import Answer, Engine, EngineError, Handle, fault
+from streams.history.exchange import Request, content_type, empty_block, read_request, status_of, summary
 from streams.history.sessions import Sessions
-from streams.history.statements import answer_format, insert_head, refused
+from streams.history.statements import answer_format, insert_head, is_query, refused, without_format
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.history")
@@ -175,7 +170,8 @@ class _Exchange(BaseHTTPRequestHandler):
     def _refuse_browsers(self) -> None:
         """A page in somebody's browser may send requests to loopback, under a name of its own choice: not here."""
         host = urlsplit("//" + self.headers.get("Host", "127.0.0.1")).hostname
-        if "Origin" in self.headers or host not in ("127.0.0.1", "localhost", "::1"):
+        foreign = self.headers.get("Sec-Fetch-Site", "none") != "none"
+        if foreign or "Origin" in self.headers or host not in ("127.0.0.1", "localhost", "::1"):
             raise fault(497, "ACCESS_DENIED", "This door serves programs on this machine, not web pages")
 
     def _authenticate(self, request: Request) -> None:
@@ -200,8 +196,12 @@ class _Exchange(BaseHTTPRequestHandler):
         sql = start + gathered(rest)
         if not sql.strip():
             raise fault(62, "SYNTAX_ERROR", "Empty query")
+        output = answer_format(sql) or request.output
         with self.server.sessions.handle(request, sql) as handle:
-            return handle.run(sql, request.output, request.params), answer_format(sql) or request.output
+            answer = handle.run(sql, request.output, request.params)
+            if output == "Native" and not answer.body and is_query(sql):
+                answer = replace(answer, body=_columns_of(handle, sql, request))
+            return answer, output
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -218,6 +218,12 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Statements are no matter for the log."""
+
+
+def _columns_of(handle: Handle, sql: bytes, request: Request) -> bytes:
+    """What a server answers to a query without rows; the embedded engine leaves it out."""
+    described = handle.run(b"DESCRIBE (" + without_format(sql) + b"\n)", "JSONCompact", request.params)
+    return empty_block([(name, kind) for name, kind, *_ in json.loads(described.body)["data"]])
 
 
 def _beginning(request: Request) -> tuple[bytes, Any]:

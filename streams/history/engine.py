@@ -32,7 +32,6 @@ DEFAULTS: Mapping[str, str] = {
 _MESSAGE = re.compile(r"Code: (?P<code>\d+)\.(?P<text>.*)", re.DOTALL)
 _NAME = re.compile(r"\((?P<name>[A-Z][A-Z0-9_]+)\)[^()]*(?:\([^()]*\))?\s*$")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-UNKNOWN_SETTING = 115
 
 
 class EngineError(PointsmanError):
@@ -49,6 +48,11 @@ class EngineError(PointsmanError):
         """From chDB's RuntimeError, whose text holds everything; code 1001 (STD_EXCEPTION) where it holds no code."""
         match = _MESSAGE.search(str(error))
         return cls(int(match["code"]), match.group().strip()) if match else cls(1001, str(error))
+
+
+def fault(code: int, name: str, text: str) -> EngineError:
+    """An error in ClickHouse's own form, for what the engine was never asked."""
+    return EngineError(code, f"Code: {code}. DB::Exception: {text}. ({name})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Handle:
 
 def _setting(name: str) -> str:
     if not _SETTING.fullmatch(name):
-        raise EngineError(UNKNOWN_SETTING, f"Code: 115. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)")
+        raise fault(115, "UNKNOWN_SETTING", f"Unknown setting {name!r}")
     return name
 
 

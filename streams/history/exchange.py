@@ -1,37 +1,23 @@
 """One HTTP exchange as ClickHouse speaks it: what a request asks for, and the headers and status of its answer.
 
-I/O: reads the request's body.
+I/O: reads the request's body (streams/history/bodies.py).
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import sys
-import zlib
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
-from typing import Any, Protocol
+from itertools import chain
 from urllib.parse import parse_qsl
 
-import lz4.frame  # type: ignore[import-untyped]
+from streams.history.bodies import Stream, gathered, read_body
+from streams.history.engine import Answer, EngineError, fault
 
-from streams.history.engine import Answer, EngineError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-CHUNK_BYTES = 1024 * 1024
-BODY_BYTES_MAX = 1024**3
-# What is no insert's data must fit in memory: a statement, or a form.
-TEXT_BYTES_MAX = 64 * 1024**2
-LINE_BYTES_MAX = 1024
 DEFAULT_USER = "default"
 SESSION_TIMEOUT_S_MAX = 3600
 
@@ -99,21 +85,9 @@ _CONTENT_TYPES = {
 }
 
 
-def fault(code: int, name: str, text: str) -> EngineError:
-    """An error in ClickHouse's own form, for what the engine is never asked."""
-    return EngineError(code, f"Code: {code}. DB::Exception: {text}. ({name})")
-
-
 def status_of(error: EngineError) -> int:
     """The HTTP status that ClickHouse gives this error."""
     return _STATUS_BY_NAME.get(error.name, 500)
-
-
-class Stream(Protocol):
-    """The readable end of a connection."""
-
-    def read(self, size: int, /) -> bytes: ...
-    def readline(self, size: int, /) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -135,8 +109,7 @@ class Request:
 
 def read_request(query_string: str, headers: Message, stream: Stream, *, read_only: bool) -> Request:
     """Raises EngineError for what ClickHouse, or this door, does not take."""
-    raw = _raw_body(headers, stream)
-    body = _bounded(_decoded(raw, headers.get("Content-Encoding", "").lower()))
+    body = read_body(headers, stream)
     fields = parse_qsl(query_string, keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
     if headers.get_content_type() == "multipart/form-data":
         fields += _form(headers, gathered(body))
@@ -209,104 +182,22 @@ def _form(headers: Message, body: bytes) -> list[tuple[str, str]]:
     return fields
 
 
-def gathered(body: Iterator[bytes], limit: int = TEXT_BYTES_MAX) -> bytes:
-    """The whole body. Raises EngineError where it is longer than `limit` bytes."""
-    parts, size = [], 0
-    for chunk in body:
-        size += len(chunk)
-        if size > limit:
-            raise fault(307, "TOO_MANY_BYTES", f"The statement is longer than {limit} bytes")
-        parts.append(chunk)
+def empty_block(columns: Sequence[tuple[str, str]]) -> bytes:
+    """A block of ClickHouse's Native format with these columns (name, type) and no row."""
+    parts = [_varint(len(columns)), _varint(0)]
+    for text in chain.from_iterable(columns):
+        content = text.encode()
+        parts += (_varint(len(content)), content)
     return b"".join(parts)
 
 
-def _raw_body(headers: Message, stream: Stream) -> Iterator[bytes]:
-    if "chunked" in headers.get("Transfer-Encoding", "").lower():
-        return _chunked(stream)
-    length = headers.get("Content-Length", "0")
-    if not length.isdecimal():
-        raise fault(381, "HTTP_LENGTH_REQUIRED", "Content-Length is not a number")
-    return _sized(stream, int(length))
-
-
-def _sized(stream: Stream, remaining: int) -> Iterator[bytes]:
-    while remaining:
-        chunk = stream.read(min(remaining, CHUNK_BYTES))
-        if not chunk:
-            raise fault(33, "CANNOT_READ_ALL_DATA", "The request's body ended early")
-        remaining -= len(chunk)
-        yield chunk
-
-
-def _chunked(stream: Stream) -> Iterator[bytes]:
-    while True:
-        line = stream.readline(LINE_BYTES_MAX)
-        try:
-            size = int(line.split(b";", 1)[0].strip() or b"x", 16)
-        except ValueError as error:
-            raise fault(117, "INCORRECT_DATA", "The request's chunked body is malformed") from error
-        if size == 0:
-            break
-        yield from _sized(stream, size)
-        stream.readline(LINE_BYTES_MAX)
-    while stream.readline(LINE_BYTES_MAX).strip():  # trailers
-        pass
-
-
-def _decoded(raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    if encoding in ("", "identity"):
-        return raw
-    make = {
-        "lz4": lz4.frame.LZ4FrameDecompressor,
-        "zstd": zstd.ZstdDecompressor,
-        "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
-        "deflate": zlib.decompressobj,
-    }.get(encoding)
-    if make is None:
-        raise fault(89, "UNKNOWN_COMPRESSION_METHOD", f"Unknown compression method: {encoding}")
-    return _decompressed(raw, make)
-
-
-def _decompressed(raw: Iterator[bytes], make: Any) -> Iterator[bytes]:
-    """The contents of one frame after the other: clients compress each block on its own."""
-    decompressor = make()
-    begun = False
-    try:
-        for chunk in raw:
-            data = chunk
-            while data:
-                begun = True
-                yield decompressor.decompress(data)
-                data = b""
-                if decompressor.eof:
-                    data, decompressor, begun = decompressor.unused_data or b"", make(), False
-    except (RuntimeError, zlib.error, zstd.ZstdError, EOFError) as error:
-        raise fault(271, "CANNOT_DECOMPRESS", "The request's body cannot be decompressed") from error
-    if begun:
-        raise fault(271, "CANNOT_DECOMPRESS", "The request's compressed body ended early")
-
-
-def _bounded(body: Iterator[bytes]) -> Iterator[bytes]:
-    size = 0
-    for chunk in body:
-        size += len(chunk)
-        if size > BODY_BYTES_MAX:
-            raise fault(307, "TOO_MANY_BYTES", f"The request's body is longer than {BODY_BYTES_MAX} bytes")
-        yield chunk
-
-
-def encoded(body: bytes, accepted: str) -> tuple[bytes, str]:
-    """The body in the first encoding of ours that the client takes, and that encoding's name ("" for none)."""
-    names = [part.split(";")[0].strip().lower() for part in accepted.split(",")]
-    if "lz4" in names:
-        return lz4.frame.compress(body), "lz4"
-    if "zstd" in names:
-        return zstd.compress(body), "zstd"
-    if "gzip" in names:
-        return gzip.compress(body, 1), "gzip"
-    if "deflate" in names:
-        return zlib.compress(body, 1), "deflate"
-    return body, ""
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:  # noqa: PLR2004 - seven bits a byte
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def content_type(output: str) -> str:

@@ -63,6 +63,7 @@ def connect(url: str, user: str = "default", password: str = "", **more: Any) ->
             username=user,
             password=password,
             autogenerate_session_id=False,
+            tz_mode="aware",
             connect_timeout=CONNECT_TIMEOUT_S,
             **{"send_receive_timeout": ANSWER_TIMEOUT_S, **more},
         )

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from streams.history.engine import DEFAULTS, Engine, EngineError, Handle
-from streams.history.exchange import Request, fault
+from streams.history.engine import DEFAULTS, Engine, EngineError, Handle, fault
+from streams.history.exchange import Request
 
 SESSIONS_MAX = 256
 # Only these leave something behind that a later request of the session must see.

@@ -21,12 +21,14 @@ _TOKEN = re.compile(
 )
 # One newline ends an insert's head; blanks before it are not data.
 _DATA_STARTS = re.compile(rb"[ \t\f]*(?:;[ \t\f]*)?\r?\n?")
-_ENDS_A_HEAD = frozenset({b"VALUES", b"SELECT", b"WITH", b"INFILE", b"WATCH"})
+_NO_DATA_FOLLOWS = frozenset({b"SELECT", b"WITH", b"INFILE", b"WATCH"})
+# What would end the process that the engine lives in.
+_DEADLY = frozenset({b"SHUTDOWN", b"KILL", b"SUSPEND"})
 
 
 @dataclass(frozen=True, slots=True)
 class InsertHead:
-    """An `INSERT INTO ... FORMAT name` whose rows follow as data from byte `data_at` on; `head` stops before FORMAT."""
+    """An insert whose rows follow as data in `format` from byte `data_at` on; `head` stops before FORMAT or VALUES."""
 
     head: str
     format: str
@@ -38,10 +40,16 @@ def insert_head(sql: bytes) -> InsertHead | None:
     words = _significant(sql)
     if next(words, (b"", b"", 0))[1] != b"INSERT":
         return None
+    depth = 0
     for kind, word, start in words:
-        if kind == b"word" and word in _ENDS_A_HEAD:
+        depth += (word == b"(") - (word == b")")
+        if kind != b"word" or depth:
+            continue  # a column may have any name
+        if word in _NO_DATA_FOLLOWS:
             return None
-        if kind == b"word" and word == b"FORMAT":
+        if word == b"VALUES":
+            return InsertHead(sql[:start].decode(), "Values", start + len(word))
+        if word == b"FORMAT":
             _, _, name_at = next(words, (b"", b"", len(sql)))
             name = _name(sql, name_at)
             data = _DATA_STARTS.match(sql, name_at + len(name))
@@ -51,25 +59,42 @@ def insert_head(sql: bytes) -> InsertHead | None:
 
 def answer_format(sql: bytes) -> str | None:
     """The format that a trailing FORMAT clause names, or None."""
+    found = _format_clause(sql)
+    return None if found is None else sql[slice(*found[1])].decode()
+
+
+def without_format(sql: bytes) -> bytes:
+    """The statement without a trailing FORMAT clause."""
+    found = _format_clause(sql)
+    return sql if found is None else sql[: found[0]] + sql[found[1][1] :]
+
+
+def _format_clause(sql: bytes) -> tuple[int, tuple[int, int]] | None:
+    """Where a trailing FORMAT clause starts, and from where to where its name stands."""
     tokens = list(_significant(sql))
     for index in range(len(tokens) - 2, -1, -1):
-        (kind, word, _), (next_kind, _, name_at) = tokens[index], tokens[index + 1]
+        (kind, word, start), (next_kind, _, name_at) = tokens[index], tokens[index + 1]
         if kind == next_kind == b"word" and word == b"FORMAT":
             after = tokens[index + 2][1] if index + 2 < len(tokens) else b";"
-            return _name(sql, name_at).decode() if after in (b";", b"SETTINGS") else None
+            return (start, (name_at, name_at + len(_name(sql, name_at)))) if after in (b";", b"SETTINGS") else None
     return None
 
 
+def is_query(sql: bytes) -> bool:
+    """Whether the statement is a SELECT, which DESCRIBE can tell the columns of."""
+    return next(_significant(sql), (b"", b"", 0))[1] in (b"SELECT", b"WITH")
+
+
 def refused(sql: bytes) -> str | None:
-    """Why a statement must not reach an embedded engine (it would touch the server's files or run twice), or None."""
+    """Why a statement must not reach an embedded engine (it would touch files, end the process, or be two), or None."""
     before, ended = b"", False
-    for kind, word, _ in _significant(sql):
+    for _, word, _ in _significant(sql):
         if ended:
             return "Multi-statements are not allowed"
-        if word == b"VALUES" and kind == b"word":
-            return None  # rows follow; they are data
         if (before, word) in ((b"INTO", b"OUTFILE"), (b"FROM", b"INFILE")):
             return f"{before.decode()} {word.decode()} is not allowed over HTTP"
+        if before == b"SYSTEM" and word in _DEADLY:
+            return f"SYSTEM {word.decode()} is not allowed: the engine is part of the store"
         before, ended = word, word == b";"
     return None
 
