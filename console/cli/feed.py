@@ -14,7 +14,6 @@ from console.cli.deployment import Deployment
 from schemas.codec import Codec
 from schemas.errors import UnreachableError
 from schemas.registry import FileRegistry
-from streams.transport.admin import check_broker
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError, client_config
 from streams.transport.consumer import BatchConsumer
@@ -31,13 +30,12 @@ Row = dict[str, Any]
 class ResultFeed:
     """Reads the results topic outside any group: looking changes nothing.
 
-    Raises UnreachableError when the broker does not answer, or has no topics of this deployment. `undecodable` counts
-    records that were skipped.
+    Raises UnreachableError when the broker, which should have been checked before, has no topics of this deployment.
+    `undecodable` counts records that were skipped.
     """
 
     def __init__(self, deployment: Deployment) -> None:
         settings, topology = deployment.settings, deployment.topology
-        check_broker(settings, topology)
         self._codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
         config = client_config(settings, topology, "consumer", name="pointsman-results")
         self._consumer = BatchConsumer(

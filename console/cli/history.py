@@ -5,13 +5,23 @@ I/O: ClickHouse, stdout.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from streams.history.queries import History, Table
-
 from console.cli.output import Format, Output
+from schemas.errors import PointsmanError
 from schemas.settings import Settings
+from streams.history.queries import History, QueryError, Table
+
+
+class RefusedQueryError(PointsmanError):
+    """ClickHouse did not take a statement: its words, less what its client wraps around them."""
+
+    def __init__(self, error: QueryError) -> None:
+        text = re.sub(r"^.*?DB::Exception: ", "", error.text, flags=re.DOTALL)
+        text = re.sub(r"\s*\(for url [^)]*\)\s*$", "", text).replace("\n FORMAT Native", "")
+        super().__init__(f"ClickHouse refuses this query (code {error.code}): {text}")
 
 
 @contextmanager
@@ -25,9 +35,12 @@ def opened(settings: Settings) -> Iterator[History]:
 
 
 def print_answer(settings: Settings, sql: str, *, form: Format, out: Output) -> None:
-    """Raises UnreachableError, or QueryError with what ClickHouse says."""
+    """Raises UnreachableError, or RefusedQueryError with what ClickHouse says."""
     with opened(settings) as history:
-        answer = history.query(sql)
+        try:
+            answer = history.query(sql)
+        except QueryError as error:
+            raise RefusedQueryError(error) from error
     print_table(answer, form, out)
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from console.cli.deployment import Deployment
 from console.cli.feed import COLUMNS, ResultFeed, Row, brief
 from console.cli.output import Format, Output, cell
+from streams.transport.admin import check_broker
 
 LATEST = 20
 # Widths of what is printed while it comes; longer values push their row, the answer ends it.
@@ -21,6 +22,7 @@ def print_results(
     deployment: Deployment, *, follow: bool, from_beginning: bool, limit: int | None, form: Format, out: Output
 ) -> None:
     """Prints results in the order of their decision; while following, as they come. Raises UnreachableError."""
+    check_broker(deployment.settings, deployment.topology)
     with ResultFeed(deployment) as feed:
         if follow:
             _follow(feed, from_beginning, limit, form, out)

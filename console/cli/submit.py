@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from console.cli.deployment import Deployment
 from console.cli.failures import InvalidInputError
@@ -17,6 +18,7 @@ from schemas.codec import Codec
 from schemas.errors import PointsmanError
 from schemas.registry import FileRegistry
 from schemas.topology import Topology
+from streams.transport.admin import check_broker
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 
@@ -44,9 +46,11 @@ def submit_tasks(
     Raises InvalidInputError (a task above the size limit, an unknown intent), UnreachableError, DeliveryError, and
     NoResultError after printing the results that came.
     """
-    values = encode(deployment.topology, requests)
-    with ResultFeed(deployment) as feed:  # its ends are taken before the first record is produced
-        _produce(deployment, requests, values)
+    encode(deployment.topology, requests)  # what cannot be sent is told before anything is opened
+    check_broker(deployment.settings, deployment.topology)
+    # The producer introduces itself to the broker while the feed takes the ends of the results topic.
+    with _producer(deployment) as producer, ResultFeed(deployment) as feed:
+        _produce(producer, deployment.topology, requests)
         if wait_s is None:
             _print_ids(requests, form, out)
             return
@@ -56,7 +60,7 @@ def submit_tasks(
 
 
 def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
-    """Record values of the tasks. Raises InvalidInputError for those that would be refused as they stand."""
+    """Record values of the tasks, submitted now. Raises InvalidInputError for those that would be refused."""
     values = Codec(FileRegistry.load(), topology.limits.record_bytes_max).encode(records(requests), "TaskSubmitted")
     faults = []
     for request, value in zip(requests, values, strict=True):
@@ -69,15 +73,20 @@ def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
     return values
 
 
-def _produce(deployment: Deployment, requests: Sequence[Request], values: Sequence[bytes]) -> None:
-    topic = deployment.topology.topics().submitted
+@contextmanager
+def _producer(deployment: Deployment) -> Iterator[Producer]:
     producer = Producer(client_config(deployment.settings, deployment.topology, "producer", name="pointsman-submit"))
     try:
-        for request, value in zip(requests, values, strict=True):
-            producer.send_one(topic, value, request.key)
-        producer.flush(FLUSH_TIMEOUT_S)
+        yield producer
     finally:
         producer.close(1.0)
+
+
+def _produce(producer: Producer, topology: Topology, requests: Sequence[Request]) -> None:
+    topic = topology.topics().submitted
+    for request, value in zip(requests, encode(topology, requests), strict=True):
+        producer.send_one(topic, value, request.key)
+    producer.flush(FLUSH_TIMEOUT_S)
 
 
 def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:

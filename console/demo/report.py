@@ -43,11 +43,11 @@ round(quantileExact(0.5)(toFloat64(finished_at - started_at) * 1000), 2) AS p50_
 FROM agent_events WHERE kind IN ('COMPLETED', 'FAILED', 'REFUSED') \
 GROUP BY agent_id ORDER BY attempts DESC, agent_id"""
 
-# The task with the richest life that ended well: most agents, most cascades, most events.
+# The panel with the richest life that agreed in the end: most agents, most cascades, most events.
 STORY = """SELECT tenant, task_id FROM pointsman.task_timeline
     GROUP BY tenant, task_id
-    ORDER BY countIf(status = 'COMPLETED') DESC, uniqExactIf(agent_id, kind = 'DISPATCHED') DESC,
-        countIf(kind = 'CASCADED') DESC, count() DESC, task_id
+    ORDER BY countIf(status = 'COMPLETED' AND reason = 'CONSENSUS') DESC,
+        uniqExactIf(agent_id, kind = 'DISPATCHED') DESC, countIf(kind = 'CASCADED') DESC, count() DESC, task_id
     LIMIT 1"""
 
 
