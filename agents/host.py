@@ -41,7 +41,8 @@ REVOKE_S = 3.0  # what running attempts get when their partitions go to another 
 SETTLE_S = 2.0  # what their events get to be delivered
 DRAIN_MAX_S = 3.5  # of the 4 s that a process has to end
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
-# An agent's own share of what the host takes in: one that is slow must not keep the others from their work.
+# The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
+# most): one that hangs must not keep the others from their work.
 SHARE = 4
 RESUME_BELOW = 0.5
 

@@ -9,10 +9,11 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from agents.calls import wall_us
-from agents.host import Host
+from agents.host import SHARE, Host
 from agents.readback import ReadBack
 from agents.registry import resolve
 from schemas.codec import Codec
@@ -27,6 +28,7 @@ from streams.transport.producer import Producer
 # A dispatch is a task and a slip: one that was just small enough to be taken in must still be read here.
 SLIP_BYTES_MAX = 65_536
 CLOSE_S = 0.5
+LEFT_BEHIND_S = 0.1
 
 
 def run_host(
@@ -50,10 +52,24 @@ def run_host(
     try:
         announce(topology, codec, producer)
         host = Host(topology, codes, codec, consumer, producer, ReadBack(topology, _codec(topology), history))
-        asyncio.run(host.run(ready, stop))
+        _run(host.run(ready, stop))
     finally:
         history.close(CLOSE_S)
         producer.close(CLOSE_S)
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """As asyncio.run, which would wait for an agent that does not heed its cancellation."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(serving)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=LEFT_BEHIND_S))
+        loop.close()
 
 
 def announce(topology: Topology, codec: Codec, producer: Producer) -> None:
@@ -77,8 +93,8 @@ def _consumer(
     return BatchConsumer(
         client_config(settings, topology, "consumer", group=group, name=name),
         channel_of,
-        # What one poll brings is taken in whole, beyond the bound if need be.
-        rows_max=min(limits.batch_rows_max, limits.host_inflight_max),
+        # What one poll brings is taken in whole: it must not fill the host with one agent's work.
+        rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),
         bytes_max=limits.batch_bytes_max,
         poll_s=limits.poll_ms / 1000,
     )

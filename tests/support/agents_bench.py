@@ -31,6 +31,14 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Returns once it holds; AssertionError after WAIT_S."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
 def make_topology(prefix: str, agents: Mapping[str, Mapping[str, Any]], **changes: Any) -> Topology:
     """One route over these agents; `limits` and the like by keyword."""
     given = {name: {"run": "agents.builtin.echo:reply", "effect": "read", **agent} for name, agent in agents.items()}
@@ -114,7 +122,7 @@ class Bench:
         name = self.topics.record_of(topic)
         rows: list[dict[str, Any]] = []
         try:
-            source.assign({(topic, p): 0 for p in range(self.topology.partitions)})
+            source.assign({tp: low for tp, (low, _) in source.watermarks(source.partitions_of([topic])).items()})
             deadline = time.monotonic() + WAIT_S
             while not enough(rows):
                 assert time.monotonic() < deadline, f"{topic}: {rows}"
@@ -134,6 +142,9 @@ class Bench:
     def events(self, agent_id: str, n: int, kinds: set[str] = OUTCOMES) -> list[dict[str, Any]]:
         """The agent's log once it holds `n` events of these kinds."""
         return self.read(self.topics.events(agent_id), lambda rows: sum(1 for row in rows if row["kind"] in kinds) >= n)
+
+    def read_cards(self, n: int) -> list[dict[str, Any]]:
+        return self.read(self.topics.cards, lambda rows: len(rows) >= n)
 
     def host(self) -> ThreadHost:
         """A host that serves, in this process."""

@@ -12,6 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from agents.contract import AgentFailed, AgentOverloaded, AgentRefused, AgentWrongInput, Answer, Context, Task
+from schemas.settings import Settings
+from streams.transport.clients import client_config
+from streams.transport.consumer import BatchConsumer
 
 CALLS: dict[str, list[str]] = defaultdict(list)  # by `log` option: the ids of the tasks, as their calls began
 RUNNING: dict[str, list[int]] = defaultdict(list)  # by `log` option: how many ran as each call began
@@ -52,6 +55,18 @@ def slow_plain(task: Task, context: Context, log: str, wait_ms: int = 0) -> Answ
     finally:
         _end(log)
     return Answer(task.text, 0.9)
+
+
+def witness(task: Task, context: Context, broker: str, topic: str) -> Answer:
+    """Answers with how many events its log holds in partition 0 at the time of its call."""
+    source = BatchConsumer(
+        client_config(Settings(broker=broker), None, "consumer"), str, rows_max=1, bytes_max=1, poll_s=0.1
+    )
+    try:
+        (held,) = (high for _, high in source.watermarks([(topic, 0)]).values())
+    finally:
+        source.close()
+    return Answer(str(held), 0.9)
 
 
 async def stubborn(task: Task, context: Context) -> Answer:

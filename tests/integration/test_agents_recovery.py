@@ -1,0 +1,126 @@
+"""Hosts that are killed, join and leave on the real broker: each dispatch is answered once, no write is repeated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import DeliveryError
+from streams.transport.admin import delete_topics
+from tests.support.agents_bench import Bench, make_topology, until
+from tests.support.agents_sample import CALLS, RUNNING
+
+pytestmark = pytest.mark.broker
+
+SAMPLE = "tests.support.agents_sample"
+# The broker's least: a member that was killed is missed sooner.
+QUICK = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 500}
+
+
+def sample(log: str, wait_ms: int, effect: str = "read", **agent: Any) -> dict[str, Any]:
+    options = {"log": log, "wait_ms": wait_ms}
+    return {"run": f"{SAMPLE}:slow", "effect": effect, "options": options, "timeout_ms": 60_000, **agent}
+
+
+def calls_in(path: Path) -> Counter[tuple[str, ...]]:
+    """How often each agent was called for each task, by all processes that ran in this folder."""
+    file = path / "calls"
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    return Counter(tuple(line.split()) for line in lines)
+
+
+def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    agents = {
+        "reader": sample("reader", 100, concurrency=3),
+        "careful": sample("careful", 100, costly=True, concurrency=3),
+        "writer": sample("writer", 400, "write", concurrency=4),
+    }
+    topology = make_topology(prefix, agents, kafka=QUICK, limits={"commit_interval_ms": 300})
+    with Bench(broker, topology) as bench:
+        first = bench.process(tmp_path)
+        for agent_id, n in (("reader", 60), ("careful", 60), ("writer", 40)):
+            for partition in (0, 1):
+                ids = [f"{agent_id}-{partition}-{i}" for i in range(n // 2)]
+                bench.dispatch(agent_id, *({"task_id": each} for each in ids), partition=partition)
+        until(lambda: bench.committed().get((bench.topics.inbox("writer"), 0), 0) > 0)
+        until(lambda: sum(calls_in(tmp_path).values()) > 40)
+        first.kill()
+        before = calls_in(tmp_path)
+        second = bench.process(tmp_path)
+        logs = {name: bench.events(name, n) for name, n in (("reader", 60), ("careful", 60), ("writer", 40))}
+        second.kill()
+    after = calls_in(tmp_path)
+    assert 40 < sum(before.values()) < 160, "it was killed in mid-work"
+    for name, events in logs.items():
+        outcomes = [e for e in events if e["kind"] != "STARTED"]
+        assert {e["task"]["task_id"] for e in outcomes} == {
+            f"{name}-{p}-{i}" for p in (0, 1) for i in range(len(outcomes) // 2)
+        }
+        assert len({e["event_id"] for e in outcomes}) == len(outcomes), "one outcome each"
+    writes = {key: n for key, n in after.items() if key[0] == "writer"}
+    assert max(writes.values()) == 1, "no write is repeated"
+    cut_off = [e["task"]["task_id"] for e in logs["writer"] if e["error_class"] == "UNKNOWN_OUTCOME"]
+    assert cut_off, "the kill caught writes"
+    assert {("writer", task) for task in cut_off} <= set(before)
+    assert not [e for name in ("reader", "careful") for e in logs[name] if e["kind"] == "FAILED"]
+    assert any(n > 1 for key, n in after.items() if key[0] in {"reader", "careful"}), (
+        "reads that were cut off ran again"
+    )
+
+
+def test_two_hosts_share_the_inboxes_and_take_over_without_doing_anything_twice(broker: str, prefix: str) -> None:
+    with Bench(broker, make_topology(prefix, {"reader": sample(prefix, 20, concurrency=4)})) as bench:
+        tasks = [{"task_id": f"t{i}", "conversation_id": f"c{i % 4}"} for i in range(120)]
+        one = bench.host()
+        for part in (0, 1):
+            bench.dispatch("reader", *tasks[part::2], partition=part)
+        until(lambda: len(CALLS[prefix]) > 10)
+        two = bench.host()
+        until(lambda: len(CALLS[prefix]) > 60)
+        one.stop()
+        events = bench.events("reader", 120)
+        two.stop()
+    assert len({e["event_id"] for e in events}) == len(events) == 120
+    assert sorted(CALLS[prefix]) == sorted(task["task_id"] for task in tasks)
+    for conversation in range(4):
+        expected = [f"t{i}" for i in range(conversation, 120, 4)]
+        assert [e["task"]["task_id"] for e in events if e["task"]["conversation_id"] == f"c{conversation}"] == expected
+
+
+def test_at_its_bound_a_host_stops_reading_and_loses_nothing(broker: str, prefix: str) -> None:
+    topology = make_topology(prefix, {"reader": sample(prefix, 5)}, limits={"host_inflight_max": 20})
+    with Bench(broker, topology) as bench:
+        bench.host()
+        bench.dispatch("reader", *({"task_id": f"t{i}"} for i in range(400)))
+        events = bench.events("reader", 400)
+    assert len({e["event_id"] for e in events}) == len(events) == 400
+    assert len(CALLS[prefix]) == 400
+    assert max(RUNNING[prefix]) <= 20
+
+
+def test_an_agent_that_hangs_does_not_keep_others_from_their_work(broker: str, prefix: str) -> None:
+    agents = {"hung": sample(f"{prefix}h", 60_000), "quick": sample(f"{prefix}q", 0)}
+    topology = make_topology(prefix, agents, limits={"host_inflight_max": 40})
+    with Bench(broker, topology) as bench:
+        bench.host()
+        bench.dispatch("hung", *({"task_id": f"t{i}"} for i in range(200)))
+        until(lambda: len(CALLS[f"{prefix}h"]) > 5)
+        bench.dispatch("quick", *({"task_id": f"t{i}"} for i in range(30)))
+        assert len(bench.events("quick", 30)) == 30
+
+
+def test_an_event_that_cannot_be_delivered_ends_the_host(broker: str, prefix: str) -> None:
+    topology = make_topology(prefix, {"echo": {}}, kafka={"message.timeout.ms": 1000})
+    with Bench(broker, topology) as bench:
+        host = bench.host()
+        delete_topics(bench.settings, [bench.topics.events("echo")])
+        bench.dispatch("echo", {"task_id": "t"})
+        until(lambda: host.error is not None)
+        with pytest.raises(DeliveryError):
+            host.stop()
+        assert bench.committed() == {}, "what was not delivered is not done"
