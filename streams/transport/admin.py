@@ -53,7 +53,8 @@ def ensure_topics(
 
 def delete_topics(settings: BrokerSettings, names: Iterable[str], topology: ClientSettings | None = None) -> None:
     """Delete topics; those that are not there are no error."""
-    for future in _client(settings, topology).delete_topics(list(names), operation_timeout=CREATE_TIMEOUT_S).values():
+    client = _client(settings, topology)  # kept: its futures fail with it
+    for future in client.delete_topics(list(names), operation_timeout=CREATE_TIMEOUT_S).values():
         try:
             future.result()
         except ck.KafkaException as raised:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import confluent_kafka as ck
@@ -34,6 +35,7 @@ TP = TypeVar("TP", bound=tuple[str, int])
 NO_OFFSET = -1001
 REQUEST_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
+WAKE_S = 0.05
 _EARLIEST, _LATEST = -2, -1
 
 _Error = ck.KafkaError
@@ -149,7 +151,11 @@ class BatchConsumer:
         self._consumer.pause(_theirs(tps))
 
     def resume(self, tps: Iterable[tuple[str, int]]) -> None:
-        self._consumer.resume(_theirs(tps))
+        resumed = _theirs(tps)
+        self._consumer.resume(resumed)
+        # Where all was paused, librdkafka's thread of that broker sleeps up to a second on; any request wakes it.
+        with suppress(ck.KafkaException):
+            self._consumer.offsets_for_times([ck.TopicPartition(p.topic, p.partition, 0) for p in resumed], WAKE_S)
 
     def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """Commit next offsets with metadata, and wait for the answer.
