@@ -13,19 +13,16 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Iterable, Mapping
 
 from schemas.ids import fact_id
 from schemas.reasons import ResultReason
-from streams.core.admission import refusals
 from streams.core.availability import Availability, BreakerLike
-from streams.core.columns import Events, Submissions, identities, outcomes, task_keys
+from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
 from streams.core.finished import Finished
 from streams.core.health import Counts, Health
+from streams.core.intake import Heard, Intake
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
 from streams.core.policy import Policy
@@ -74,48 +71,51 @@ class Cell:
         """Append time (ms) of the oldest unfinished submission; None when all are finished."""
         return next((task.appended_ms for task in self.tasks.values()), None)
 
-    def submit(self, submissions: Submissions, now_ms: int) -> Effects:
-        """Takes in new tasks, in order; a repeat of a known one is noted and nothing else."""
+    def submit(self, intake: Intake, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
+        """Takes in new tasks, in order; a repeat of a known one is noted and nothing else.
+
+        `rows` are those of this partition, in offset order; None: all.
+        """
         self.finished.evict(now_ms)
-        batch = submissions.batch
-        refused = refusals(self.policy, batch, now_ms)
-        routed = _Routed(self, batch, now_ms)
-        ids, who = task_keys(batch), identities(batch)
-        deadlines = batch.column("deadline_ms").to_pylist()
-        rows = zip(ids, who, submissions.keys, submissions.frames, submissions.datums, strict=True)
-        for row, (task_id, identity, key, frame, datum) in enumerate(rows):
-            appended_ms = submissions.appended_ms[row]
+        plans = _Plans(self, now_ms)
+        for row in range(len(intake)) if rows is None else rows:
+            task_id, identity, key = intake.ids[row], intake.identities[row], intake.keys[row]
+            appended_ms = intake.appended_ms[row]
             if task_id in self.tasks or task_id in self.finished:
                 if not self._is_read_again(task_id, appended_ms):
-                    self._note_duplicate(task_id, identity, key, submissions.offsets[row], now_ms)
+                    self._note_duplicate(task_id, identity, key, intake.offsets[row], now_ms)
                 continue
+            datum, deadline_ms = intake.datums[row], intake.deadlines_ms[row]
             size = len(key) + len(datum)
-            task = Task(task_id, key, frame, datum, identity, deadlines[row] or 0, appended_ms, size)
-            reason = refused.get(row)
+            task = Task(task_id, key, intake.frames[row], datum, identity, deadline_ms or 0, appended_ms, size)
+            reason = intake.refused.get(row)
             if reason is not None:
                 self.machine.reject(task, reason, now_ms)
             else:
-                routed.begin(task, row, deadlines[row])
+                plans.begin(task, intake.intents[row], intake.confidences[row], intake.tiers[row], deadline_ms)
             self._keep_or_end(task, now_ms)
         return self.machine.decisions.take()
 
-    def collect(self, events: Events, now_ms: int) -> Effects:
-        """Takes in agents' events; only outcomes of open attempts decide anything."""
-        ids = task_keys(events.batch.column("task"))
-        for row, (task_id, outcome) in enumerate(zip(ids, outcomes(events.batch), strict=True)):
+    def collect(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
+        """Takes in agents' events; only outcomes of open attempts decide anything.
+
+        `rows` are those of this partition, each agent's in offset order; None: all.
+        """
+        for row in range(len(heard)) if rows is None else rows:
+            task_id, outcome = heard.ids[row], heard.outcomes[row]
             if outcome.kind not in OUTCOMES:
                 continue
             task = self.tasks.get(task_id)
             if task is None:
                 if not self.finished.has_seen(task_id, outcome.event_id):
-                    self._note_late(events, row, task_id, outcome, now_ms)
+                    self._note_late(heard.events, row, task_id, outcome, now_ms)
                 continue
             if outcome.event_id in task.event_ids:
                 continue
             task.charge(outcome)
             attempt = task.attempts.get(outcome.attempt)
             if attempt is None or not _belongs(outcome, task, outcome.attempt) or not task.takes(attempt):
-                self._note_late(events, row, task_id, outcome, now_ms)
+                self._note_late(heard.events, row, task_id, outcome, now_ms)
                 continue
             before = len(task.attempts)
             self.machine.apply(task, attempt, outcome, now_ms)
@@ -219,36 +219,17 @@ def _belongs(outcome: Outcome, task: Task, ordinal: int) -> bool:
     return slip.agent_id == outcome.agent_id and slip.stage == outcome.stage
 
 
-class _Routed:
-    """Intent, confidence and tier of each row of a batch of submissions, and the plans that equal rows share."""
+class _Plans:
+    """The first decision about each task of one batch, and the plans that equal tasks share."""
 
-    def __init__(self, cell: Cell, batch: pa.RecordBatch, now_ms: int) -> None:
+    def __init__(self, cell: Cell, now_ms: int) -> None:
         self._cell, self._now_ms = cell, now_ms
-        policy = cell.policy
         self._plans: dict[tuple[str, float, str], Plan | None] = {}
-        self._tiers = batch.column("value_tier").to_pylist()
-        stated_intents = batch.column("intent").to_pylist()
-        stated = batch.column("confidence").to_pylist()
-        self._intents: list[str] = stated_intents
-        self._confidences = [1.0 if each is None else each for each in stated]
-        unstated = [row for row, intent in enumerate(stated_intents) if intent is None]
-        if unstated:
-            matches = policy.rules.match(pc.take(batch.column("text"), unstated))
-            names = policy.rules.intents
-            found = zip(unstated, matches.intent_code.tolist(), matches.confidence.tolist(), strict=True)
-            for row, code, confidence in found:
-                self._intents[row] = names[code] if code >= 0 else policy.topology.default_route
-                if stated[row] is None:
-                    self._confidences[row] = confidence
 
-    def begin(self, task: Task, row: int, stated_deadline_ms: int | None) -> None:
+    def begin(self, task: Task, intent: str, confidence: float, tier: str, stated_deadline_ms: int | None) -> None:
         """Decides the task's first step."""
-        policy, machine, now_ms = self._cell.policy, self._cell.machine, self._now_ms
-        route = policy.routes[self._intents[row]]
-        tier = self._tiers[row]
-        if tier == "UNKNOWN":
-            tier = policy.topology.defaults.value_tier
-        confidence = self._confidences[row]
+        machine, now_ms = self._cell.machine, self._now_ms
+        route = self._cell.policy.routes[intent]
         task.deadline_ms = now_ms + route.deadline_ms if stated_deadline_ms is None else stated_deadline_ms
         task.plan = Plan(route, confidence, SINGLE, tier, (), (), (), (), (), task.deadline_ms)
         if task.deadline_ms <= now_ms:

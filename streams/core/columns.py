@@ -16,7 +16,7 @@ from streams.core.task import Identity, Outcome, Slip, TaskKey
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Valid TaskSubmitted records of one partition, in offset order. All sequences are as long as `batch`.
+    """Valid TaskSubmitted records, each partition's in offset order. All sequences are as long as `batch`.
 
     `frames` and `datums`: what precedes and follows the slip in a dispatch of the row's task.
     """
@@ -31,7 +31,7 @@ class Submissions:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Valid AgentEvent records of one partition, each agent's in offset order."""
+    """Valid AgentEvent records, each agent's of one partition in offset order."""
 
     batch: pa.RecordBatch
     keys: Sequence[bytes]

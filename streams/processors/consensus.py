@@ -13,6 +13,7 @@ import pyarrow as pa
 from schemas.codec import Codec
 from streams.core.cell import Cell
 from streams.core.columns import Events
+from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
 from streams.processors.outbox import Outbox
 from streams.processors.router import by_value
@@ -34,10 +35,13 @@ class Consensus:
         self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
         records, rows = decoded.batch, decoded.rows
         self._count(records)
-        for partition, places in by_value(batch.partitions[rows]):
-            part = records if len(places) == len(rows) else records.take(pa.array(places))
-            keys = [batch.keys[row] or b"" for row in rows[places].tolist()]
-            self._outbox.emit(partition, self._cells[partition].collect(Events(part, keys), now_ms))
+        heard = Heard.read(Events(records, [batch.keys[row] or b"" for row in rows.tolist()]))
+        self._outbox.emit(
+            {
+                partition: self._cells[partition].collect(heard, now_ms, places.tolist())
+                for partition, places in by_value(batch.partitions[rows])
+            }
+        )
 
     def _count(self, records: pa.RecordBatch) -> None:
         slips = records.column("slip")

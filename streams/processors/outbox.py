@@ -6,7 +6,8 @@ I/O: Kafka, through the producer that it is given.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -57,14 +58,17 @@ class Outbox:
         self._inboxes = {agent: self._topics.inbox(agent) for agent in topology.agents}
         self._codec, self._producer = codec, producer
 
-    def emit(self, partition: int, effects: Effects) -> None:
-        """All that one call of the cell of `partition` decided, each topic's records in the order of decision."""
-        if effects.dispatches:
-            self._dispatch(partition, effects.dispatches)
-        if effects.notes:
-            self._note(partition, effects.notes)
-        if effects.results:
-            self._answer(partition, effects.results)
+    def emit(self, decided: Mapping[int, Effects]) -> None:
+        """What cells decided, by partition; each topic's records of a partition in the order of decision."""
+        dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
+        notes = {number: each.notes for number, each in decided.items() if each.notes}
+        results = {number: each.results for number, each in decided.items() if each.results}
+        if dispatches:
+            self._dispatch(dispatches)
+        if notes:
+            self._note(notes)
+        if results:
+            self._answer(results)
 
     def bury(self, batch: Batch, faults: Iterable[tuple[int, DeadReason, str]], component: str) -> None:
         """Rows of a batch, each with a reason, go to the dead topic: key and value as they came, in their partition."""
@@ -80,38 +84,47 @@ class Outbox:
             )
             DEAD_LETTERS.labels(topic=topic, reason=reason.value).inc()
 
-    def _dispatch(self, partition: int, dispatches: list[Dispatch]) -> None:
+    def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:
         # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
-        distinct = {id(dispatch.slip): dispatch.slip for dispatch in dispatches}
+        distinct = {id(each.slip): each.slip for dispatches in decided.values() for each in dispatches}
         encoded = dict(zip(distinct, self._codec.encode_slips(slip_table(list(distinct.values()))), strict=True))
-        by_agent: dict[str, tuple[list[bytes | None], list[bytes | None]]] = {}
-        for slip, key, frame, datum in dispatches:
-            group = by_agent.get(slip.agent_id)
-            if group is None:
-                group = by_agent[slip.agent_id] = ([], [])
-            group[0].append(frame + encoded[id(slip)] + datum)
-            group[1].append(key)
-        for agent_id, (values, keys) in by_agent.items():
-            # An agent that left the topology may still be named by a chain that was planned before.
-            topic = self._inboxes.get(agent_id) or self._topics.inbox(agent_id)
-            self._producer.send(topic, partition, values, keys)
-        for slip_id, times in Counter(id(dispatch.slip) for dispatch in dispatches).items():
+        times: Counter[int] = Counter()
+        for partition, dispatches in decided.items():
+            by_agent: dict[str, tuple[list[bytes | None], list[bytes | None]]] = {}
+            for slip, key, frame, datum in dispatches:
+                group = by_agent.get(slip.agent_id)
+                if group is None:
+                    group = by_agent[slip.agent_id] = ([], [])
+                group[0].append(frame + encoded[id(slip)] + datum)
+                group[1].append(key)
+            for agent_id, (values, keys) in by_agent.items():
+                # An agent that left the topology may still be named by a chain that was planned before.
+                topic = self._inboxes.get(agent_id) or self._topics.inbox(agent_id)
+                self._producer.send(topic, partition, values, keys)
+            times.update([id(dispatch.slip) for dispatch in dispatches])
+        for slip_id, count in times.items():
             slip = distinct[slip_id]
-            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
+            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(count)
 
-    def _answer(self, partition: int, results: list[Result]) -> None:
-        values = self._codec.encode(result_table(results, self._version), "TaskResult")
-        self._producer.send(self._topics.results, partition, values, [result.key for result in results])
-        for (status, reason), times in Counter((result.status, result.reason) for result in results).items():
-            RESULTS.labels(status=status, reason=reason).inc(times)
+    def _answer(self, decided: Mapping[int, list[Result]]) -> None:
+        results = list(chain.from_iterable(decided.values()))
+        values = iter(self._codec.encode(result_table(results, self._version), "TaskResult"))
+        for partition, own in decided.items():
+            keys = [result.key for result in own]
+            self._producer.send(self._topics.results, partition, list(islice(values, len(own))), keys)
+        for (status, reason), count in Counter((result.status, result.reason) for result in results).items():
+            RESULTS.labels(status=status, reason=reason).inc(count)
         for result in results:
             CASCADE_DEPTH.observe(result.failed_agents)
             if result.identity.submitted_at:
                 DECISION_DURATION.observe(max(result.decided_at - result.identity.submitted_at, 0) / US)
 
-    def _note(self, partition: int, notes: list[Note]) -> None:
-        values = self._codec.encode(note_table(notes, self._version), "OrchestratorEvent")
-        self._producer.send(self._topics.orchestrator, partition, values, [note.key for note in notes])
+    def _note(self, decided: Mapping[int, list[Note]]) -> None:
+        notes = list(chain.from_iterable(decided.values()))
+        values = iter(self._codec.encode(note_table(notes, self._version), "OrchestratorEvent"))
+        for partition, own in decided.items():
+            keys = [note.key for note in own]
+            self._producer.send(self._topics.orchestrator, partition, list(islice(values, len(own))), keys)
         kinds = Counter(note.kind for note in notes)
         DUPLICATES.inc(kinds["DUPLICATE"])
         LATE_VOTES.inc(kinds["LATE_VOTE"])

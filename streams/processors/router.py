@@ -15,6 +15,8 @@ from schemas.admission import key_faults
 from schemas.codec import FRAME_BYTES, Codec
 from streams.core.cell import Cell
 from streams.core.columns import Submissions
+from streams.core.intake import Intake
+from streams.core.policy import Policy
 from streams.processors.outbox import Outbox
 from streams.transport.batch import Batch
 from streams.transport.telemetry import TASKS_SUBMITTED
@@ -26,8 +28,8 @@ KEY_RULE = "the key must be the conversation id where the task has one, else the
 class Router:
     """Call `handle` with each batch of `tasks.submitted`. What it raises must end the worker."""
 
-    def __init__(self, codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
-        self._codec, self._outbox, self._cells = codec, outbox, cells
+    def __init__(self, policy: Policy, codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
+        self._policy, self._codec, self._outbox, self._cells = policy, codec, outbox, cells
 
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
@@ -41,10 +43,13 @@ class Router:
             kept = np.setdiff1d(np.arange(len(rows)), [row for row, _ in misfits])
             records, rows, schema_ids = records.take(pa.array(kept)), rows[kept], schema_ids[kept]
         TASKS_SUBMITTED.inc(len(rows))
-        for partition, places in by_value(batch.partitions[rows]):
-            part = records if len(places) == len(rows) else records.take(pa.array(places))
-            submissions = self._submissions(batch, part, rows[places], schema_ids[places])
-            self._outbox.emit(partition, self._cells[partition].submit(submissions, now_ms))
+        intake = Intake.read(self._policy, self._submissions(batch, records, rows, schema_ids), now_ms)
+        self._outbox.emit(
+            {
+                partition: self._cells[partition].submit(intake, now_ms, places.tolist())
+                for partition, places in by_value(batch.partitions[rows])
+            }
+        )
 
     def _submissions(
         self, batch: Batch, records: pa.RecordBatch, rows: npt.NDArray[np.int64], schema_ids: npt.NDArray[np.int64]

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from schemas.codec import Codec
-from schemas.topology import Topology
 from streams.core.availability import BreakerLike
 from streams.core.cell import Cell
+from streams.core.effects import Effects
+from streams.core.policy import Policy
 from streams.processors.breaker import BreakerProcessor
 from streams.processors.consensus import Consensus
 from streams.processors.cuts import Committer, Cuts
@@ -78,7 +79,7 @@ class Worker:
 
     def __init__(
         self,
-        topology: Topology,
+        policy: Policy,
         codec: Codec,
         producer: Producer,
         view: View,
@@ -86,7 +87,8 @@ class Worker:
         on_ready: Callable[[list[int]], None],
         clock: Callable[[], int] = wall_ms,
     ) -> None:
-        self._topology, self._limits, self._topics = topology, topology.limits, topology.topics()
+        topology = policy.topology
+        self._limits, self._topics = topology.limits, topology.topics()
         self._producer, self._view, self._recovery = producer, view, recovery
         self._on_ready, self._clock = on_ready, clock
         self._cells: dict[int, Cell] = {}
@@ -98,7 +100,7 @@ class Worker:
         self._breakers = BreakerProcessor(topology, codec, producer, view)
         self._health = HealthReport(self._topics.health, codec, producer)
         self._handlers: dict[str, Callable[[Batch, int], None]] = {
-            "router": Router(codec, self._outbox, self._cells).handle,
+            "router": Router(policy, codec, self._outbox, self._cells).handle,
             "consensus": Consensus(topology.agents, codec, self._outbox, self._cells).handle,
             "breaker": self._breakers.handle,
         }
@@ -184,7 +186,7 @@ class Worker:
             self._cells[number], frontier = each.cell, Frontier()
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
-            self._outbox.emit(number, each.fold.resume(self._clock()))
+            self._outbox.emit({number: each.fold.resume(self._clock())})
         self._cuts.positions.update(positions)
         log.info("live", partitions=partitions, unfinished=sum(map(len, self._cells.values())))
         self._on_ready(sorted(self._cells))
@@ -267,14 +269,14 @@ class Worker:
         if self._resyncing is not None:
             return  # no outcome can be read, so none is overdue
         now_ms = self._clock()
+        decided: dict[int, Effects] = {}
         for number, cell in self._cells.items():
             frontier = self._frontiers[number]
             at_ms = frontier.time(self._cuts.positions, now_ms)
-            if at_ms is None:
-                continue
-            effects = cell.tick(at_ms, blame=not frontier.is_first)
-            frontier.is_first = False
-            self._outbox.emit(number, effects)
+            if at_ms is not None:
+                decided[number] = cell.tick(at_ms, blame=not frontier.is_first)
+                frontier.is_first = False
+        self._outbox.emit(decided)
         self._throttle()
 
     async def _resync(self) -> None:

@@ -14,6 +14,7 @@ from loadtest.oracle import Oracle
 from schemas.topology import Topology
 from streams.core.cell import Cell
 from streams.core.effects import Dispatch, Effects, Note, Result
+from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
 from streams.core.task import Slip
@@ -131,7 +132,7 @@ class World:
             key = (task.get("tenant", "default"), task["task_id"])
             self.tasks.setdefault(key, task)
             self.appended_ms.setdefault(key, T0_MS + self.offset + row)
-        mine = self.cell.submit(scenes.submissions(batch, self.offset), self.now_ms)
+        mine = self.cell.submit(intake(batch, self.offset, self.now_ms), self.now_ms)
         self.offset += len(batch)
         return mine, [action for task in batch for action in self.oracle.submit(task, self.now_ms)]
 
@@ -143,7 +144,7 @@ class World:
             slip, task = self.addressed(self.dispatches[-1 - index % len(self.dispatches)])
             records.append(scenes.event(slip, task, **answer))
         self.events += records
-        mine = self.cell.collect(scenes.events(records), self.now_ms)
+        mine = self.cell.collect(Heard.read(scenes.events(records)), self.now_ms)
         return mine, [action for record in records for action in self.oracle.outcome(record, self.now_ms)]
 
     def addressed(self, dispatch: Dispatch) -> tuple[Slip, dict[str, Any]]:
@@ -168,6 +169,10 @@ class World:
         for index in shuffled:
             facts[index]()
         return cell, fold.resume(self.now_ms)
+
+
+def intake(batch: list[dict[str, Any]], offset: int, now_ms: int) -> Intake:
+    return Intake.read(POLICY, scenes.submissions(batch, offset), now_ms)
 
 
 def _key(dispatch: Dispatch) -> tuple[str, str]:
@@ -323,7 +328,7 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     world.remember(effects)
     world.cell = recovered
     if before[-1][0] == "submit":  # its offset was not committed: it is read again
-        world.remember(recovered.submit(scenes.submissions(before[-1][1], world.offset), world.now_ms))
+        world.remember(recovered.submit(intake(before[-1][1], world.offset, world.now_ms), world.now_ms))
     for elapsed in (10_000, 30_000, 60_000, 90_000):
         world.remember(recovered.tick(world.now_ms + elapsed))
     ends = Counter(result.id for result in world.results)
@@ -340,9 +345,9 @@ def test_a_submission_that_is_read_again_is_no_duplicate_of_itself(
         world.take(step)
     noted = {note.event_id for note in world.notes}
     recovered, _ = world.recover(order)
-    again = recovered.submit(scenes.submissions(last, world.offset - len(last)), world.now_ms)
+    again = recovered.submit(intake(last, world.offset - len(last), world.now_ms), world.now_ms)
     assert not again.dispatches
     assert not again.results
     assert {note.event_id for note in again.notes} <= noted
-    later = recovered.submit(scenes.submissions(last, world.offset), world.now_ms)
+    later = recovered.submit(intake(last, world.offset, world.now_ms), world.now_ms)
     assert [note.kind for note in later.notes] == ["DUPLICATE"] * len(last)

@@ -81,7 +81,7 @@ class World:
         policy = Policy.compile(TOPOLOGY)
         self.cells = {number: Cell(policy, number) for number in range(PARTITIONS)}
         outbox = Outbox(TOPOLOGY, CODEC, self.producer)
-        self.router = Router(CODEC, outbox, self.cells)
+        self.router = Router(policy, CODEC, outbox, self.cells)
         self.consensus = Consensus(TOPOLOGY.agents, CODEC, outbox, self.cells)
 
 
@@ -231,8 +231,8 @@ def test_a_task_of_an_older_producer_keeps_its_own_bytes_and_one_of_no_known_pai
     value = b"\x00" + lone.id.to_bytes(4, "big") + datum.getvalue()
     for entries, keeps_bytes in ((paired, True), ([*shipped.entries, lone], False)):
         codec, producer = Codec(FileRegistry(entries), 4_096), Recorder()
-        cells = {0: Cell(Policy.compile(TOPOLOGY), 0)}
-        router = Router(codec, Outbox(TOPOLOGY, codec, producer), cells)
+        policy = Policy.compile(TOPOLOGY)
+        router = Router(policy, codec, Outbox(TOPOLOGY, codec, producer), {0: Cell(policy, 0)})
         router.handle(batch(TOPICS.submitted, [value, *submitted(task_id=["u"])], [b"t", b"u"]), NOW)
         dispatched = [sent for _, _, sent, _ in producer.sent]
         assert dispatched[0].endswith(datum.getvalue()) == keeps_bytes
