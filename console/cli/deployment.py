@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import ConfigurationError
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
 
@@ -31,4 +32,9 @@ def load_settings(flags: Mapping[str, object]) -> Settings:
 def load(flags: Mapping[str, object]) -> Deployment:
     """Raises ConfigurationError, for the topology with every fault at once."""
     settings = load_settings(flags)
+    if not settings.topology.exists():
+        raise ConfigurationError(
+            f"There is no topology at {settings.topology.resolve()}. Name one with --topology FILE or "
+            "POINTSMAN_TOPOLOGY, or go to the folder that has it."
+        )
     return Deployment(settings, load_topology(settings.topology), settings.topology)

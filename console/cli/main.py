@@ -265,9 +265,8 @@ def run(arguments: Sequence[str], output: Output | None = None) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has had enough.
-        sys.stdout = None
+    except SystemExit:
+        # Raised by Typer alone, for a closed pipe: the reader of our output has had enough.
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001  the last resort: everything becomes an exit code
         if state.get("debug"):

@@ -23,6 +23,7 @@ from typing import NoReturn
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, exit_code, explain
 from schemas.errors import PointsmanError
+from streams.transport.admin import check_broker
 from streams.transport.telemetry import configure_logging, get_logger, serve_metrics
 
 # A clean end takes four seconds at most; what hangs after that is a thread of a client library.
@@ -85,6 +86,7 @@ def _serve(
     try:
         port = serve_metrics(deployment.settings.metrics_port)
         log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
+        check_broker(deployment.settings, deployment.topology)
         run(partial(_announce, ready_file, port), stop)
         _require_asked(process, stop)
         log.info("stopped")

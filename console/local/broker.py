@@ -6,6 +6,7 @@ The jars come from Maven (`make setup`); nothing is downloaded here. I/O: files,
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from console.local.child import tail
 from console.local.guard import Guard
 from schemas.errors import ConfigurationError, UnreachableError
 
@@ -22,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 JARS = REPOSITORY / "ops" / "broker" / "lib"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
+JAVA_VERSION_MIN = 17
 # Any valid id will do: a node of ours never meets another cluster.
 CLUSTER_ID = "cG9pbnRzbWFuLWRldi0wMA"
 
@@ -72,11 +75,20 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def _java_version() -> int:
+    """Of the `java` on the path; 0 when there is none that runs."""
+    if shutil.which("java") is None:
+        return 0
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S607  the one on the path is meant
+    found = re.search(r'version "(\d+)', said)
+    return int(found.group(1)) if found else 0
+
+
 def missing_tools() -> list[str]:
     """What has to be installed before a broker can start here, each with its remedy; empty when all is there."""
     missing = []
-    if shutil.which("java") is None:
-        missing.append("Java 17 or later (for example: apt-get install openjdk-17-jre-headless)")
+    if _java_version() < JAVA_VERSION_MIN:
+        missing.append(f"Java {JAVA_VERSION_MIN} or later (for example: apt-get install openjdk-17-jre-headless)")
     if not any(JARS.glob("kafka_*.jar")):
         missing.append("Apache Kafka's jars (run `make setup`; it needs Maven, for example: apt-get install maven)")
     return missing
@@ -211,9 +223,9 @@ class LocalBroker:
         alive = self._process.poll() is None
         self.kill()
         why = "it did not answer in time" if alive else "its process ended"
-        raise UnreachableError(
-            "the local Kafka broker", self.address, why, f"Read {self.log_path} and {self._dir}/broker.out."
-        )
+        out = self._dir / "broker.out"
+        hint = f"Read {self.log_path} and {out}. The end of the latter:\n{tail(out)}"
+        raise UnreachableError("the local Kafka broker", self.address, why, hint)
 
 
 class _Java:
@@ -224,8 +236,7 @@ class _Java:
 
     def check(self) -> None:
         if self.process.wait(START_TIMEOUT_S) != 0:
-            tail = self._out.read_text(errors="replace")[-2000:]
-            raise ConfigurationError(f"Kafka's storage could not be formatted:\n{tail}")
+            raise ConfigurationError(f"Kafka's storage could not be formatted:\n{tail(self._out)}")
 
 
 def process_exists(pid: int) -> bool:
