@@ -1,0 +1,64 @@
+"""The night this is made for: an agent fails for good while tasks flow, on two workers, and nobody is awake."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from streams.history.queries import History
+from tests.support.console import topology_file
+from tests.support.fleet import Fleet, Load
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
+
+COUNT = 2_000
+
+
+def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_suffers(
+    broker: str, tmp_path: Path, repository: Path, prefix: str
+) -> None:
+    path = topology_file(repository, tmp_path, prefix)
+    shipped = path.read_text()
+    healthy = "run: agents.builtin.finance:revenue\n"
+    assert healthy in shipped
+    path.write_text(shipped.replace(healthy, f"{healthy}    options: {{fail_every: 1}}\n"))
+    with Fleet(broker, tmp_path, path) as fleet:
+        fleet.start("store", "host", "worker-1", "worker-2")
+        load = Load(fleet, ["What was the Q3 revenue for EMEA?"], COUNT, 250)
+        load.start()
+        load.finish(30)
+        report = fleet.report()
+        assert report.findings() == []
+        assert report.tasks.results == COUNT
+        with closing(History(fleet.clickhouse)) as history:
+            ((tripped, changes),) = history.query(
+                "SELECT min(at), count() FROM orchestrator_events"
+                " WHERE kind = 'BREAKER_CHANGED' AND agent_id = 'revenue_agent'"
+            ).rows
+            assert changes == 1, "one breaker for the fleet: it opens once"
+            ((partitions, late, passed_over),) = history.query(
+                "SELECT uniqExactIf(partition, agent_id = 'revenue_agent' AND routed_at < {tripped: DateTime64(6)}),"
+                " countIf(agent_id = 'revenue_agent' AND routed_at > {tripped: DateTime64(6)} + INTERVAL 5 SECOND),"
+                " countIf(reason = 'BREAKER_OPEN') FROM dispatches",
+                {"tripped": tripped},
+            ).rows
+            assert partitions > 1, "the load reached more than one worker's partitions"
+            assert late == 0, "out for the whole fleet (within a second, on a machine that is not busy with other tests)"
+            assert passed_over > COUNT / 3
+            statuses = dict(history.query("SELECT status, count() FROM results GROUP BY status").rows)
+            assert statuses == {"COMPLETED": COUNT}, "the next in the chain answered every one"
+            story = history.query(
+                "SELECT kind, agent_id, reason FROM task_timeline WHERE task_id ="
+                " (SELECT any(task_id) FROM cascades) ORDER BY step, at, rank"
+            ).rows
+            assert [(kind, agent) for kind, agent, _ in story] == [
+                ("SUBMITTED", ""),
+                ("DISPATCHED", "revenue_agent"),
+                ("FAILED", "revenue_agent"),
+                ("CASCADED", "revenue_agent"),
+                ("DISPATCHED", "sql_agent"),
+                ("COMPLETED", "sql_agent"),
+                ("RESULT", "sql_agent"),
+            ]
