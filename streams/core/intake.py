@@ -23,7 +23,7 @@ class Intake:
     """Submissions, a value per row in each sequence; `refused` gives the rows that are refused, and why.
 
     `intents`, `confidences` and `tiers` are what the task states, else what phrase rules and defaults make of it
-    (rule R3 of docs/rules.md); those of refused rows mean nothing.
+    (rules R4 and R5 of docs/rules.md); those of refused rows mean nothing.
     """
 
     ids: Sequence[TaskKey]
