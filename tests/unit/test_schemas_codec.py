@@ -118,6 +118,7 @@ def test_a_number_beyond_32_bits_in_an_int_is_refused_not_wrapped() -> None:
 def test_the_size_limit_counts_the_whole_value(room: int, faults: list[DeadReason]) -> None:
     codec = new_codec(record_bytes_max=len(FRAME + DATUM) + room)
     assert reasons(codec, FRAME + DATUM) == faults
+    assert reasons(codec, FRAME + DATUM, b"") == [*faults, DeadReason.EMPTY_VALUE]
 
 
 def test_a_dispatch_may_be_larger_than_the_task_in_it() -> None:

@@ -164,6 +164,11 @@ INCOMPATIBLE: dict[str, tuple[Definition, Definition, str]] = {
         shape("string"),
         "Shape.f0: [null, string] cannot be read as string",
     ),
+    "optional to a union without null": (
+        shape(["null", "string"]),
+        shape(["string"]),
+        "Shape.f0: [null, string] cannot be read as [string]",
+    ),
     "optional to optional of another": (
         shape(["null", "string"]),
         shape(["null", "long"]),
