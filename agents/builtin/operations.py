@@ -123,9 +123,10 @@ def _units(text: str) -> Answer:
         raise AgentWrongInput('a conversion reads like "convert 5 km to miles"')
     else:
         raise AgentRefused("the units agent converts units alone")
-    if len(number) > _DIGITS_MAX:
-        raise AgentWrongInput("the number is too long")
-    value = converted(Fraction(number.replace(",", "")), source, target)
+    plain = number.replace(",", "")
+    if len(plain) > _DIGITS_MAX or plain.count(".") > 1:
+        raise AgentWrongInput("this is no number")
+    value = converted(Fraction(plain), source, target)
     shown = f"{float(value):.6g}"
     return Answer(f"{number} {source} = {shown} {target}", 0.99, f"{shown} {_unit(target)}", citations=("SI brochure",))
 

@@ -115,7 +115,7 @@ def test_an_agent_that_hangs_does_not_keep_others_from_their_work(broker: str, p
 
 
 def test_an_event_that_cannot_be_delivered_ends_the_host(broker: str, prefix: str) -> None:
-    topology = make_topology(prefix, {"echo": {}}, kafka={"message.timeout.ms": 1000})
+    topology = make_topology(prefix, {"echo": {}}, kafka={"message.timeout.ms": 3000})
     with Bench(broker, topology) as bench:
         host = bench.host()
         delete_topics(bench.settings, [bench.topics.events("echo")])
@@ -123,4 +123,4 @@ def test_an_event_that_cannot_be_delivered_ends_the_host(broker: str, prefix: st
         until(lambda: host.error is not None)
         with pytest.raises(DeliveryError):
             host.stop()
-        assert bench.committed() == {}, "what was not delivered is not done"
+        assert not any(bench.committed().values()), "what was not delivered is not done"

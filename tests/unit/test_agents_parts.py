@@ -1,0 +1,272 @@
+"""The parts of the host that do no I/O: turns, memory, recognition, outcomes, threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.context import Contexts, Conversation
+from agents.contract import BATCH_OUTPUT, AgentFailed, Answer, Interaction
+from agents.inbox import IN_HAND, RECENT_MAX, AttemptId, Inbox, Logged
+from agents.lanes import Lanes
+from agents.outcome import Outcome, UnusableAnswer, from_answer, from_batch, from_error
+from agents.threads import DaemonPool
+from tests.support.agents_bench import until
+
+
+@dataclass(eq=False)
+class Item:
+    number: int
+    conversation: Hashable | None = None
+
+
+# Turns.
+
+
+@given(st.data(), st.integers(1, 4), st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=30))
+def test_lanes_keep_order_bound_and_count(data: st.DataObject, bound: int, conversations: list[str | None]) -> None:
+    """Against the definition: whatever the order of adding and ending, none is lost and none overtakes."""
+    lanes: Lanes[Item] = Lanes(bound)
+    to_add = [Item(i, conversation) for i, conversation in enumerate(conversations)]
+    running: list[Item] = []
+    begun: list[Item] = []
+    started: Item | None
+    while to_add or len(lanes):
+        choices = ["add"] * bool(to_add) + ["start"] + ["end"] * bool(running)
+        match data.draw(st.sampled_from(choices)) if to_add else ("end" if running else "start"):
+            case "add":
+                lanes.add(to_add.pop(0))
+            case "end":
+                lanes.done(running.pop(data.draw(st.integers(0, len(running) - 1))))
+        while (started := lanes.next()) is not None:
+            running.append(started)
+            begun.append(started)
+        assert len(running) == lanes.running <= bound
+        in_conversation = [item.conversation for item in running if item.conversation is not None]
+        assert len(set(in_conversation)) == len(in_conversation), "one at a time per conversation"
+    assert sorted(item.number for item in begun) == list(range(len(conversations)))
+    for conversation in "abc":
+        numbers = [item.number for item in begun if item.conversation == conversation]
+        assert numbers == sorted(numbers)
+
+
+def test_dropped_items_make_way_for_the_next_of_their_conversation() -> None:
+    lanes: Lanes[Item] = Lanes(1)
+    items = [Item(0, "a"), Item(1, "b"), Item(2, "b"), Item(3, "a"), Item(4)]
+    for item in items:
+        lanes.add(item)
+    assert lanes.next() is items[0]
+    assert lanes.drop(lambda item: item.number in {1, 3}) == 2
+    assert (lanes.waiting, len(lanes)) == (2, 3)
+    lanes.done(items[0])
+    order = []
+    while (left := lanes.next()) is not None:
+        order.append(left.number)
+        lanes.done(left)
+    assert sorted(order) == [2, 4]
+    assert len(lanes) == 0
+
+
+# Memory.
+
+
+def said(number: int) -> Interaction:
+    return Interaction(f"t{number}", f"q{number}", None, "COMPLETED", number)
+
+
+def test_a_conversation_keeps_its_last_interactions_and_the_least_used_is_forgotten() -> None:
+    contexts = Contexts(3, conversations_max=2)
+    a, b, c = (Conversation("agent", 0, "default", name) for name in "abc")
+    for i in range(5):
+        contexts.fold(a, said(i))
+    assert [i.asked for i in contexts.of(a).interactions] == ["q2", "q3", "q4"]
+    contexts.fold(b, said(7))
+    contexts.fold(a, said(5))
+    contexts.fold(c, said(8))
+    assert contexts.of(b).interactions == ()
+    assert len(contexts.of(a).interactions) == 3
+    assert len(contexts) == 2
+
+
+def test_nobody_sees_anothers_conversation_and_a_given_up_partition_is_forgotten() -> None:
+    contexts = Contexts(10)
+    mine = Conversation("agent", 0, "default", "c")
+    contexts.fold(mine, said(1))
+    contexts.fold(None, said(2))
+    for other in (mine._replace(agent_id="b"), mine._replace(tenant="x"), mine._replace(partition=1)):
+        assert contexts.of(other).interactions == ()
+    contexts.forget("agent", 1)
+    assert contexts.of(mine).interactions == (said(1),)
+    contexts.forget("agent", 0)
+    assert contexts.of(mine).interactions == ()
+    assert contexts.of(None).interactions == ()
+
+
+def test_no_memory_where_none_is_wanted() -> None:
+    contexts = Contexts(0)
+    contexts.fold(Conversation("agent", 0, "default", "c"), said(1))
+    assert len(contexts) == 0
+
+
+# Recognition.
+
+
+def attempt(number: int) -> AttemptId:
+    return AttemptId("default", f"t{number}", 1, "WORK")
+
+
+def test_an_attempt_is_new_once() -> None:
+    inbox = Inbox("a", "inbox", 0)
+    assert inbox.meet(attempt(1)) is None
+    assert inbox.meet(attempt(1)) is IN_HAND
+    inbox.ended(attempt(1))
+    assert inbox.meet(attempt(1)) is IN_HAND
+    assert inbox.meet(attempt(1)._replace(stage="REGROUND")) is None
+
+
+def test_one_that_was_given_up_is_new_again() -> None:
+    inbox = Inbox("a", "inbox", 0)
+    inbox.meet(attempt(1))
+    inbox.forget(attempt(1))
+    assert inbox.meet(attempt(1)) is None
+
+
+def test_the_log_of_an_earlier_host_is_known_until_the_inbox_is_read_past_it() -> None:
+    logged = {attempt(1): Logged("COMPLETED", "yes", 5), attempt(2): Logged("STARTED"), attempt(3): Logged("FAILED")}
+    inbox = Inbox("a", "inbox", 0, logged, until=10)
+    inbox.take([7, 8, 9], 0)
+    assert inbox.meet(attempt(1)) == Logged("COMPLETED", "yes", 5)
+    assert inbox.meet(attempt(1)) is IN_HAND, "the second time it is a repeat as any other"
+    assert inbox.meet(attempt(2)) == Logged("STARTED")
+    assert inbox.meet(attempt(2)) is IN_HAND
+    inbox.take([10], 0)
+    assert inbox.meet(attempt(3)) is IN_HAND, "and it is remembered beyond that"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    inbox = Inbox("a", "inbox", 0)
+    for number in range(RECENT_MAX + 1):
+        inbox.meet(attempt(number))
+        inbox.ended(attempt(number))
+    assert inbox.meet(attempt(0)) is None
+    assert inbox.meet(attempt(2)) is IN_HAND
+
+
+# Outcomes.
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("text", "the agent returned str, not an Answer"),
+        (Answer(None), "text is NoneType, not str"),  # type: ignore[arg-type]
+        (Answer("x", True), "confidence is bool, not a number"),
+        (Answer("x", 10**400), "confidence is too large a number"),
+        (Answer("x", vote_key=5), "vote_key is int, not str"),  # type: ignore[arg-type]
+        (Answer("x", citations="abc"), "citations is str, not a tuple of str"),  # type: ignore[arg-type]
+        (Answer("x", facts=(1,)), "facts is int, not str"),  # type: ignore[arg-type]
+        (Answer("x", tokens_in=-1), "tokens_in is no count"),
+        (Answer("x", cost_microusd=2**63), "cost_microusd is no count"),
+        (Answer("x", payload={1, 2}), "payload is nothing that JSON can hold"),
+        (Answer("x", payload=float("nan")), "payload is nothing that JSON can hold"),
+    ],
+)
+def test_an_unusable_answer_is_said_to_be_one(answer: object, why: str) -> None:
+    with pytest.raises(UnusableAnswer, match=f"^{why}$"):
+        from_answer(answer)
+
+
+def test_an_error_tells_its_class_and_never_more_than_it_may() -> None:
+    assert from_error(AgentFailed("x", "QUOTA"), may_have_acted=True)[:1] == ("FAILED",)
+    assert from_error(AgentFailed("x", "QUOTA"), may_have_acted=True).error_class == "QUOTA"
+    bug = ValueError("\udc80" + "x" * 1000)
+    assert from_error(bug, may_have_acted=True).error_class == "UNKNOWN_OUTCOME"
+    outcome = from_error(bug, may_have_acted=False)
+    assert outcome.error_class == "INTERNAL"
+    assert outcome.error is not None
+    assert len(outcome.error.encode()) == 500
+
+
+def batch(**columns: pa.Array) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def test_a_batch_may_leave_columns_out_and_give_them_in_any_type() -> None:
+    rows = batch(confidence=pa.array([1, None], pa.int8()), answer=pa.array(["a", "b"], pa.large_string()))
+    assert from_batch(rows, 2, may_have_acted=False) == [
+        Outcome("COMPLETED", "a", confidence=1.0),
+        Outcome("COMPLETED", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([], "the agent returned list, not a RecordBatch"),
+        (batch(answer=pa.array(["a"])), "the agent returned 1 rows for 2"),
+        (batch(answer=pa.array([["a"], ["b"]])), "column answer cannot be read as string"),
+        (batch(answer=pa.array([b"\xff", b"b"])), "column answer cannot be read as string"),
+        (batch(citations=pa.array([["a", None], []])), "column citations holds a null"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(rows: object, why: str) -> None:
+    with pytest.raises(UnusableAnswer, match=f"^{why}$"):
+        from_batch(rows, 2, may_have_acted=False)
+
+
+def test_the_columns_of_a_batch_are_those_of_an_outcome() -> None:
+    assert set(BATCH_OUTPUT.names) <= set(Outcome._fields)
+
+
+# Threads.
+
+
+@dataclass
+class Gate:
+    """Calls that wait until they are let go."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    running: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pass_through(self) -> int:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.open.wait(10)
+        with self.lock:
+            self.running -= 1
+        return threading.get_ident()
+
+
+def test_a_pool_runs_no_more_than_it_may_and_never_what_was_cancelled() -> None:
+    pool, gate = DaemonPool("test", 2), Gate()
+    ran: list[int] = []
+    first = [pool.submit(gate.pass_through) for _ in range(2)]
+    until(lambda: gate.running == 2)
+    waiting = pool.submit(ran.append, 1)
+    later = pool.submit(ran.append, 2)
+    assert waiting.cancel()
+    time.sleep(0.05)
+    assert not ran
+    gate.open.set()
+    later.result(10)
+    assert (ran, gate.most) == ([2], 2)
+    assert len({future.result(10) for future in first}) == 2
+    pool.close()
+
+
+def test_a_pool_hands_an_error_on_and_lives() -> None:
+    pool = DaemonPool("test", 1)
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 // 0).result(10)
+    assert pool.submit(lambda: 5).result(10) == 5
+    pool.close()

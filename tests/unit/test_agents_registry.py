@@ -1,0 +1,106 @@
+"""Which code an agent is, and what is said when it is none."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.builtin import echo
+from agents.contract import EMPTY_CONTEXT, Task
+from agents.registry import is_async, resolve, resolve_agent
+from schemas.errors import ConfigurationError
+from schemas.topology import Agent, load_topology
+from tests.support.agents_bench import make_topology
+
+
+def agent(run: str, **fields: Any) -> Agent:
+    return Agent.model_validate({"run": run, "effect": "read", **fields})
+
+
+def refusal(run: str, **fields: Any) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        resolve_agent(agent(run, **fields))
+    return str(raised.value)
+
+
+def test_the_shipped_topology_names_code_that_can_be_called(repository: Path) -> None:
+    topology = load_topology(repository / "topology.yaml")
+    assert set(resolve(topology)) == set(topology.agents)
+    assert len(topology.agents) == 12
+
+
+def test_options_are_bound() -> None:
+    code = resolve_agent(agent("agents.builtin.echo:reply", options={"confidence": 0.1}))
+    answer = asyncio.run(code(Task("t", "hello"), EMPTY_CONTEXT))
+    assert (answer.text, answer.confidence) == ("hello", 0.1)
+
+
+def test_a_module_or_function_that_is_not_there_is_said_with_the_nearest_name() -> None:
+    assert refusal("agents.builtin.ecko:reply") == "there is no module agents.builtin.ecko; did you mean echo?"
+    assert refusal("agents.builtin.echo:repli") == ("agents.builtin.echo has no function repli; did you mean reply?")
+    assert refusal("agnets.builtin.echo:reply") == "there is no module agnets; did you mean agents?"
+    assert "looked up in the working directory and PYTHONPATH" in refusal("zzqqxx:run")
+    assert refusal("agents.builtin.figures:SOURCE") == "agents.builtin.figures:SOURCE is no function but str"
+
+
+def test_a_wrong_signature_is_said() -> None:
+    assert "takes no option confidense; did you mean confidence?" in refusal(
+        "agents.builtin.echo:reply", options={"confidense": 1.0}
+    )
+    assert "must take (task, context) and its options, for it is of kind python" in refusal(
+        "agents.builtin.faults:as_rows"
+    )
+    assert "must take (rows) and its options, for it is of kind batch" in refusal(
+        "agents.builtin.echo:reply", kind="batch"
+    )
+    # Names of the parameters are the author's; their number is not.
+    assert resolve_agent(agent("tests.unit.test_agents_registry:_other_names"))("a", "b") == "ab"
+
+
+def test_an_async_function_is_no_batch_agent() -> None:
+    assert "is async" in refusal("tests.unit.test_agents_registry:_async_rows", kind="batch")
+
+
+def test_all_faults_are_said_at_once() -> None:
+    topology = make_topology("", {"a": {"run": "nowhere.at_all:f"}, "b": {}, "c": {"run": "agents.builtin.echo:no"}})
+    with pytest.raises(ConfigurationError) as raised:
+        resolve(topology)
+    first, *faults = str(raised.value).splitlines()
+    assert first == "2 agents cannot be called"
+    assert [fault.split(":")[0].strip() for fault in faults] == ["agents.a.run", "agents.c.run"]
+
+
+def test_code_outside_the_checkout_is_found_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_fleet.py").write_text("async def run(task, context):\n    return task.text\n")
+    (tmp_path / "my_broken_fleet.py").write_text("import not_there_at_all\n")
+    (tmp_path / "my_crooked_fleet.py").write_text("def run(:\n")
+    (tmp_path / "my_raising_fleet.py").write_text("raise RuntimeError('no')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry])
+    assert is_async(resolve(make_topology("", {"mine": {"run": "my_fleet:run"}}))["mine"])
+    broken = "module my_broken_fleet cannot be imported: No module named 'not_there_at_all'"
+    assert refusal("my_broken_fleet:run") == broken
+    assert "my_crooked_fleet.py:1" in refusal("my_crooked_fleet:run")
+    assert refusal("my_raising_fleet:run") == "module my_raising_fleet cannot be imported: RuntimeError: no"
+
+
+def test_what_runs_in_a_thread_and_what_does_not() -> None:
+    class Called:
+        async def __call__(self, task: Task, context: object) -> None: ...
+
+    assert is_async(partial(echo.reply))
+    assert is_async(Called())
+    assert not is_async(echo.reply_batch)
+
+
+def _other_names(a: str, b: str) -> str:
+    return a + b
+
+
+async def _async_rows(rows: object) -> None: ...
