@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.admission import key_faults
 from schemas.codec import Codec, DecodeFault
-from schemas.deadletter import Origin, headers
+from schemas.deadletter import Origin, burial
 from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
 from schemas.topics import Topics
@@ -39,8 +39,6 @@ COMPONENT = "history"
 INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1}
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 DELIVERY_TIMEOUT_S = 30.0
-# A broker takes records of about a MiB, headers included: a dead letter must not be larger than what it took once.
-DEAD_VALUE_BYTES_MAX = 900_000
 
 
 class StoppedError(PointsmanError):
@@ -98,17 +96,11 @@ class Loader:
         topic, row = batch.topics[fault.row], fault.row
         if topic in self._others or (fault.reason is DeadReason.NULL_VALUE and self._is_compacted(topic)):
             return
-        partition, value = int(batch.partitions[row]), batch.values[row]
+        partition = int(batch.partitions[row])
         origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
-        if value is not None and len(value) > DEAD_VALUE_BYTES_MAX:
-            value = None
-        self._producer.send_one(
-            self._topics.dead,
-            value,
-            batch.keys[row],
-            partition % self._topics.partitions,
-            headers(origin, fault.reason, fault.detail, COMPONENT),
-        )
+        letter = burial(batch.values[row], batch.keys[row], origin, fault.reason, fault.detail, COMPONENT)
+        where = partition % self._topics.partitions
+        self._producer.send_one(self._topics.dead, letter.value, letter.key, where, letter.headers)
         DEAD_LETTERS_COUNT.labels(topic, fault.reason).inc()
 
     def _is_compacted(self, topic: str) -> bool:

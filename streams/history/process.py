@@ -17,6 +17,7 @@ from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
+from streams.history.background import Background
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.loader import Loader
@@ -30,6 +31,7 @@ from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.history")
 
+POLL_S = 0.1
 RETRY_S = 1.0
 INSERT_TIMEOUT_S = 60
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -94,14 +96,21 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
 
 def _prepare(client: Callable[[], Any], stop: threading.Event) -> bool:
     """Wait for ClickHouse and bring its tables up to date; False where `stop` came first."""
+
+    def work() -> None:
+        first = client()
+        try:
+            migrate(first)
+        finally:
+            first.close()
+
     said = False
     while not stop.is_set():
+        attempt = Background(work, "history-prepare")
         try:
-            first = client()
-            try:
-                migrate(first)
-            finally:
-                first.close()
+            while not attempt.done(POLL_S):
+                if stop.is_set():
+                    return False
         except UnreachableError as error:
             if not said:
                 log.warning("ClickHouse does not answer; waiting for it", why=str(error))

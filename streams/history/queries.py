@@ -5,13 +5,15 @@ I/O: HTTP.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.errors import PointsmanError, UnreachableError
 from streams.history.migrations import DATABASE
@@ -22,6 +24,11 @@ HINT = (
     "Is the store running? `pointsman dev` or `pointsman store` starts one; name another with --clickhouse URL or "
     "POINTSMAN_CLICKHOUSE."
 )
+_ERRNO = re.compile(r"\[Errno -?\d+\] (?P<text>[\w ]+)")
+# They warn at each attempt to connect; whoever tries says it once.
+for _name in ("clickhouse_connect", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 # Where a fact is its id, and where it is several fields.
 _FACTS: Mapping[str, tuple[str, ...]] = {
     "tasks": ("tenant", "task_id"),
@@ -74,10 +81,10 @@ def connect(url: str, user: str = "default", password: str = "", **more: Any) ->
 def explained(error: ClickHouseError, url: str) -> PointsmanError:
     """UnreachableError where no ClickHouse answered, else QueryError with what it said."""
     code = getattr(error, "code", None)
-    text = str(error)
-    if code is None and not isinstance(error, DatabaseError):
-        return UnreachableError("ClickHouse", url, "query failed before an answer came", HINT)
-    return QueryError(int(code or 0), str(getattr(error, "name", "") or ""), text)
+    if code is not None:
+        return QueryError(code, getattr(error, "name", None) or "", str(error))
+    why = _ERRNO.search(str(error))
+    return UnreachableError("ClickHouse", url, why["text"] if why else str(error)[:200], HINT)
 
 
 class History:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from schemas.topics import Topics
 from schemas.topology import Topology
+from streams.history.background import Background
 from streams.history.loader import Loader
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, CommitRejectedError, CommitUnavailableError, client_config
@@ -55,29 +56,12 @@ def size_of(batch: Batch) -> int:
     return content + RECORD_OVERHEAD_BYTES * len(batch)
 
 
+@dataclass(frozen=True, slots=True)
 class Load:
-    """One buffer on its way into the history, in a thread that does not keep the process from ending."""
+    """A buffer on its way into the history."""
 
-    def __init__(self, buffer: Buffer, loader: Loader) -> None:
-        self.buffer, self._loader = buffer, loader
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="history-load", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._loader.load(self.buffer.batches)
-        except Exception as error:  # noqa: BLE001 - `done` raises it, in the thread that can end the process
-            self._error = error
-
-    def done(self, timeout_s: float = 0.0) -> bool:
-        """Whether everything is stored, after `timeout_s` at most. Raises what ended the load, if it failed."""
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            return False
-        if self._error is not None:
-            raise self._error
-        return True
+    buffer: Buffer
+    work: Background
 
 
 class Sink:
@@ -131,11 +115,11 @@ class Sink:
         if self._loading is None:
             buffer, self._waiting = self._waiting, Buffer()
             self._begun_at = time.monotonic()
-            self._loading = Load(buffer, self._loader)
+            self._loading = Load(buffer, Background(lambda: self._loader.load(buffer.batches), "history-load"))
 
     def _finished(self, timeout_s: float = 0.0) -> bool:
         """Whether a load has ended, and positions wait to be committed."""
-        if self._loading is None or not self._loading.done(timeout_s):
+        if self._loading is None or not self._loading.work.done(timeout_s):
             return False
         buffer, self._loading = self._loading.buffer, None
         self._to_commit.update(buffer.positions)

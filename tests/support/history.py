@@ -22,6 +22,7 @@ from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 
 T0_US = 1_700_000_000_000_000
+RECORD_BYTES_MAX = 4096
 KINDS = ("tasks", "dispatches", "agent_events", "results", "orchestrator_events", "dead_letters")
 
 
@@ -53,7 +54,7 @@ class Deployment:
         self.topology = Topology(
             prefix=prefix,
             partitions=2,
-            limits=Limits(**{"history_interval_ms": 100, **limits}),
+            limits=Limits(**{"history_interval_ms": 100, "record_bytes_max": RECORD_BYTES_MAX, **limits}),
             agents={"a": Agent(run="m:f", effect="read"), "b": Agent(run="m:f", effect="read")},
             routes={"all": Route(agents=("a", "b"))},
             default_route="all",

@@ -1,0 +1,97 @@
+"""Migrations: applied once, in order, and never changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import ConfigurationError
+from streams.history.door import Door
+from streams.history.engine import Engine
+from streams.history.migrations import Migration, load, migrate
+from streams.history.queries import History, connect
+from streams.history.tables import DEAD_LETTERS, TABLES
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    engine = Engine(None)
+    door = Door(engine, 0)
+    client = connect(door.url)
+    yield client
+    client.close()
+    door.close()
+    engine.close()
+
+
+def applied(client: Any) -> list[tuple[Any, ...]]:
+    rows = client.query("SELECT number, name, checksum FROM pointsman.migrations ORDER BY number").result_rows
+    return [tuple(row) for row in rows]
+
+
+def test_each_is_applied_once_and_recorded(client: Any) -> None:
+    ours = load()
+    assert migrate(client) == ours
+    assert applied(client) == [(each.number, each.name, each.checksum) for each in ours]
+    assert migrate(client) == []
+    assert len(applied(client)) == len(ours)
+
+
+def test_a_new_one_is_applied_to_what_is_there(client: Any) -> None:
+    migrate(client)
+    more = Migration(len(load()) + 1, "more", ("CREATE TABLE pointsman.more (a Int8) ENGINE = Memory",), "x")
+    assert migrate(client, [*load(), more]) == [more]
+    assert client.command("EXISTS TABLE pointsman.more") == 1
+
+
+def test_one_that_broke_off_is_done_again(client: Any) -> None:
+    for statement in load()[0].statements[:3]:
+        client.command("CREATE DATABASE IF NOT EXISTS pointsman")
+        client.command(statement)
+    assert migrate(client) == load()
+
+
+def test_a_changed_file_and_an_unknown_one_are_refused(client: Any) -> None:
+    migrate(client)
+    first, second, *rest = load()
+    with pytest.raises(ConfigurationError, match=r"0002_facts: its file was changed"):
+        migrate(client, [first, replace(second, checksum="other"), *rest])
+    with pytest.raises(ConfigurationError, match=r"0002_facts: this version has no such file"):
+        migrate(client, [first])
+    assert len(applied(client)) == len(load())
+
+
+def test_names_without_gaps(tmp_path: Path) -> None:
+    (tmp_path / "0001_one.sql").write_text("SELECT 1; SELECT 2;")
+    assert load(tmp_path)[0].statements == ("SELECT 1", "SELECT 2")
+    changed = load(tmp_path)[0].checksum
+    (tmp_path / "0001_one.sql").write_text("SELECT 1; SELECT 3;")
+    assert load(tmp_path)[0].checksum != changed
+    (tmp_path / "0003_three.sql").write_text("SELECT 1")
+    with pytest.raises(ConfigurationError, match="0002"):
+        load(tmp_path)
+
+
+def test_every_statement_bears_repeating() -> None:
+    statements = [statement for each in load() for statement in each.statements]
+    assert all(re.search(r"\b(IF NOT EXISTS|OR REPLACE)\b", statement) for statement in statements)
+
+
+def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:
+    migrate(client)
+    history = History(client.url)
+    for table in TABLES.values():
+        rows = history.query(
+            "SELECT name FROM system.columns WHERE database = 'pointsman' AND table = {table:String}"
+            " AND default_kind = ''",
+            {"table": table.name},
+        ).rows
+        assert {name for (name,) in rows} == {*table.columns, "topic", "partition", "offset", "appended_at"}, table.name
+    names = [name for (name,) in history.query("SHOW TABLES FROM pointsman LIKE '%_log'").rows]
+    assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS])
+    history.close()

@@ -1,0 +1,336 @@
+"""The views: each fact once, however often its record was written or its block inserted, and read by primary key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.deadletter import Origin, headers
+from schemas.errors import UnreachableError
+from schemas.records import table
+from streams.history.door import Door
+from streams.history.engine import Engine
+from streams.history.migrations import migrate
+from streams.history.queries import History, QueryError, connect
+from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, rows_of, stream_of
+from streams.transport.batch import Batch
+from tests.support.history import KINDS, T0_US, slip, unique
+
+Rows = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    engine = Engine(None)
+    door = Door(engine, 0)
+    yield door
+    door.close()
+    engine.close()
+
+
+@pytest.fixture
+def client(door: Door) -> Iterator[Any]:
+    client = connect(door.url)
+    client.command("DROP DATABASE IF EXISTS pointsman")
+    migrate(client)
+    client.command("SYSTEM STOP MERGES")  # only the views may fold
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def history(door: Door, client: Any) -> Iterator[History]:
+    history = History(door.url)
+    yield history
+    history.close()
+
+
+def raw(topic: str, offsets: Sequence[int], **more: Any) -> Batch:
+    n = len(offsets)
+    columns = {"values": [b"v"] * n, "keys": [b"k"] * n, "headers": None, **more}
+    return Batch(
+        channel=topic,
+        topics=[topic] * n,
+        partitions=np.zeros(n, np.int32),
+        offsets=np.array(offsets, np.int64),
+        timestamps_ms=np.full(n, T0_US // 1000, np.int64),
+        ends={},
+        **columns,
+    )
+
+
+def insert(client: Any, name: str, fields: Rows, offsets: Sequence[int], times: int = 1) -> None:
+    """The same block, as often as asked."""
+    n = len(offsets)
+    rows = rows_of(TABLES[name], table(name, fields, n), raw(name, offsets), np.arange(n))
+    put(client, TABLES[name].name, rows, times)
+
+
+def put(client: Any, name: str, rows: pa.RecordBatch, times: int = 1) -> None:
+    for _ in range(times):
+        client.raw_insert(
+            f"pointsman.{name}",
+            rows.schema.names,
+            stream_of(pa.Table.from_batches([rows])),
+            fmt="ArrowStream",
+            settings={"async_insert": 0},
+        )
+
+
+def identity(ids: list[str], **more: Any) -> Rows:
+    return {"task_id": ids, "tenant": "acme", "submitted_at": T0_US, "deadline_ms": T0_US // 1000, **more}
+
+
+def samples(ids: list[str]) -> dict[str, Rows]:
+    """Fields of one record of each type for each id."""
+    return {
+        "TaskSubmitted": {"task_id": ids, "tenant": "acme", "text": "do", "submitted_at": T0_US},
+        "TaskDispatched": {"slip": slip(), "task": {"task_id": ids, "tenant": "acme", "text": "do"}},
+        "AgentEvent": {
+            "event_id": [f"e-{each}" for each in ids],
+            "kind": "COMPLETED",
+            "slip": slip(),
+            "task": identity(ids),
+            "started_at": T0_US + 1_000,
+            "finished_at": T0_US + 3_500,
+        },
+        "TaskResult": {
+            "task_id": ids,
+            "tenant": "acme",
+            "status": "COMPLETED",
+            "reason": "ANSWERED",
+            "submitted_at": T0_US,
+            "decided_at": T0_US + 5,
+        },
+        "OrchestratorEvent": {
+            "event_id": [f"n-{each}" for each in ids],
+            "kind": "CASCADED",
+            "reason": "FAILED",
+            "at": T0_US,
+            "task_id": ids,
+            "tenant": "acme",
+        },
+        "BreakerState": {"agent_id": ids, "state": "OPEN", "epoch": 3, "reason": "FAILURE_RATE", "since_ms": 5},
+        "AgentCard": {
+            "agent_id": ids,
+            "version": "1",
+            "kind": "python",
+            "effect": "read",
+            "host_id": "h",
+            "announced_at": T0_US,
+        },
+        "HealthCounts": {"agent_id": ids, "partition": 3, "window_id": 200, "successes": 1, "failures": 0},
+    }
+
+
+def view_of(name: str) -> str:
+    return TABLES[name].name.removesuffix("_log")
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_a_block_inserted_twice_shows_each_fact_once(client: Any, history: History, name: str) -> None:
+    if name == "HealthCounts":  # old counts are dropped at once
+        client.command("ALTER TABLE pointsman.health_counts_log REMOVE TTL")
+    ids = ["a", "b", "c"]
+    insert(client, name, samples(ids)[name], [7, 8, 9], times=3)
+    assert history.query(f"SELECT count() FROM {TABLES[name].name}").rows == [(9,)]
+    assert history.query(f"SELECT count() FROM {view_of(name)}").rows == [(3,)]
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("BreakerState", "AgentCard")])
+def test_of_several_records_of_a_fact_the_lowest_offset_counts(client: Any, history: History, name: str) -> None:
+    if name == "HealthCounts":
+        client.command("ALTER TABLE pointsman.health_counts_log REMOVE TTL")
+    offsets = [40, 12, 99, 13]
+    for each in offsets:  # a block each, in no order
+        insert(client, name, samples(["a"])[name], [each])
+    insert(client, name, samples(["a"] * 3)[name], [70, 12, 14])  # and several in one block
+    assert history.query(f'SELECT "offset" FROM {view_of(name)}').rows == [(12,)]
+    client.command("SYSTEM START MERGES")
+    client.command(f"OPTIMIZE TABLE pointsman.{TABLES[name].name} FINAL")
+    assert history.query(f'SELECT "offset" FROM {TABLES[name].name}').rows == [(12,)]
+
+
+def test_control_records_are_facts_of_their_own(client: Any, history: History) -> None:
+    for name in ("BreakerState", "AgentCard"):
+        insert(client, name, samples(["a", "a"])[name], [1, 2], times=2)
+        assert history.query(f"SELECT count() FROM {view_of(name)}").rows == [(2,)]
+
+
+def test_any_history_of_retries_and_repeats(client: Any, history: History) -> None:
+    """Random blocks of random records, inserted at random again: the views show the set of what was written."""
+    rng = random.Random(7)
+    ids = [f"t{number}" for number in range(40)]
+    written: set[str] = set()
+    for _ in range(30):
+        some = rng.choices(ids, k=rng.randint(1, 15))
+        written.update(some)
+        for name in ("TaskSubmitted", "TaskDispatched", "AgentEvent", "TaskResult", "OrchestratorEvent"):
+            offsets = rng.sample(range(1000), len(some))
+            insert(client, name, samples(some)[name], offsets, times=rng.randint(1, 2))
+    tasks = {("acme", each) for each in written}
+    expected: dict[str, set[Any]] = {
+        "tasks": tasks,
+        "results": tasks,
+        "dispatches": {(*each, "a", 1, "WORK") for each in tasks},
+        "agent_events": {f"e-{each}" for each in written},
+        "orchestrator_events": {f"n-{each}" for each in written},
+    }
+    for kind, facts in expected.items():
+        seen = history.facts(kind)
+        assert unique(seen)
+        assert set(seen) == facts
+    rollup = history.query("SELECT sum(outcomes), sum(completed), any(p50_ms) FROM agent_minute").rows
+    assert rollup == [(len(written), len(written), 2.5)]
+
+
+def test_dead_letters_by_their_origin(client: Any, history: History) -> None:
+    letters = [
+        headers(Origin("in.v1", 3, 17, 1_700_000_000_000), "UNDECODABLE", "why", "router"),
+        headers(Origin("in.v1", 3, 17, 1_700_000_000_000), "UNDECODABLE", "why", "router", attempt=2),
+        headers(Origin("in.v1", 2**40, 2**62, -1), "OVERSIZED", "", "history"),
+        [("foreign", b"\xff")],
+    ]
+    keys, values = [b"\xff\x00", None, "é".encode(), None], [b"\x00" * 10, b"x", None, b""]
+    put(client, DEAD_LETTERS, dead_rows_of(raw("dead.v1", [4, 5, 6, 7], headers=letters, keys=keys, values=values)), 2)
+    assert sorted(history.facts("dead_letters"), key=str) == [("in.v1", 2**40, 2**62), ("in.v1", 3, 17)]
+    columns = "origin_topic, origin_partition, origin_offset, reason, detail, component, attempt, key, size"
+    rows = history.query(f"SELECT {columns} FROM dead ORDER BY origin_offset DESC").rows
+    assert rows == [
+        ("in.v1", 2**40, 2**62, "OVERSIZED", "", "history", 1, "é", None),
+        ("in.v1", 3, 17, "UNDECODABLE", "why", "router", 1, "0xFF00", 10),
+        ("dead.v1", 0, 7, "", "", "", 1, None, 0),
+    ]
+    found = history.query("SELECT toUnixTimestamp64Milli(origin_at) FROM dead ORDER BY origin_offset DESC").rows
+    assert found == [(0,), (1_700_000_000_000,), (T0_US // 1000,)]
+    kept = history.query("SELECT hex(key), hex(value) FROM dead_letters WHERE reason = 'UNDECODABLE'").rows
+    assert kept == [("FF00", "00" * 10)]
+
+
+def test_absurd_numbers_are_kept_or_clamped(client: Any, history: History) -> None:
+    fields = samples(["a", "b", "c"])["TaskSubmitted"] | {
+        "submitted_at": [-(2**63), 2**63 - 1, 0],
+        "deadline_ms": [2**63 - 1, -(2**63), 0],
+        "confidence": [float("nan"), float("inf"), -1.0],
+        "budget_microusd": [-1, 2**63 - 1, None],
+    }
+    insert(client, "TaskSubmitted", fields, [1, 2, 3])
+    rows = history.query(
+        "SELECT toUnixTimestamp64Micro(submitted_at), deadline_ms, toString(confidence), budget_microusd "
+        "FROM tasks ORDER BY task_id"
+    ).rows
+    latest = (2**63 - 1) // 1000
+    assert rows == [(0, 2**63 - 1, "nan", -1), (latest, -(2**63), "inf", 2**63 - 1), (0, 0, "-1", None)]
+    assert [row["kind"] for row in history.timeline("b")] == ["SUBMITTED"]
+
+
+def test_a_task_is_read_by_primary_key(client: Any, history: History) -> None:
+    """Ten parts of 20,000 tasks of 20 tenants; one task's life reads a granule or two of each part."""
+    client.command("SYSTEM START MERGES")
+    n = 20_000
+    for part in range(10):
+        ids = [f"t{part}-{number}" for number in range(n)]
+        tenants = [f"tenant{number % 20}" for number in range(n)]
+        insert(client, "TaskSubmitted", {"task_id": ids, "tenant": tenants, "text": "do"}, list(range(n)))
+    for where in ("task_id = 't3-77'", "tenant = 'tenant17' AND task_id = 't3-77'"):
+        summary = client.query(f"SELECT * FROM pointsman.task_timeline WHERE {where}").summary
+        assert client.query(f"SELECT count() FROM pointsman.task_timeline WHERE {where}").first_row == (1,)
+        assert int(summary["read_rows"]) <= n * 10 * 0.8, where
+    keyed = client.query("SELECT * FROM pointsman.tasks WHERE tenant = 'tenant17' AND task_id = 't3-77'").summary
+    assert int(keyed["read_rows"]) <= 10 * 2 * 8192
+
+
+def test_the_timeline_of_a_task_that_had_everything(client: Any, history: History) -> None:
+    """Written out of order; clocks of producer, worker and host differ; one turn's decisions have one time."""
+    t = T0_US
+    insert(client, "TaskSubmitted", identity_free("x", submitted_at=t + 60_000_000), [0])
+    turn = t + 5_000
+    insert(client, "TaskResult", result("x", "DEGRADED", "FALLBACK_AGENT", decided_at=t + 9_000), [3])
+    insert(client, "OrchestratorEvent", note("late", "LATE_VOTE", "x", t + 12_000, attempt=1), [9])
+    insert(client, "OrchestratorEvent", note("n1", "CASCADED", "x", turn, attempt=1), [4])
+    for attempt, at in ((2, turn), (1, t + 1_000)):
+        fields = {"slip": slip("ab"[attempt - 1], attempt, routed_at=at), "task": {"task_id": "x", "tenant": "acme"}}
+        insert(client, "TaskDispatched", fields | {"task": {**fields["task"], "text": "do"}}, [attempt])
+    for number, (kind, attempt, started, finished) in enumerate(
+        [
+            ("COMPLETED", 2, t + 6_000, t + 8_000),
+            ("STARTED", 2, t + 6_000, 0),
+            ("FAILED", 1, t + 2_000, t + 4_000),
+            ("STARTED", 1, t + 2_000, 0),
+        ]
+    ):
+        event: Rows = {
+            "event_id": f"{kind}{attempt}",
+            "kind": kind,
+            "slip": slip("ab"[attempt - 1], attempt),
+            "task": {"task_id": "x", "tenant": "acme", "submitted_at": t, "deadline_ms": 0},
+            "started_at": started,
+            "finished_at": finished,
+            "error_class": "TIMEOUT" if kind == "FAILED" else None,
+        }
+        insert(client, "AgentEvent", event, [number], times=2)
+    insert(client, "TaskSubmitted", identity_free("y"), [1])
+    insert(client, "TaskSubmitted", identity_free("x", tenant="other"), [2])
+
+    rows = history.timeline("x", "acme")
+    assert [(row["kind"], row["agent_id"], row["attempt"], row["reason"]) for row in rows] == [
+        ("SUBMITTED", "", 0, ""),
+        ("DISPATCHED", "a", 1, "ROUTED"),
+        ("STARTED", "a", 1, ""),
+        ("FAILED", "a", 1, "TIMEOUT"),
+        ("CASCADED", "", 1, "FAILED"),
+        ("DISPATCHED", "b", 2, "ROUTED"),
+        ("STARTED", "b", 2, ""),
+        ("COMPLETED", "b", 2, ""),
+        ("RESULT", "b", 2, "FALLBACK_AGENT"),
+        ("LATE_VOTE", "", 1, "FAILED"),
+    ]
+    assert rows[8]["status"] == "DEGRADED"
+    assert [row["tenant"] for row in history.timeline("x")] == ["acme"] * 10 + ["other"]
+    assert history.timeline("nobody") == []
+    assert [row[0] for row in history.query("SELECT task_id FROM cascades").rows] == ["x"]
+
+
+def identity_free(task_id: str, **more: Any) -> Rows:
+    return {"task_id": task_id, "tenant": "acme", "text": "do", "submitted_at": T0_US, **more}
+
+
+def result(task_id: str, status: str, reason: str, **more: Any) -> Rows:
+    agents = pa.array([["b"]], pa.list_(pa.field("item", pa.string(), nullable=False)))
+    body = {"task_id": task_id, "tenant": "acme", "status": status, "reason": reason, "attempts": 2, "agents": agents}
+    return {**body, "submitted_at": T0_US, **more}
+
+
+def note(event_id: str, kind: str, task_id: str, at: int, **more: Any) -> Rows:
+    body = {"event_id": event_id, "kind": kind, "reason": "FAILED", "at": at, "task_id": task_id, "tenant": "acme"}
+    return {**body, **more}
+
+
+def test_a_conflict_with_its_outcome(client: Any, history: History) -> None:
+    insert(client, "OrchestratorEvent", note("c", "CONFLICT", "x", T0_US), [1], times=2)
+    insert(client, "TaskResult", result("x", "ESCALATED", "NO_CONSENSUS", decided_at=T0_US), [1], times=2)
+    assert history.query("SELECT task_id, status, outcome FROM conflicts").rows == [("x", "ESCALATED", "NO_CONSENSUS")]
+
+
+def test_every_view_answers_when_there_is_nothing(client: Any, history: History) -> None:
+    views = [
+        name for (name,) in history.query("SHOW TABLES FROM pointsman NOT LIKE '%_log'").rows if name != "migrations"
+    ]
+    assert set(KINDS) | {"task_timeline", "dead", "agent_minute", "cascades", "conflicts", "spend"} <= set(views)
+    for view in views:
+        answer = history.query(f"SELECT * FROM {view}")
+        assert answer.rows == []
+        assert answer.columns
+
+
+def test_errors_of_the_reader(history: History) -> None:
+    with pytest.raises(QueryError, match="UNKNOWN_TABLE") as raised:
+        history.query("SELECT * FROM nowhere")
+    assert (raised.value.code, raised.value.name) == (60, "UNKNOWN_TABLE")
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        History("http://127.0.0.1:9")

@@ -1,0 +1,465 @@
+"""The store on the real broker: whatever fails, and whenever, the views hold each fact once in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka as ck
+import pytest
+
+from console.local.broker import LocalBroker, free_ports
+from loadtest.audit_log import read_log
+from schemas.codec import Codec
+from schemas.errors import ConfigurationError, UnreachableError
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from streams.history.door import Door
+from streams.history.engine import Engine
+from streams.history.loader import Loader, StoppedError
+from streams.history.migrations import migrate
+from streams.history.process import run_store
+from streams.history.queries import History, connect
+from streams.history.sink import Sink
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
+from tests.support.history import KINDS, RECORD_BYTES_MAX, T0_US, Deployment, counts, eventually, unique
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine(None)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def door(engine: Engine) -> Iterator[Door]:
+    """Stands for a ClickHouse server, without a history yet."""
+    with engine.handle() as handle:
+        handle.run("DROP DATABASE IF EXISTS pointsman")
+    door = Door(engine, 0)
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def deployment(broker: str, prefix: str, door: Door) -> Iterator[Deployment]:
+    deployment = Deployment(broker, prefix, door.url)
+    yield deployment
+    deployment.close()
+
+
+class Store:
+    """`run_store` in a thread."""
+
+    def __init__(self, deployment: Deployment, settings: Settings | None = None) -> None:
+        self.stop, self.is_ready = threading.Event(), threading.Event()
+        self.told: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self._arguments = settings or deployment.settings, deployment.topology, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            run_store(*self._arguments, ready=self._ready, stop=self.stop)
+        except BaseException as error:  # noqa: BLE001 - shown by `end`
+            self.error = error
+
+    def _ready(self, told: Any) -> None:
+        self.told = dict(told)
+        self.is_ready.set()
+
+    def end(self) -> float:
+        """Seconds that a clean stop took."""
+        started = time.monotonic()
+        self.stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+        return time.monotonic() - started
+
+
+@contextmanager
+def running(deployment: Deployment) -> Iterator[Store]:
+    store = Store(deployment)
+    assert store.is_ready.wait(30), store.error
+    yield store
+    assert store.end() < 4
+
+
+@contextmanager
+def reading(url: str) -> Iterator[History]:
+    history = History(url)
+    yield history
+    history.close()
+
+
+def committed(deployment: Deployment) -> dict[tuple[str, int], int]:
+    """Next offsets of the store's group, where there are any."""
+    consumer = group_member(deployment)
+    tps = [
+        ck.TopicPartition(spec.name, number) for spec in deployment.topics.specs() for number in range(spec.partitions)
+    ]
+    found = {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(tps, timeout=10) if tp.offset >= 0}
+    consumer.close()
+    return found
+
+
+def rewind(deployment: Deployment) -> None:
+    """As if the store had been killed after its inserts and before its first commit."""
+    offsets = [ck.TopicPartition(*owner, 0) for owner in committed(deployment)]
+    assert offsets
+    consumer = group_member(deployment)
+    consumer.commit(offsets=offsets, asynchronous=False)
+    consumer.close()
+
+
+def group_member(deployment: Deployment) -> ck.Consumer:
+    group = f"{deployment.topology.prefix}pointsman-store"
+    return ck.Consumer({"bootstrap.servers": deployment.settings.broker, "group.id": group})
+
+
+def everything(deployment: Deployment) -> None:
+    """Records of every kind; some repeated, some no records at all."""
+    topics = deployment.topics
+    deployment.life("t1", "t2", "t3")
+    deployment.event("t1", "STARTED")
+    deployment.note("n1", task_id="t1")
+    deployment.note("n2", "BREAKER_CHANGED", agent_id="a")
+    deployment.life("t2")  # a repeat of everything
+    deployment.note("n1", task_id="t1")
+    deployment.raw(
+        topics.breakers,
+        deployment.one("BreakerState", {"agent_id": "a", "state": "OPEN", "epoch": 1, "reason": "R", "since_ms": 1}),
+    )
+    deployment.raw(topics.breakers, None, b"a")  # a tombstone
+    card = {"agent_id": "a", "version": "1", "kind": "python", "effect": "read", "host_id": "h", "announced_at": T0_US}
+    deployment.raw(topics.cards, deployment.one("AgentCard", card))
+    health = {"agent_id": "a", "partition": 0, "window_id": 1, "successes": 1, "failures": 0}
+    deployment.raw(topics.health, deployment.one("HealthCounts", health), partition=1)
+    for topic in (topics.submitted, topics.inbox("a"), topics.events("b"), topics.results, topics.orchestrator):
+        deployment.raw(topic, b"no record", b"\xff", 1)
+        deployment.raw(topic, None, None, 1)
+    deployment.raw(topics.health, b"no record")
+    deployment.raw(topics.submitted, deployment.one("TaskSubmitted", {"task_id": "m", "text": "x"}), b"wrong key")
+    deployment.raw(topics.results, bytes(10 * RECORD_BYTES_MAX))
+    deployment.flush()
+
+
+# What `everything` holds, less what is the router's to put away.
+ALL = {
+    "tasks": 3,
+    "dispatches": 3,
+    "agent_events": 4,
+    "results": 3,
+    "orchestrator_events": 2,
+    "dead_letters": 9,
+}
+
+
+def holds(history: History, kind: str, least: int) -> bool:
+    return len(history.facts(kind)) >= least
+
+
+def matches_the_log(deployment: Deployment, history: History) -> None:
+    """The audit's own reading of the topics names the same facts."""
+    log = read_log(deployment.settings, deployment.topology).facts()
+    for kind in KINDS:
+        seen = history.facts(kind)
+        assert unique(seen), kind
+        assert set(seen) == set(log[kind]), kind
+
+
+def test_records_of_all_kinds_arrive_each_fact_once(deployment: Deployment, door: Door) -> None:
+    everything(deployment)
+    with running(deployment) as store, reading(door.url) as history:
+        assert store.told == {"clickhouse": door.url}
+        eventually(lambda: counts(history) == ALL)
+        matches_the_log(deployment, history)
+        for view in ("breaker_states", "agent_cards", "health_counts"):
+            assert history.query(f"SELECT agent_id FROM {view}").rows == [("a",)]
+        dead = history.query("SELECT origin_topic, reason, component, key, size FROM dead").rows
+        topics = deployment.topics
+        assert {row[:4] for row in dead if row[0] == topics.inbox("a")} == {
+            (topics.inbox("a"), "UNFRAMED", "history", "0xFF"),
+            (topics.inbox("a"), "NULL_VALUE", "history", None),
+        }
+        assert ("OVERSIZED", "history") in {row[1:3] for row in dead}
+        assert topics.submitted not in {row[0] for row in dead}
+        assert [row["kind"] for row in history.timeline("t1", "acme")] == [
+            *("SUBMITTED", "DISPATCHED", "STARTED", "COMPLETED", "CASCADED", "RESULT")
+        ]
+
+
+def test_dead_letters_of_others_are_stored_too(deployment: Deployment, door: Door) -> None:
+    deployment.raw(deployment.topics.dead, b"foreign", b"k", headers=[("who", b"knows")])
+    deployment.flush()
+    with running(deployment), reading(door.url) as history:
+        rows = eventually(lambda: history.query("SELECT origin_topic, size FROM dead").rows)
+        assert rows == [(deployment.topics.dead, 7)]
+        assert history.facts("dead_letters") == []
+
+
+def test_what_was_inserted_and_not_committed_is_folded(deployment: Deployment, door: Door) -> None:
+    everything(deployment)
+    with running(deployment), reading(door.url) as history:
+        eventually(lambda: counts(history) == ALL)
+    for _ in range(2):
+        rewind(deployment)
+        deployment.life("t3", "t4")
+        deployment.flush()
+        with running(deployment), reading(door.url) as history:
+            eventually(lambda: history.query("SELECT count() FROM results_log").rows[0][0] >= 6)
+            eventually(lambda: counts(history) == ALL | {"tasks": 4, "dispatches": 4, "agent_events": 5, "results": 4})
+            matches_the_log(deployment, history)
+
+
+def test_a_stop_loads_and_commits_what_was_read(deployment: Deployment, door: Door) -> None:
+    slow = Deployment(deployment.settings.broker, deployment.topology.prefix, door.url, history_interval_ms=3_600_000)
+    slow.life(*(f"t{number}" for number in range(50)))
+    slow.flush()
+    store = Store(slow)
+    assert store.is_ready.wait(30)
+    sinks = [each for each in threading.enumerate() if each.name == "history-load"]
+    assert sinks == []
+    time.sleep(2.5)  # long enough to have read everything; nothing is due for an hour
+    with reading(door.url) as history:
+        assert counts(history)["tasks"] == 0
+        assert store.end() < 4
+        assert counts(history)["tasks"] == counts(history)["results"] == 50
+    assert sum(committed(slow).values()) == 200
+    slow.close()
+
+
+def test_clickhouse_away_at_the_start_and_in_mid_flow(broker: str, prefix: str, engine: Engine, door: Door) -> None:
+    (port,) = free_ports(1)
+    deployment = Deployment(broker, prefix, f"http://127.0.0.1:{port}")
+    deployment.life("t0")
+    deployment.flush()
+    store = Store(deployment)
+    assert not store.is_ready.wait(2.0)
+    for spell in range(3):
+        server = Door(engine, port)
+        assert store.is_ready.wait(20)
+        with reading(server.url) as history:
+            eventually(partial(holds, history, "results", spell * 100 + 1))
+        server.close()
+        deployment.life(*(f"t{spell}-{number}" for number in range(100)))
+        deployment.flush()
+        time.sleep(0.5)
+    server = Door(engine, port)
+    with reading(server.url) as history:
+        eventually(lambda: len(history.facts("results")) == 301)
+        matches_the_log(deployment, history)
+    assert store.end() < 4
+    server.close()
+    deployment.close()
+
+
+def test_reading_pauses_while_the_history_does_not_answer(deployment: Deployment, door: Door) -> None:
+    bounded = Deployment(
+        deployment.settings.broker, deployment.topology.prefix, door.url, history_buffer_bytes_max=2_000_000
+    )
+    value = bounded.one(
+        "TaskResult",
+        {"task_id": "x", "tenant": "a", "status": "FAILED", "reason": "R" * 1000, "submitted_at": 1, "decided_at": 1},
+    )
+    bounded.producer.send(bounded.topics.results, 0, [value] * 30_000, [b"x"] * 30_000)
+    bounded.flush()
+    migrate(connect(door.url))
+    reachable = threading.Event()
+
+    def client() -> Any:
+        if not reachable.is_set():
+            raise UnreachableError("ClickHouse", "nowhere", "a test says so", "")
+        return connect(door.url)
+
+    dead_letters = Producer(client_config(bounded.settings, bounded.topology, "producer"))
+    loader = Loader(bounded.topology, Codec(FileRegistry.load(), 262_144), client, dead_letters)
+    sink, stop = Sink(bounded.settings, bounded.topology, loader), threading.Event()
+    thread = threading.Thread(target=sink.run, args=(stop,), daemon=True)
+    thread.start()
+    eventually(lambda: sink._paused)
+    time.sleep(1.0)
+    held = sink._waiting.size_bytes + (sink._loading.buffer.size_bytes if sink._loading else 0)
+    assert 2_000_000 <= held < 70_000_000  # the bound, and what one poll may bring
+    assert thread.is_alive()
+    reachable.set()
+    eventually(lambda: not sink._paused)
+    eventually(lambda: committed(bounded) == {(bounded.topics.results, 0): 30_000})
+    stop.set()
+    thread.join(10)
+    dead_letters.close()
+    bounded.close()
+
+
+def test_a_loader_told_to_stop_gives_up(deployment: Deployment) -> None:
+    def client() -> Any:
+        raise UnreachableError("ClickHouse", "nowhere", "a test says so", "")
+
+    loader = Loader(deployment.topology, deployment.codec, client, deployment.producer)
+    threading.Timer(0.3, loader.stop).start()
+    sink = Sink(deployment.settings, deployment.topology, loader)
+    deployment.life("t1")
+    deployment.flush()
+    stop = threading.Event()
+    with pytest.raises(StoppedError):
+        sink.run(stop)
+
+
+def test_a_hanging_clickhouse_does_not_hold_a_stop(broker: str, prefix: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        deployment = Deployment(broker, prefix, f"http://127.0.0.1:{mute.getsockname()[1]}")
+        store = Store(deployment)
+        assert not store.is_ready.wait(1.0)
+        assert store.end() < 4
+        deployment.close()
+
+
+def test_what_a_person_has_to_change_is_said(deployment: Deployment, tmp_path: Path) -> None:
+    remote = Settings(broker=deployment.settings.broker, clickhouse="http://10.0.0.1:8123")
+    with pytest.raises(ConfigurationError, match="loopback"):
+        run_store(remote, deployment.topology, tmp_path, ready=print, stop=threading.Event())
+    nobody = Settings(broker="127.0.0.1:9", clickhouse=deployment.settings.clickhouse)
+    with pytest.raises(UnreachableError, match="Kafka"):
+        run_store(nobody, deployment.topology, None, ready=print, stop=threading.Event())
+
+
+# Processes of their own: the embedded engine, and kill -9.
+
+PROGRAM = """
+import json, signal, sys, threading
+from pathlib import Path
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.history.process import run_store
+settings, topology, data = Settings(**json.loads(sys.argv[1])), Topology(**json.loads(sys.argv[2])), Path(sys.argv[3])
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+run_store(settings, topology, data, ready=lambda told: print(json.dumps(dict(told)), flush=True), stop=stop)
+print("clean", flush=True)
+"""
+
+
+class Child:
+    """The store as a process."""
+
+    def __init__(self, deployment: Deployment, data_dir: Path, clickhouse: str = "http://127.0.0.1:0") -> None:
+        settings = json.dumps({"broker": deployment.settings.broker, "clickhouse": clickhouse})
+        topology = json.dumps(
+            {
+                "prefix": deployment.topology.prefix,
+                "partitions": 2,
+                "limits": deployment.topology.limits.model_dump(),
+                "agents": {name: {"run": "m:f", "effect": "read"} for name in "ab"},
+                "routes": {"all": {"agents": ["a", "b"]}},
+                "default_route": "all",
+            }
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, settings, topology, str(data_dir)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def url(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return str(json.loads(line)["clickhouse"])
+        raise AssertionError(self.process.communicate()[1][-2000:])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> str:
+        os.kill(self.process.pid, signal.SIGTERM)
+        out, err = self.process.communicate(timeout=20)
+        assert self.process.returncode == 0, err[-2000:]
+        return out
+
+
+def test_a_store_killed_in_mid_flow_completes_after_a_restart(deployment: Deployment, tmp_path: Path) -> None:
+    ids = [f"t{number}" for number in range(600)]
+    child = Child(deployment, tmp_path)
+    with reading(child.url()) as history:
+        deployment.life(*ids[:300])
+        deployment.raw(deployment.topics.inbox("a"), b"no record")
+        deployment.flush()
+        deployment.life(*ids[300:])
+        eventually(lambda: history.facts("tasks"))
+    child.kill()
+    deployment.flush()
+    child = Child(deployment, tmp_path)
+    with reading(child.url()) as history:
+        eventually(lambda: len(history.facts("dead_letters")) == 1 and len(history.facts("results")) == len(ids))
+        matches_the_log(deployment, history)
+    assert child.end().endswith("clean\n")
+
+
+def test_a_taken_directory_and_a_taken_port_are_said(deployment: Deployment, tmp_path: Path) -> None:
+    child = Child(deployment, tmp_path / "data")
+    url = child.url()
+    second = Child(deployment, tmp_path / "data")
+    taken = Child(deployment, tmp_path / "other", url)
+    assert "another store" in second.process.communicate(timeout=30)[1]
+    assert "cannot listen" in taken.process.communicate(timeout=30)[1]
+    child.end()
+
+
+def test_two_stores_share_the_partitions(deployment: Deployment, door: Door) -> None:
+    with running(deployment), reading(door.url) as history:
+        deployment.life(*(f"a{number}" for number in range(100)))
+        deployment.flush()
+        with running(deployment):
+            deployment.life(*(f"b{number}" for number in range(100)))
+            deployment.flush()
+            eventually(lambda: len(history.facts("results")) == 200)
+        deployment.life(*(f"c{number}" for number in range(100)))
+        deployment.flush()
+        eventually(lambda: len(history.facts("results")) == 300)
+        matches_the_log(deployment, history)
+
+
+@pytest.mark.slow
+def test_the_broker_goes_away_and_comes_back(tmp_path: Path, prefix: str, door: Door) -> None:
+    node = LocalBroker(tmp_path, heap_mib=512)
+    node.start()
+    try:
+        deployment = Deployment(node.address, prefix, door.url)
+        store = Store(deployment)
+        assert store.is_ready.wait(30)
+        with reading(door.url) as history:
+            deployment.life("t1")
+            deployment.flush()
+            eventually(lambda: len(history.facts("results")) == 1)
+            node.stop()
+            time.sleep(3)
+            node.start()
+            deployment.life("t2")
+            deployment.flush()
+            eventually(lambda: len(history.facts("results")) == 2, 30)
+            matches_the_log(deployment, history)
+            node.kill()
+            assert store.end() < 4
+        deployment.close()
+    finally:
+        node.stop()
