@@ -26,7 +26,7 @@ from agents.registry import Code
 from agents.service import Room, Service
 from agents.threads import DaemonPool
 from schemas.codec import Codec, DecodeFault
-from schemas.deadletter import Origin, headers
+from schemas.deadletter import Origin, burial
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
@@ -163,13 +163,9 @@ class Host:
         origin = Origin(
             inbox.topic, inbox.partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row])
         )
-        self._producer.send_one(
-            self._topics.dead,
-            batch.values[fault.row],
-            batch.keys[fault.row],
-            inbox.partition,
-            headers(origin, fault.reason, fault.detail, COMPONENT),
-        )
+        value, key = batch.values[fault.row], batch.keys[fault.row]
+        letter = burial(value, key, origin, fault.reason, fault.detail, COMPONENT)
+        self._producer.send_one(self._topics.dead, letter.value, letter.key, inbox.partition, letter.headers)
         inbox.tracker.finish(origin.offset)
         DEAD_LETTERS.labels(topic=inbox.topic, reason=fault.reason).inc()
 

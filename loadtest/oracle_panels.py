@@ -66,9 +66,8 @@ class Panels(Desk):
     def _substitute(self, task: Task, now_ms: int) -> str | None:
         """Who may take a seat that became free, or a new one."""
         for agent in task.chain:
-            invited = task.route.panel is None or agent in task.route.panel
-            of_the_route = agent in task.route.agents
-            if invited and of_the_route and not self._writes(agent) and self._may_be_asked(task, agent, now_ms):
+            invited = agent in (task.route.agents if task.route.panel is None else task.route.panel)
+            if invited and not self._writes(agent) and self._may_be_asked(task, agent, now_ms):
                 return agent
         return None
 

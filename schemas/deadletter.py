@@ -20,6 +20,10 @@ COMPONENT = "pointsman.component"
 ATTEMPT = "pointsman.attempt"
 
 DETAIL_CHARS_MAX = 500
+# A broker takes records of about a MiB, headers included. A batch that was compressed may hold larger ones: those are
+# left at their origin, and the dead letter says so.
+VALUE_BYTES_MAX = 900_000
+KEY_BYTES_MAX = 32_768
 
 
 class Origin(NamedTuple):
@@ -40,6 +44,34 @@ class DeadLetter:
     detail: str = ""
     component: str = ""
     attempt: int = 1
+
+
+class Burial(NamedTuple):
+    """What is put on the dead topic."""
+
+    value: bytes | None
+    key: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def burial(
+    value: bytes | None, key: bytes | None, origin: Origin, reason: str, detail: str, component: str, attempt: int = 1
+) -> Burial:
+    """The dead letter of a record; a value or key that is too large for a record with headers is left out."""
+    parts = (("value", value, VALUE_BYTES_MAX), ("key", key, KEY_BYTES_MAX))
+    left_out = [
+        f"{name} of {len(part or b'')} bytes left at its origin" for name, part, most in parts if _is_over(part, most)
+    ]
+    told = "; ".join((detail[: DETAIL_CHARS_MAX // 2], *left_out)) if left_out else detail
+    return Burial(
+        None if _is_over(value, VALUE_BYTES_MAX) else value,
+        None if _is_over(key, KEY_BYTES_MAX) else key,
+        headers(origin, reason, told, component, attempt),
+    )
+
+
+def _is_over(part: bytes | None, bytes_max: int) -> bool:
+    return part is not None and len(part) > bytes_max
 
 
 def headers(

@@ -5,7 +5,9 @@ I/O: none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -75,6 +77,12 @@ class Topics:
     @property
     def logs(self) -> tuple[str, ...]:
         return tuple(self.events(agent) for agent in self.agents)
+
+    def of_any_agent(self, names: Iterable[str]) -> Topics:
+        """The same deployment with every agent whose inbox or log is among the names: agents that left it, too."""
+        pattern = re.compile(rf"{re.escape(self.prefix)}agents\.([^.]+)\.(?:inbox|events)\.v1")
+        found = {match[1] for match in map(pattern.fullmatch, names) if match}
+        return replace(self, agents=(*self.agents, *sorted(found - set(self.agents))))
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """All topics of the deployment, in the order in which records flow through them."""

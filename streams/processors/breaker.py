@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from schemas.deadletter import Origin, headers
+from schemas.deadletter import Origin, burial
 from schemas.ids import fact_id
 from schemas.records import table
 from streams.core.breaker import Changed, Event, HealthSeen, Phase, Policy, State, Tick, columns, step
@@ -158,13 +158,9 @@ class BreakerProcessor:
     def _bury(self, batch: Batch, fault: DecodeFault) -> None:
         topic, partition = batch.topics[fault.row], int(batch.partitions[fault.row])
         origin = Origin(topic, partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row]))
-        self._producer.send_one(
-            self._topics.dead,
-            batch.values[fault.row],
-            batch.keys[fault.row],
-            partition,
-            headers(origin, fault.reason, fault.detail, COMPONENT),
-        )
+        value, key = batch.values[fault.row], batch.keys[fault.row]
+        letter = burial(value, key, origin, fault.reason, fault.detail, COMPONENT)
+        self._producer.send_one(self._topics.dead, letter.value, letter.key, partition, letter.headers)
         DEAD_LETTERS.labels(topic=topic, reason=fault.reason).inc()
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from schemas.codec import Codec
-from schemas.deadletter import Origin, headers
+from schemas.deadletter import Origin, burial
 from schemas.reasons import DeadReason
 from schemas.records import table
 from schemas.topology import Topology
@@ -75,13 +75,8 @@ class Outbox:
         for row, reason, detail in faults:
             topic, partition = batch.topics[row], int(batch.partitions[row])
             origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
-            self._producer.send_one(
-                self._topics.dead,
-                batch.values[row],
-                batch.keys[row],
-                partition,
-                headers(origin, reason, detail, component),
-            )
+            letter = burial(batch.values[row], batch.keys[row], origin, reason, detail, component)
+            self._producer.send_one(self._topics.dead, letter.value, letter.key, partition, letter.headers)
             DEAD_LETTERS.labels(topic=topic, reason=reason.value).inc()
 
     def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:

@@ -17,7 +17,6 @@ import pyarrow as pa
 from schemas.codec import Codec
 from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
-from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.core.availability import BreakerLike
 from streams.core.cell import Cell
@@ -71,8 +70,8 @@ class Recovery:
     def __init__(self, topology: Topology, policy: Policy, registry: SchemaRegistry, config: Mapping[str, Any]) -> None:
         self._topology, self._policy, self._config = topology, policy, config
         self._codec = Codec(registry, topology.limits.record_bytes_max)
-        self._topics: Topics = topology.topics()
-        self._inboxes, self._logs = frozenset(self._topics.inboxes), frozenset(self._topics.logs)
+        self._topics = topology.topics()
+        self._told = self._topics
         self.read = (self._topics.submitted, *self._topics.logs, self._topics.health)
         """Topics that a live worker reads, in all of its partitions."""
 
@@ -115,6 +114,8 @@ class Recovery:
         breakers: Mapping[str, BreakerLike],
         now_ms: int,
     ) -> dict[int, Recovered]:
+        # An agent that left the topology may have left tasks behind.
+        self._told = self._topics.of_any_agent(consumer.topics())
         live = [TopicPartition(topic, number) for topic in self.read for number in partitions]
         marks = consumer.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
         found: dict[int, Recovered] = {}
@@ -151,7 +152,7 @@ class Recovery:
             )
 
     def _facts(self) -> tuple[str, ...]:
-        return (*self._topics.inboxes, *self._topics.logs, self._topics.orchestrator, self._topics.results)
+        return (*self._told.inboxes, *self._told.logs, self._told.orchestrator, self._told.results)
 
     def _starts(
         self,
@@ -174,7 +175,7 @@ class Recovery:
     def _fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
         """One batch of one topic. What cannot be decoded decides nothing: it is dead-lettered where it is read live."""
         topic = batch.channel
-        record = self._topics.record_of(topic)
+        record = self._told.record_of(topic)
         assert record is not None
         decoded = self._codec.decode(batch.values, record)
         for number, places in by_value(batch.partitions[decoded.rows]):
@@ -182,11 +183,11 @@ class Recovery:
             keys = [batch.keys[row] or b"" for row in rows.tolist()]
             appended_ms = batch.timestamps_ms[rows].tolist()
             fold = folds[number]
-            if topic in self._inboxes:
+            if record == "TaskDispatched":
                 fold.dispatches(self._dispatches(part, keys, appended_ms))
-            elif topic in self._logs:
+            elif record == "AgentEvent":
                 fold.events(Events(part, keys))
-            elif topic == self._topics.results:
+            elif record == "TaskResult":
                 fold.results(part, appended_ms)
             else:
                 fold.notes(part)

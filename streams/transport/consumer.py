@@ -176,6 +176,10 @@ class BatchConsumer:
         """First offset held, and the offset after the last committed record, of each topic-partition."""
         return watermarks(self._consumer, tps)
 
+    def topics(self) -> list[str]:
+        """Names of all topics that the broker shows this client."""
+        return sorted(listed(self._consumer))
+
     def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]:
         """All topic-partitions of the named topics. Raises TransportError where a topic is missing."""
         return partitions_of(self._consumer, topics)
@@ -299,12 +303,17 @@ def watermarks(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[To
     return {tp: (low[tp], high[tp]) for tp in owners}
 
 
-def partitions_of(consumer: ck.Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+def listed(consumer: ck.Consumer) -> Mapping[str, Any]:
+    """The broker's topics, by name. Raises TransportError."""
     try:
-        known = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        found: Mapping[str, Any] = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
     except ck.KafkaException as raised:
         raise TransportError(f"the broker did not list its topics: {raised.args[0].str()}") from raised
-    names = list(topics)
+    return found
+
+
+def partitions_of(consumer: ck.Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+    known, names = listed(consumer), list(topics)
     if missing := sorted(set(names) - known.keys()):
         raise TransportError(f"topics are missing: {', '.join(missing)}")
     return [TopicPartition(name, number) for name in names for number in sorted(known[name].partitions)]

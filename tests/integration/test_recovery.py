@@ -6,13 +6,19 @@ nothing answered twice, history complete.
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import confluent_kafka as ck
 import pytest
 
 from console.local.broker import LocalBroker
+from loadtest.auditor import audit_tasks
+from streams.history.queries import History
 from tests.support.console import topology_file
 from tests.support.fleet import Fleet, Load, wait_for
 
@@ -101,6 +107,55 @@ def test_a_store_killed_in_mid_flow_keeps_the_history_whole(fleet: Fleet) -> Non
         fleet.start("store")
     load.finish(60)
     assert_sound(fleet, 2_400)
+
+
+def test_tasks_of_an_agent_that_left_the_topology_go_to_the_next(
+    broker: str, tmp_path: Path, repository: Path, prefix: str
+) -> None:
+    path = topology_file(repository, tmp_path, prefix)
+    shipped = path.read_text()
+    path.write_text(
+        shipped.replace("finance:revenue\n", "finance:revenue\n    options: {slow_ms: 60000}\n    timeout_ms: 7000\n")
+    )
+    with Fleet(broker, tmp_path, path) as fleet:
+        fleet.start("host", "worker")
+        load = Load(fleet, TEXTS[:1], 60, 200)
+        load.start()
+        load.finish(30)
+        wait_for(lambda: len(fleet.log().dispatches) == 60, 20, "all tasks to be with the agent")
+        fleet.kill("worker")
+        fleet.kill("host")
+    without = re.sub(r"  revenue_agent:\n(    .*\n)+", "", shipped).replace("revenue_agent, ", "")
+    assert "revenue_agent" not in re.sub(r"#.*", "", without)
+    path.write_text(without)
+    with Fleet(broker, tmp_path, path) as fleet:
+        fleet.start("host", "worker")
+        wait_for(lambda: len(fleet.log().results) >= 60, 60, "all tasks to be answered")
+        log = fleet.log()
+        assert audit_tasks(log.submissions, log.dispatches, log.outcomes, log.results).breaches == {}
+        assert {dispatch.agent_id for dispatch in log.dispatches} == {"sql_agent"}
+
+
+def test_records_of_any_size_that_the_broker_takes_are_put_away(fleet: Fleet) -> None:
+    fleet.start("store", "host", "worker")
+    submitted = fleet.topology.topics().submitted
+    producer = ck.Producer(
+        {"bootstrap.servers": fleet.settings.broker, "message.max.bytes": 50_000_000, "compression.type": "zstd"}
+    )
+    for value, key in ((os.urandom(1_040_000), b"noise"), (b"0" * 20_000_000, b"air"), (b"0", b"k" * 200_000)):
+        producer.produce(submitted, value=value, key=key, partition=1)
+        assert producer.flush(30) == 0
+    load = Load(fleet, TEXTS, 60, 200)
+    load.start()
+    load.finish(30)
+    report = fleet.report()
+    assert report.findings() == []
+    assert (report.tasks.results, report.dead) == (60, 3)
+    with closing(History(fleet.clickhouse)) as history:
+        rows = history.query("SELECT reason, detail, size, key FROM dead ORDER BY origin_offset").rows
+    assert [reason for reason, *_ in rows] == ["OVERSIZED", "OVERSIZED", "UNFRAMED"]
+    assert ["left at its origin" in detail for _, detail, *_ in rows] == [True, True, True]
+    assert [key for *_, key in rows] == ["noise", "air", None]
 
 
 def test_everything_resumes_by_itself_after_the_broker_was_gone(tmp_path: Path, repository: Path) -> None:

@@ -38,11 +38,13 @@ class Breaker(NamedTuple):
 tasks = st.fixed_dictionaries(
     {
         "task_id": TASK_IDS,
-        "text": st.sampled_from(["revenue of May", "our margin", "the contract", "file an incident", "chat", "hello"]),
+        "text": st.sampled_from(
+            ["revenue of May", "our margin", "the contract", "file an incident", "chat", "by the way", "hello"]
+        ),
     },
     optional={
         "tenant": st.sampled_from(["default", "acme"]),
-        "intent": st.sampled_from(["money", "papers", "deeds", "talk", "nonsense"]),
+        "intent": st.sampled_from(["money", "papers", "deeds", "talk", "asides", "nonsense"]),
         "confidence": st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.8, 0.81, 1.0, 1.5, NAN]),
         "value_tier": st.sampled_from(["UNKNOWN", "LOW", "MEDIUM", "HIGH"]),
         "deadline_ms": st.sampled_from([0, 1, T0_MS + 500, T0_MS + 2_500, T0_MS + 60_000, 2**63 - 1]),

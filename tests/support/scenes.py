@@ -42,6 +42,13 @@ ROUTES: dict[str, dict[str, Any]] = {
         "phrases": ["chat"],
         "fallback": {"agent": "beta"},
     },
+    # Its fallback agent is outside of the chain, and may sit in its panels.
+    "asides": {
+        "agents": ["alpha", "beta"],
+        "panel": ["alpha", "beta", "omega"],
+        "phrases": ["by the way"],
+        "fallback": {"agent": "omega", "answer": "never mind"},
+    },
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.admission import key_faults
-from schemas.deadletter import DETAIL_CHARS_MAX, OFFSET, DeadLetter, Origin, headers, parse
+from schemas.deadletter import DETAIL_CHARS_MAX, OFFSET, DeadLetter, Origin, burial, headers, parse
 from schemas.reasons import DeadReason
 
 
@@ -34,6 +34,20 @@ def test_headers_of_strangers_are_survived(given_headers: list[tuple[str, bytes 
 def test_a_place_that_is_no_number_is_no_origin(offset: bytes | None) -> None:
     written = [header for header in headers(Origin("t", 0, 1, 2), "X", "", "c") if header[0] != OFFSET]
     assert parse([*written, (OFFSET, offset)]).origin is None
+
+
+@pytest.mark.parametrize(
+    ("value_bytes", "key_bytes"), [(900_000, 32_768), (900_001, 3), (40_000_000, 1_000_000), (0, 0)]
+)
+def test_a_dead_letter_is_never_too_large_for_a_record(value_bytes: int, key_bytes: int) -> None:
+    origin = Origin("t", 1, 2, 3)
+    letter = burial(b"v" * value_bytes, b"k" * key_bytes, origin, DeadReason.OVERSIZED, "x" * 10_000, "router")
+    size = sum(len(part or b"") for part in (letter.value, letter.key)) + sum(len(v or b"") for _, v in letter.headers)
+    assert size < 1_000_000
+    said = parse(letter.headers)
+    assert said.origin == origin
+    assert (letter.value is None) == (value_bytes > 900_000) == (f"value of {value_bytes} bytes left" in said.detail)
+    assert (letter.key is None) == (key_bytes > 32_768) == (f"key of {key_bytes} bytes left" in said.detail)
 
 
 def test_keys_are_the_conversation_else_the_task() -> None:
