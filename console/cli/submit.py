@@ -6,13 +6,14 @@ I/O: Kafka, stdout, stderr.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from console.cli.deployment import Deployment
 from console.cli.failures import InvalidInputError
 from console.cli.feed import COLUMNS, ResultFeed, Row, brief
 from console.cli.output import Format, Output
+from console.cli.progress import Progress
 from console.cli.tasks import Request, records
 from schemas.codec import Codec
 from schemas.errors import PointsmanError
@@ -55,7 +56,7 @@ def submit_tasks(
             _print_ids(requests, form, out)
             return
         feed.from_end()
-        out.note(f"submitted {len(requests)}; waiting for results, {wait_s:g} s at most")
+        out.note(f"submitted {len(requests)}; waiting {wait_s:g} s at most")
         _print_results(feed, requests, wait_s, form, out)
 
 
@@ -103,10 +104,14 @@ def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:
 def _print_results(feed: ResultFeed, requests: Sequence[Request], wait_s: float, form: Format, out: Output) -> None:
     awaited = dict.fromkeys((request.tenant, request.task_id) for request in requests)
     found: dict[Key, Row] = {}
-    for row in _results(feed, set(awaited), wait_s):
-        found[row["tenant"], row["task_id"]] = row
-        if form is Format.JSONL:
-            out.json_line(row)
+    with Progress(out, "results", len(awaited)) as progress:
+        deadline = time.monotonic() + wait_s
+        while len(found) < len(awaited) and time.monotonic() < deadline:
+            for key, row in _new_results(feed, awaited, found):
+                found[key] = row
+                if form is Format.JSONL:
+                    out.json_line(row)
+            progress.at(len(found))
     rows = [found[key] for key in awaited if key in found]
     if form is Format.JSON:
         out.json(rows)
@@ -116,12 +121,8 @@ def _print_results(feed: ResultFeed, requests: Sequence[Request], wait_s: float,
         raise NoResultError(missing, len(awaited), wait_s)
 
 
-def _results(feed: ResultFeed, awaited: set[Key], wait_s: float) -> Iterator[Row]:
-    """Each awaited result as it comes, until all are there or the time is over."""
-    deadline = time.monotonic() + wait_s
-    while awaited and time.monotonic() < deadline:
-        for row in feed.poll():
-            key = (row["tenant"], row["task_id"])
-            if key in awaited:
-                awaited.remove(key)
-                yield row
+def _new_results(feed: ResultFeed, awaited: Container[Key], found: Container[Key]) -> Iterator[tuple[Key, Row]]:
+    for row in feed.poll():
+        key = (row["tenant"], row["task_id"])
+        if key in awaited and key not in found:
+            yield key, row

@@ -18,6 +18,7 @@ from console.cli.failures import ExitCode
 from console.cli.feed import ResultFeed, Row
 from console.cli.history import opened
 from console.cli.output import Output
+from console.cli.progress import Progress
 from console.demo.report import print_report
 from console.demo.workload import Key, plan, tasks
 from console.local.ports import Ports
@@ -170,11 +171,13 @@ def _await_results(feed: ResultFeed, accepted: set[Key], supervisor: Supervisor,
     """The results, as many as come until all tasks have one or the time is over: the audit tells what is missing."""
     began = time.monotonic()
     missing, results = set(accepted), list[Row]()
-    while missing and time.monotonic() - began < RESULTS_TIMEOUT_S:
-        supervisor.check()
-        for row in feed.poll():
-            results.append(row)
-            missing.discard((row["tenant"], row["task_id"]))
+    with Progress(out, "results", len(accepted)) as progress:
+        while missing and time.monotonic() - began < RESULTS_TIMEOUT_S:
+            supervisor.check()
+            for row in feed.poll():
+                results.append(row)
+                missing.discard((row["tenant"], row["task_id"]))
+            progress.at(len(accepted) - len(missing))
     out.note(f"{len(results)} results, the last {time.monotonic() - began:.1f} s after the last task")
     return results
 
