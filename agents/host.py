@@ -67,7 +67,9 @@ class Host:
         self._contexts = Contexts(topology.limits.context_interactions)
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
-            name: Service(name, agent, Caller(name, agent, codes[name]), self._events, self._contexts, self._room)
+            name: Service(
+                name, agent, Caller(name, agent, codes[name]), self._events, self._contexts, self._room, self._fail
+            )
             for name, agent in topology.agents.items()
         }
         self._inboxes: dict[TopicPartition, Inbox] = {}
@@ -77,18 +79,20 @@ class Host:
         self._batches_read = 0
         self._reader = DaemonPool("host-reader", 1)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failed: asyncio.Future[None] | None = None
         self._is_assigned = False
         self._closing = False
 
     async def run(self, ready: Callable[[Mapping[str, object]], None], stop: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
+        self._failed = self._loop.create_future()
         self._consumer.subscribe(
             self._topics.inboxes, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
         writing = asyncio.create_task(self._events.run())
         serving = asyncio.create_task(self._serve(ready, stop))
         try:
-            done, _ = await asyncio.wait({writing, serving}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({writing, serving, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -115,6 +119,10 @@ class Host:
             await self._commit_if_due()
         drain_s = min(self._limits.drain_ms / 1000, DRAIN_MAX_S)
         await self._reader.run(self._commit, await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 4))
+
+    def _fail(self, error: Exception) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     # Dispatches in.
 

@@ -6,22 +6,31 @@ I/O: the wall clock, and what the agents do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from agents.calls import NOT_CALLED, Caller, wall_us
+from prometheus_client import Counter
+
+from agents.calls import Caller, wall_us
 from agents.context import Contexts, Conversation
 from agents.contract import Interaction
 from agents.dispatches import Attempt
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
-from agents.outcome import Outcome, failed, timed_out
+from agents.outcome import OUTCOMES, Outcome, failed, timed_out
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
-from streams.transport.telemetry import ERRORS, HOST_INFLIGHT, get_logger
+from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS, HOST_INFLIGHT, get_logger
 
 log = get_logger("pointsman.host")
+
+NOT_CALLED = timed_out("the time was over before the agent was called")
+OVERRUN = timed_out("the agent did not answer in time")
+DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
+POLL_S = 0.005
 
 
 @dataclass(slots=True)
@@ -39,33 +48,51 @@ class Room:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """Attempts that share one call: of a batch agent the rows of a poll, else one."""
+    """Attempts that share one call: of a batch agent the rows of a poll, else one.
+
+    It ends once: with its call, with its time, or given up. What the call comes to after that is of no interest.
+    """
 
     attempts: list[Attempt]
     conversation: Conversation | None
-    call: asyncio.Task[None] | None = None
+    started_us: int = 0
+    call: asyncio.Task[list[Outcome]] | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Service:
-    """Belongs to one event loop. `end` is called when there is room again: some other agent may have work."""
+    """Belongs to one event loop. `pump` has to be called now and then: another agent may have made room.
+
+    `fail` is told of an error that is no agent's; it must end the process.
+    """
 
     def __init__(
-        self, agent_id: str, agent: Agent, caller: Caller, events: EventLog, contexts: Contexts, room: Room
+        self,
+        agent_id: str,
+        agent: Agent,
+        caller: Caller,
+        events: EventLog,
+        contexts: Contexts,
+        room: Room,
+        fail: Callable[[Exception], None],
     ) -> None:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
-        self._events, self._contexts, self._room = events, contexts, room
-        self._is_batch = agent.kind == "batch"
+        self._events, self._contexts, self._room, self._fail = events, contexts, room, fail
+        self._is_batch, self._writes = agent.kind == "batch", agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
         self._lanes: Lanes[_Work] = Lanes(1 if self._is_batch else agent.concurrency)
         self._running: set[_Work] = set()
         self.taken = 0
+        self._durations = HOST_ATTEMPT_DURATION.labels(agent=agent_id)
+        self._counters: dict[str, Counter] = {
+            kind: HOST_ATTEMPTS.labels(agent=agent_id, outcome=kind) for kind in OUTCOMES
+        }
 
     def take(self, attempts: Sequence[Attempt]) -> None:
         """New attempts, in the order of their dispatch."""
         if not attempts:
             return
-        self.taken += len(attempts)
-        self._room.take(len(attempts))
+        self._count(len(attempts))
         if self._is_batch:
             self._lanes.add(_Work(list(attempts), None))
         else:
@@ -76,93 +103,127 @@ class Service:
     def pump(self) -> None:
         """Start what may start."""
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
-            self._room.running += 1
-            self._running.add(work)
-            work.call = asyncio.create_task(self._run(work), name=f"attempt-{self.agent_id}")
+            work.attempts = self._callable(work.attempts)
+            if work.attempts:
+                self._begin(work)
+            else:
+                self._lanes.done(work)
 
     async def release(self, inboxes: set[Inbox], timeout_s: float) -> None:
         """Give these inboxes up: what waits is dropped, what runs gets this time and is then cancelled."""
         self._lanes.drop(lambda work: self._forget(work, inboxes))
-        calls = {work.call for work in self._running if any(attempt.inbox in inboxes for attempt in work.attempts)}
-        running = {call for call in calls if call is not None}
-        if not running:
-            return
-        _, late = await asyncio.wait(running, timeout=max(timeout_s, 0))
-        for call in late:
-            call.cancel()
+        deadline = time.monotonic() + timeout_s
+        while self._running_of(inboxes) and time.monotonic() < deadline:  # noqa: ASYNC110  calls need not tell it
+            await asyncio.sleep(POLL_S)
+        late = self._running_of(inboxes)
+        for work in late:
+            self._forget(work, inboxes)
+            self._leave(work)
+            if work.attempts:  # rows of inboxes that stay
+                for attempt in work.attempts:
+                    attempt.began_before = True
+                self._lanes.add(_Work(work.attempts, work.conversation))
         if late:
-            log.info("attempts were cut off", agent=self.agent_id, attempts=len(late))
-            await asyncio.wait(late)
+            log.info("calls were cut off", agent=self.agent_id, calls=len(late))
+        self.pump()
 
     def close(self) -> None:
         self._caller.close()
 
+    def _begin(self, work: _Work) -> None:
+        loop = asyncio.get_running_loop()
+        self._room.running += 1
+        self._running.add(work)
+        work.started_us = wall_us()
+        work.call = loop.create_task(self._call(work))
+        work.call.add_done_callback(partial(self._called, work))
+        # The rows of a batch have the time of the one that has most.
+        expires_ms = max(attempt.expires_ms for attempt in work.attempts)
+        work.timer = loop.call_later(expires_ms / 1000 - work.started_us / 1e6, self._overrun, work)
+
+    async def _call(self, work: _Work) -> list[Outcome]:
+        if self._agent.logs_start:
+            await self._events.start(work.attempts, work.started_us)
+            work.attempts = self._callable(work.attempts)
+            work.started_us = wall_us()
+        if not work.attempts:
+            return []
+        if self._is_batch:
+            return await self._caller.call_batch(work.attempts)
+        (attempt,) = work.attempts
+        return [await self._caller.call(attempt, self._contexts.of(attempt.conversation))]
+
+    def _called(self, work: _Work, call: asyncio.Task[list[Outcome]]) -> None:
+        # A call is cancelled by nobody but us, except at the end of the loop.
+        if work in self._running and not call.cancelled():
+            self._finish(work, call.result)
+
+    def _overrun(self, work: _Work) -> None:
+        log.info("an agent overran its time", agent=self.agent_id)
+        self._finish(work, lambda: [OVERRUN] * len(work.attempts))
+
+    def _finish(self, work: _Work, outcomes: Callable[[], list[Outcome]]) -> None:
+        """The loop would swallow what is raised here: a fault of ours, since calls raise nothing."""
+        try:
+            self._end(work.attempts, outcomes(), work.started_us)
+            self._leave(work)
+            self.pump()
+        except Exception as error:  # noqa: BLE001  it ends the host
+            self._fail(error)
+
+    def _leave(self, work: _Work) -> None:
+        """It is over, whatever its code still does."""
+        self._running.discard(work)
+        self._room.running -= 1
+        self._lanes.done(work)
+        assert work.timer is not None
+        work.timer.cancel()
+        assert work.call is not None
+        work.call.cancel()
+
+    def _running_of(self, inboxes: set[Inbox]) -> list[_Work]:
+        return [work for work in self._running if any(attempt.inbox in inboxes for attempt in work.attempts)]
+
     def _forget(self, work: _Work, inboxes: set[Inbox]) -> bool:
         """Whether nothing of this work is left once the attempts of these inboxes are gone."""
         gone = [attempt for attempt in work.attempts if attempt.inbox in inboxes]
-        if gone:
-            work.attempts = [attempt for attempt in work.attempts if attempt.inbox not in inboxes]
-            self._left(gone)
+        work.attempts = [attempt for attempt in work.attempts if attempt.inbox not in inboxes]
+        for attempt in gone:
+            attempt.inbox.forget(attempt.id)
+        self._count(-len(gone))
         return not work.attempts
 
-    async def _run(self, work: _Work) -> None:
-        open_ = set(work.attempts)
-        try:
-            ready = self._in_time(self._without_doubt(work.attempts, open_), open_)
-            if ready and self._agent.logs_start:
-                await self._events.start(ready, wall_us())
-                ready = self._in_time(ready, open_)
-            if ready and self._is_batch:
-                for attempt, outcome in zip(ready, await self._caller.call_batch(ready), strict=True):
-                    self._end(attempt, outcome, open_)
-            elif ready:
-                (attempt,) = ready
-                outcome = await self._caller.call(attempt, self._contexts.of(attempt.conversation))
-                self._end(attempt, outcome, open_)
-        finally:
-            for attempt in open_:  # cancelled
-                attempt.inbox.forget(attempt.id)
-            self._left(open_)
-            self._running.discard(work)
-            self._room.running -= 1
-            self._lanes.done(work)
-            self.pump()
+    def _callable(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Those that may be called now; the others end here.
 
-    def _without_doubt(self, attempts: Iterable[Attempt], open_: set[Attempt]) -> list[Attempt]:
-        """Those that may be called: what an earlier host began to write is never written again."""
-        if self._agent.effect != "write":
-            return list(attempts)
-        clear = []
+        What is late is not begun, and what an earlier host began to write is never written again.
+        """
+        now_us = wall_us()
+        ready = []
         for attempt in attempts:
-            if attempt.began_before:
-                outcome = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
-                self._end(attempt, self._caller.timed(outcome, wall_us()), open_)
-            else:
-                clear.append(attempt)
-        return clear
-
-    def _in_time(self, attempts: Iterable[Attempt], open_: set[Attempt]) -> list[Attempt]:
-        now_us, ready = wall_us(), []
-        for attempt in attempts:
-            if attempt.expires_ms * 1000 <= now_us:
-                self._end(attempt, self._caller.timed(timed_out(NOT_CALLED), now_us), open_)
+            if self._writes and attempt.began_before:
+                self._end([attempt], [DOUBTFUL], now_us)
+            elif attempt.expires_ms * 1000 <= now_us:
+                self._end([attempt], [NOT_CALLED], now_us)
             else:
                 ready.append(attempt)
         return ready
 
-    def _end(self, attempt: Attempt, outcome: Outcome, open_: set[Attempt]) -> None:
-        open_.discard(attempt)
-        if outcome.error_class in {ErrorClass.INTERNAL, ErrorClass.UNKNOWN_OUTCOME}:
-            ERRORS.labels(component="agent").inc()
-        self._contexts.fold(
-            attempt.conversation,
-            Interaction(attempt.id.task_id, attempt.text, outcome.answer, outcome.kind, outcome.finished_at),
-        )
-        attempt.inbox.ended(attempt.id)
-        self._events.write(attempt, outcome)
-        self._left((attempt,))
+    def _end(self, attempts: Sequence[Attempt], outcomes: Sequence[Outcome], started_us: int) -> None:
+        finished_us = wall_us()
+        for attempt, outcome in zip(attempts, outcomes, strict=True):
+            self._counters[outcome.kind].inc()
+            attempt.inbox.ended(attempt.id)
+            self._events.write(attempt, outcome._replace(started_at=started_us, finished_at=finished_us))
+            if attempt.conversation is not None:
+                self._contexts.fold(
+                    attempt.conversation,
+                    Interaction(attempt.id.task_id, attempt.text, outcome.answer, outcome.kind, finished_us),
+                )
+        if attempts:
+            self._durations.observe((finished_us - started_us) / 1e6)
+            self._count(-len(attempts))
 
-    def _left(self, attempts: Iterable[Attempt]) -> None:
-        n = len(list(attempts))
-        self.taken -= n
-        self._room.take(-n)
+    def _count(self, n: int) -> None:
+        self.taken += n
+        self._room.take(n)
