@@ -45,7 +45,7 @@ def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_
                 {"tripped": tripped},
             ).rows
             assert partitions > 1, "the load reached more than one worker's partitions"
-            assert late == 0, "out for the whole fleet (within a second, on a machine that is not busy with other tests)"
+            assert late == 0, "out for the whole fleet: within a second, where other tests leave one"
             assert passed_over > COUNT / 3
             statuses = dict(history.query("SELECT status, count() FROM results GROUP BY status").rows)
             assert statuses == {"COMPLETED": COUNT}, "the next in the chain answered every one"
