@@ -2,7 +2,8 @@
 --
 -- A fact is what its sorting key says; of several records of one fact the lowest offset counts, as it does everywhere
 -- else. No table has a PARTITION BY: no key fixes a day (a task id may come again under another submission time), and
--- a producer that states a thousand days in one batch would have every insert refused.
+-- a producer that states a thousand days in one batch would have every insert refused. The index by_task is for those
+-- who know a task's id and not its tenant.
 
 CREATE TABLE IF NOT EXISTS pointsman.tasks_log
 (
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS pointsman.tasks_log
     partition Int32,
     offset Int64,
     appended_at DateTime64(3, 'UTC'),
-    version UInt64 MATERIALIZED bitNot(toUInt64(offset))
+    version UInt64 MATERIALIZED bitNot(toUInt64(offset)),
+    INDEX by_task task_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (tenant, task_id);
@@ -65,7 +67,8 @@ CREATE TABLE IF NOT EXISTS pointsman.dispatches_log
     partition Int32,
     offset Int64,
     appended_at DateTime64(3, 'UTC'),
-    version UInt64 MATERIALIZED bitNot(toUInt64(offset))
+    version UInt64 MATERIALIZED bitNot(toUInt64(offset)),
+    INDEX by_task task_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (tenant, task_id, attempt, agent_id, stage);
@@ -115,7 +118,8 @@ CREATE TABLE IF NOT EXISTS pointsman.agent_events_log
     partition Int32,
     offset Int64,
     appended_at DateTime64(3, 'UTC'),
-    version UInt64 MATERIALIZED bitNot(toUInt64(offset))
+    version UInt64 MATERIALIZED bitNot(toUInt64(offset)),
+    INDEX by_task task_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (tenant, task_id, event_id);
@@ -146,7 +150,8 @@ CREATE TABLE IF NOT EXISTS pointsman.results_log
     partition Int32,
     offset Int64,
     appended_at DateTime64(3, 'UTC'),
-    version UInt64 MATERIALIZED bitNot(toUInt64(offset))
+    version UInt64 MATERIALIZED bitNot(toUInt64(offset)),
+    INDEX by_task task_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (tenant, task_id);
@@ -174,7 +179,8 @@ CREATE TABLE IF NOT EXISTS pointsman.orchestrator_events_log
     partition Int32,
     offset Int64,
     appended_at DateTime64(3, 'UTC'),
-    version UInt64 MATERIALIZED bitNot(toUInt64(offset))
+    version UInt64 MATERIALIZED bitNot(toUInt64(offset)),
+    INDEX by_task task_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (tenant, task_id, event_id);

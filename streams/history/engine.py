@@ -62,6 +62,7 @@ class Answer:
     body: bytes
     read_rows: int = 0
     read_bytes: int = 0
+    result_rows: int = 0
     written_rows: int = 0
     written_bytes: int = 0
     elapsed_s: float = 0.0
@@ -121,7 +122,15 @@ class Handle:
             result = self._connection.query(sql, output, params=dict(params or {}))
         except RuntimeError as error:
             raise EngineError.of(error) from error
-        return Answer(result.bytes() or b"", result.rows_read(), result.bytes_read(), elapsed_s=result.elapsed())
+        return Answer(
+            result.bytes() or b"",
+            read_rows=result.storage_rows_read(),
+            read_bytes=result.storage_bytes_read(),
+            result_rows=result.rows_read(),
+            written_rows=result.rows_written(),
+            written_bytes=result.bytes_written(),
+            elapsed_s=result.elapsed(),
+        )
 
     def insert(self, head: str, input_format: str, chunks: Iterable[bytes]) -> Answer:
         """Run `INSERT INTO ...` (without FORMAT) over data in `input_format`. Raises EngineError.

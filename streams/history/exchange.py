@@ -210,6 +210,7 @@ def summary(answer: Answer) -> str:
     counts = {
         "read_rows": answer.read_rows,
         "read_bytes": answer.read_bytes,
+        "result_rows": answer.result_rows,
         "written_rows": answer.written_rows,
         "written_bytes": answer.written_bytes,
         "elapsed_ns": int(answer.elapsed_s * 1e9),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from schemas.topics import Topics
@@ -90,9 +90,8 @@ class Sink:
     def run(self, stop: threading.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set; then what is buffered is loaded and committed, for DRAIN_S at most."""
         try:
-            names = [spec.name for spec in self._topics.specs()]
-            self._consumer.partitions_of(names)  # a missing topic is said at once
-            self._consumer.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked)
+            self._consumer.partitions_of(spec.name for spec in self._topics.specs())  # a missing topic is said at once
+            self._consumer.subscribe(self._names(), on_assign=self._assigned, on_revoke=self._revoked)
             on_ready()
             while not stop.is_set():
                 self._turn()
@@ -100,6 +99,12 @@ class Sink:
         finally:
             self._loader.stop()
             self._consumer.close(CLOSE_S)
+
+    def _names(self) -> list[str]:
+        """The deployment's topics, and those of agents that have left it: their last records may be unread."""
+        listed = self._consumer.topics()
+        told = {spec.name for spec in self._topics.of_any_agent(listed).specs()}
+        return [name for name in listed if name in told]
 
     def _turn(self) -> None:
         for batch in self._consumer.poll():
@@ -180,5 +185,13 @@ class Sink:
 
 def channel_of(topics: Topics) -> Callable[[str], str]:
     """A topic's channel is its record type; the dead topic is a channel of its own, under its own name."""
-    channels: Mapping[str, str] = {spec.name: spec.record or spec.name for spec in topics.specs()}
-    return channels.__getitem__
+    channels = {spec.name: spec.record or spec.name for spec in topics.specs()}
+
+    def channel(topic: str) -> str:
+        found = channels.get(topic)
+        if found is None:
+            left = topics.of_any_agent([topic])
+            found = channels[topic] = left.record_of(topic) or topic
+        return found
+
+    return channel

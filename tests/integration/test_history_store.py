@@ -216,6 +216,16 @@ def test_dead_letters_of_others_are_stored_too(deployment: Deployment, door: Doo
         assert history.facts("dead_letters") == []
 
 
+def test_the_last_records_of_an_agent_that_left(deployment: Deployment, door: Door) -> None:
+    gone = Deployment(deployment.settings.broker, deployment.topology.prefix, door.url, agents=("a", "b", "gone"))
+    gone.dispatch("t1", "gone")
+    gone.event("t1", agent_id="gone")
+    gone.flush()
+    gone.close()
+    with running(deployment), reading(door.url) as history:
+        eventually(lambda: counts(history)["dispatches"] == counts(history)["agent_events"] == 1)
+
+
 def test_what_was_inserted_and_not_committed_is_folded(deployment: Deployment, door: Door) -> None:
     everything(deployment)
     with running(deployment), reading(door.url) as history:

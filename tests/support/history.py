@@ -47,16 +47,18 @@ def task(task_id: str, **fields: Any) -> dict[str, Any]:
 
 
 class Deployment:
-    """Two agents on one route; `send` puts records where they belong, keyed by task and all on partition 0 or 1."""
+    """Agents on one route, and a producer whose every record lies on partition 0 unless told otherwise."""
 
-    def __init__(self, broker: str, prefix: str, clickhouse: str, **limits: int) -> None:
+    def __init__(
+        self, broker: str, prefix: str, clickhouse: str, agents: Sequence[str] = ("a", "b"), **limits: int
+    ) -> None:
         self.settings = Settings(broker=broker, clickhouse=clickhouse)
         self.topology = Topology(
             prefix=prefix,
             partitions=2,
             limits=Limits(**{"history_interval_ms": 100, "record_bytes_max": RECORD_BYTES_MAX, **limits}),
-            agents={"a": Agent(run="m:f", effect="read"), "b": Agent(run="m:f", effect="read")},
-            routes={"all": Route(agents=("a", "b"))},
+            agents={name: Agent(run="m:f", effect="read") for name in agents},
+            routes={"all": Route(agents=tuple(agents))},
             default_route="all",
         )
         self.topics = self.topology.topics()
