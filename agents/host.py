@@ -7,44 +7,48 @@ too; they ask the loop and wait. I/O: Kafka, and what the agents do.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
-
-import numpy as np
 
 from agents.calls import Caller
 from agents.context import Contexts
-from agents.contract import Interaction
-from agents.dispatches import Attempt, Dispatched, attempts
 from agents.event_log import EventLog
-from agents.inbox import IN_HAND, Inbox
-from agents.outcome import STARTED
+from agents.inbox import Inbox
+from agents.intake import Intake
 from agents.readback import ReadBack, Recovered
 from agents.registry import Code
 from agents.service import Room, Service
 from agents.threads import DaemonPool
-from schemas.codec import Codec, DecodeFault
-from schemas.deadletter import Origin, burial
+from schemas.codec import Codec
 from schemas.topology import Topology
-from streams.transport.batch import Batch, TopicPartition
+from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
-from streams.transport.telemetry import DEAD_LETTERS, get_logger
+from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
 
-COMPONENT = "host"
 REVOKE_S = 3.0  # what running attempts get when their partitions go to another host
 SETTLE_S = 2.0  # what their events get to be delivered
-DRAIN_MAX_S = 3.5  # of the 4 s that a process has to end
+# Of the 4 s that a process has to end: what running attempts get, all of it, and leaving the group.
+DRAIN_MAX_S = 3.0
+END_S = 3.5
+CLOSE_S = 0.4
+STOP_POLL_S = 0.1
+HOLD_S = 0.25  # how long events are held back at most for the sake of a position
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
 # The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
 # most): one that hangs must not keep the others from their work.
 SHARE = 4
 RESUME_BELOW = 0.5
+# A pause throws away what the client has fetched ahead: an agent that is quick gets this time to make room instead.
+PATIENCE_S = 0.05
+POLL_S = 0.002
 
 T = TypeVar("T")
 
@@ -61,7 +65,7 @@ class Host:
         producer: Producer,
         read_back: ReadBack,
     ) -> None:
-        self._codec, self._consumer, self._producer, self._read_back = codec, consumer, producer, read_back
+        self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
         self._events = EventLog(topology, codec, producer)
         self._contexts = Contexts(topology.limits.context_interactions)
@@ -73,10 +77,10 @@ class Host:
             for name, agent in topology.agents.items()
         }
         self._inboxes: dict[TopicPartition, Inbox] = {}
+        self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes)
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._paused: set[TopicPartition] = set()
-        self._batches_read = 0
         self._reader = DaemonPool("host-reader", 1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: asyncio.Future[None] | None = None
@@ -92,24 +96,38 @@ class Host:
         writing = asyncio.create_task(self._events.run())
         serving = asyncio.create_task(self._serve(ready, stop))
         try:
-            done, _ = await asyncio.wait({writing, serving, self._failed}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            for task in await self._first_done({writing, serving, self._failed}, stop):
                 task.result()
         finally:
             self._closing = True
             for task in (writing, serving):
                 task.cancel()
             await asyncio.gather(writing, serving, return_exceptions=True)
-            await self._reader.run(self._consumer.close, 1.0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reader.run(self._consumer.close, CLOSE_S), CLOSE_S)
             self._reader.close()
             for service in self._services.values():
                 service.close()
+
+    @staticmethod
+    async def _first_done(tasks: set[asyncio.Future[None]], stop: threading.Event) -> set[asyncio.Future[None]]:
+        """Those that are done first; none, where the end takes too long: a broker that is gone must not prevent it."""
+        ends_at = math.inf
+        while time.monotonic() < ends_at:
+            done, _ = await asyncio.wait(tasks, timeout=STOP_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return done
+            if stop.is_set():
+                ends_at = min(ends_at, time.monotonic() + END_S)
+        log.warning("the broker does not answer; what it has not confirmed is repeated by the next host")
+        return set()
 
     async def _serve(self, ready: Callable[[Mapping[str, object]], None], stop: threading.Event) -> None:
         is_ready = False
         while not stop.is_set():
             for batch in await self._reader.run(self._consumer.poll):
-                self._handle(batch)
+                agent_id, attempts = self._intake.take(batch)
+                self._services[agent_id].take(attempts)
             if self._is_assigned and not is_ready:
                 ready({"agents": len(self._services), "inboxes": len(self._inboxes)})
                 is_ready = True
@@ -118,85 +136,43 @@ class Host:
             await self._regulate()
             await self._commit_if_due()
         drain_s = min(self._limits.drain_ms / 1000, DRAIN_MAX_S)
-        await self._reader.run(self._commit, await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 4))
+        await self._reader.run(self._commit, await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 8))
 
     def _fail(self, error: Exception) -> None:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    # Dispatches in.
-
-    def _handle(self, batch: Batch) -> None:
-        """One batch of one agent's dispatches: taken in, recognised, and given to the agent's service."""
-        batch, owners = self._owned(batch)
-        if not owners:
-            return
-        decoded = self._codec.decode(batch.values, "TaskDispatched")
-        offsets = batch.offsets.tolist()
-        _take(owners, offsets, batch.timestamps_ms.tolist())
-        for fault in decoded.faults:
-            self._bury(batch, fault, owners[fault.row])
-        rows = decoded.rows.tolist()
-        self._batches_read += 1
-        source = Dispatched.of(self._batches_read, decoded.batch, [batch.keys[row] for row in rows])
-        agent_id = batch.channel
-        read = attempts(source, [owners[row] for row in rows], [offsets[row] for row in rows])
-        self._services[agent_id].take([attempt for attempt in read if self._is_new(attempt)])
-
-    def _owned(self, batch: Batch) -> tuple[Batch, list[Inbox]]:
-        """The records of inboxes that are this host's, with the inbox of each. One poll may read and hand over."""
-        tps = map(TopicPartition, batch.topics, batch.partitions.tolist())
-        owners = [self._inboxes.get(tp) for tp in tps]
-        if None in owners:
-            batch = batch.take(np.flatnonzero([owner is not None for owner in owners]))
-        return batch, [owner for owner in owners if owner is not None]
-
-    def _is_new(self, attempt: Attempt) -> bool:
-        """Whether the agent has to be called for it; what is known of it already is done with, or remembered."""
-        known = attempt.inbox.meet(attempt.id)
-        if known is None:
-            return True
-        if known.kind == STARTED:
-            attempt.began_before = True
-            return True
-        if known is not IN_HAND:
-            self._contexts.fold(
-                attempt.conversation,
-                Interaction(attempt.id.task_id, attempt.text, known.answer, known.kind, known.at),
-            )
-        attempt.inbox.tracker.finish(attempt.offset)
-        return False
-
-    def _bury(self, batch: Batch, fault: DecodeFault, inbox: Inbox) -> None:
-        origin = Origin(
-            inbox.topic, inbox.partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row])
-        )
-        value, key = batch.values[fault.row], batch.keys[fault.row]
-        letter = burial(value, key, origin, fault.reason, fault.detail, COMPONENT)
-        self._producer.send_one(self._topics.dead, letter.value, letter.key, inbox.partition, letter.headers)
-        inbox.tracker.finish(origin.offset)
-        DEAD_LETTERS.labels(topic=inbox.topic, reason=fault.reason).inc()
+    # How much is taken in.
 
     async def _regulate(self) -> None:
         """Pause the inboxes of agents that have their share in hand, all of them where the host has; resume later."""
-        most = self._limits.host_inflight_max
-        full = self._room.taken + len(self._events) >= most
-        wanted = set()
-        for tp, inbox in self._inboxes.items():
-            bound = most // SHARE if tp not in self._paused else most // SHARE * RESUME_BELOW
-            if full or self._services[inbox.agent_id].taken >= max(bound, 1):
-                wanted.add(tp)
+        wanted, patience = self._full(), time.monotonic() + PATIENCE_S
+        while not wanted <= self._paused and time.monotonic() < patience:
+            await asyncio.sleep(POLL_S)
+            wanted = self._full()
         if pause := wanted - self._paused:
             await self._reader.run(self._consumer.pause, pause)
         if resume := self._paused - wanted:
             await self._reader.run(self._consumer.resume, resume)
         self._paused = wanted
 
+    def _full(self) -> set[TopicPartition]:
+        """Inboxes of which no more can be taken in now."""
+        most = self._limits.host_inflight_max
+        if self._room.taken + len(self._events) >= most:
+            return set(self._inboxes)
+        full = set()
+        for tp, inbox in self._inboxes.items():
+            share = max(most // SHARE, 1)
+            if self._services[inbox.agent_id].taken >= (share * RESUME_BELOW if tp in self._paused else share):
+                full.add(tp)
+        return full
+
     # Offsets.
 
     async def _commit_if_due(self) -> None:
-        now = time.monotonic()
-        if now - self._committed_at < self._limits.commit_interval_ms / 1000:
+        now, due = time.monotonic(), self._committed_at + self._limits.commit_interval_ms / 1000
+        if now < due:
             return
         self._events.hold(True)
         if self._producer.drained():
@@ -204,6 +180,9 @@ class Host:
             self._events.hold(False)
             self._committed_at = now
             await self._reader.run(self._commit, positions)
+        elif now > due + HOLD_S:  # the broker is slow, or away: what it has not got yet is better off in its queue
+            self._events.hold(False)
+            self._committed_at = now
 
     def _positions(self, inboxes: Iterable[Inbox]) -> dict[TopicPartition, tuple[int, str]]:
         """What is done, where that is news; to be read in the moment in which all is delivered."""
@@ -226,6 +205,8 @@ class Host:
     # Partitions come and go; these run in the reader's thread, inside a poll.
 
     def _assigned(self, tps: list[TopicPartition]) -> None:
+        # What this host wrote under an earlier assignment must be in the log before it is read.
+        self._ask(self._events.settle(SETTLE_S))
         recovered = self._read_back.read(self._consumer.committed(tps)) if tps else Recovered()
         self._ask(self._take_over(recovered))
         log.info("inboxes assigned", inboxes=len(tps))
@@ -270,14 +251,3 @@ class Host:
             self._paused.discard(tp)
             self._contexts.forget(inbox.agent_id, inbox.partition)
         return positions
-
-
-def _take(owners: list[Inbox], offsets: list[int], appended_ms: list[int]) -> None:
-    """Tell each inbox what was read of it."""
-    first: dict[Inbox, int] = {}
-    read: dict[Inbox, list[int]] = {}
-    for inbox, offset, at in zip(owners, offsets, appended_ms, strict=True):
-        first.setdefault(inbox, at)
-        read.setdefault(inbox, []).append(offset)
-    for inbox, some in read.items():
-        inbox.take(some, first[inbox])

@@ -21,13 +21,14 @@ from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
+from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 
 # A dispatch is a task and a slip: one that was just small enough to be taken in must still be read here.
 SLIP_BYTES_MAX = 65_536
-CLOSE_S = 0.5
+CLOSE_S = 0.2
 LEFT_BEHIND_S = 0.1
 
 
@@ -40,12 +41,15 @@ def run_host(
 ) -> None:
     """Serves the topology's agents until `stop` is set, then ends within 4 s; `ready` is called once, when it serves.
 
-    Raises ConfigurationError for an agent that cannot be called, DeliveryError or TransportError when it cannot go on.
+    Creates the topics that are missing. Raises ConfigurationError for an agent that cannot be called or topics that do
+    not fit, UnreachableError where there is no broker, DeliveryError or TransportError when it cannot go on.
     """
     codes = resolve(topology)
+    ensure_topics(settings, topology.topics().specs(), topology)
     group = f"{topology.prefix}pointsman-host"
     codec = _codec(topology)
-    producer = Producer(client_config(settings, topology, "producer", name="pointsman-host"))
+    producing = client_config(settings, topology, "producer", name="pointsman-host")
+    producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
     agent_of = {topology.topics().inbox(name): name for name in topology.agents}
     consumer = _consumer(settings, topology, "pointsman-host", group, agent_of.__getitem__)
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)

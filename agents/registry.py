@@ -27,20 +27,27 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "bat
 
 def resolve(topology: Topology) -> dict[str, Code]:
     """The code of every agent, with its options bound. Raises ConfigurationError with all that is wrong at once."""
+    found, faults = look_up(topology)
+    if faults:
+        plural = "" if len(faults) == 1 else "s"
+        lines = (f"  agents.{name}.run: {fault}" for name, fault in faults.items())
+        raise ConfigurationError("\n".join((f"{len(faults)} agent{plural} cannot be called", *lines)))
+    return found
+
+
+def look_up(topology: Topology) -> tuple[dict[str, Code], dict[str, str]]:
+    """The code of every agent that can be called and, by agent, what is wrong with the others."""
     # A console script has its own folder on the path in the place of the working directory.
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
         sys.path.append(here)
     found: dict[str, Code] = {}
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     for name, agent in topology.agents.items():
         try:
             found[name] = resolve_agent(agent)
         except ConfigurationError as error:
-            faults.append(f"  agents.{name}.run: {error}")
-    if faults:
-        plural = "" if len(faults) == 1 else "s"
-        raise ConfigurationError("\n".join((f"{len(faults)} agent{plural} cannot be called", *faults)))
-    return found
+            faults[name] = str(error)
+    return found, faults
 
 
 def resolve_agent(agent: Agent) -> Code:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from console.local.broker import LocalBroker
 from schemas.errors import DeliveryError
 from streams.transport.admin import delete_topics
 from tests.support.agents_bench import Bench, make_topology, until
@@ -124,3 +130,44 @@ def test_an_event_that_cannot_be_delivered_ends_the_host(broker: str, prefix: st
         with pytest.raises(DeliveryError):
             host.stop()
         assert not any(bench.committed().values()), "what was not delivered is not done"
+
+
+@contextmanager
+def silent(broker: LocalBroker) -> Iterator[None]:
+    """A broker that keeps its connections and answers nothing."""
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+def test_a_host_ends_in_time_though_agents_hang_and_the_broker_is_silent(
+    local_broker: LocalBroker, prefix: str
+) -> None:
+    topology = make_topology(prefix, {"echo": {}, "hung": sample(prefix, 60_000)})
+    with Bench(local_broker.address, topology) as bench:
+        host = bench.host()
+        bench.dispatch("echo", {"task_id": "t"})
+        bench.dispatch("hung", {"task_id": "t"})
+        until(lambda: CALLS[prefix] == ["t"])
+        bench.events("echo", 1)
+        with silent(local_broker):
+            assert host.stop() < 5, "four seconds and a little, where tests share the machine"
+
+
+def test_a_host_that_lost_its_inboxes_takes_them_again_and_repeats_little(
+    local_broker: LocalBroker, prefix: str
+) -> None:
+    topology = make_topology(prefix, {"reader": sample(prefix, 20, concurrency=2)}, kafka=QUICK)
+    with Bench(local_broker.address, topology) as bench:
+        host = bench.host()
+        bench.dispatch("reader", *({"task_id": f"t{i}"} for i in range(200)))
+        until(lambda: len(CALLS[prefix]) > 30)
+        with silent(local_broker):
+            time.sleep(4)  # longer than the session
+        events = bench.events("reader", 200)
+        host.stop()
+    assert len({e["event_id"] for e in events}) == 200
+    assert len(CALLS[prefix]) <= 200 + 20, "what was delivered, or was about to be, is not done again"
