@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from agents.registry import resolve
 from console.cli.deployment import Deployment
 from console.cli.output import Output
 from console.local.ports import Ports
@@ -27,9 +28,11 @@ USUAL_PORTS = Ports(broker=9092, clickhouse=8123)
 def run_dev(deployment: Deployment, data: Path, *, own_broker: bool, out: Output) -> None:
     """Starts everything, prints the banner, and returns after a signal asked for the end and all processes are gone.
 
-    Raises what the supervisor raises, ProcessEndedError when a process dies meanwhile.
+    Raises ConfigurationError for agents that cannot be called, what the supervisor raises, and ProcessEndedError when a
+    process dies meanwhile.
     """
     began = time.monotonic()
+    resolve(deployment.topology)  # a typo in an agent is told now, and not by the end of a log
     supervisor = Supervisor(
         deployment.topology_path,
         deployment.topology,

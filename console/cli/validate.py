@@ -1,12 +1,13 @@
 """`pointsman validate`: a topology, checked without starting anything.
 
-I/O: reads the file; stdout.
+I/O: reads the file, imports the agents; stdout.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from agents.registry import look_up
 from console.cli.failures import ExitCode
 from console.cli.output import Format, Output, Row
 from schemas.errors import Fault, TopologyError
@@ -14,14 +15,25 @@ from schemas.topology import Topology, load_topology
 
 
 def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
-    """Prints what is wrong, every fault at once, or what the file describes. INVALID when anything is wrong."""
+    """Prints what is wrong, every fault at once, or what the file describes. INVALID when anything is wrong.
+
+    The code of the agents belongs to it: it is imported, as a host would do it, and not called.
+    """
     try:
         topology = load_topology(path)
+        _check_agents(path, topology)
     except TopologyError as error:
         _print_faults(error, form, out)
         return ExitCode.INVALID
     _print_summary(path, topology, form, out)
     return ExitCode.OK
+
+
+def _check_agents(path: Path, topology: Topology) -> None:
+    """Raises TopologyError for agents whose code cannot be found or called."""
+    _, faults = look_up(topology)
+    if faults:
+        raise TopologyError(str(path), tuple(Fault(f"agents.{name}.run", fault) for name, fault in faults.items()))
 
 
 def _print_faults(error: TopologyError, form: Format, out: Output) -> None:

@@ -58,6 +58,23 @@ def test_every_fault_that_parts_have_with_each_other_at_once(tmp_path: Path, cap
         assert fault in said.out
 
 
+def test_agents_that_cannot_be_called_are_faults_too(repository: Path, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "topology.yaml"
+    shipped = (repository / "topology.yaml").read_text()
+    path.write_text(shipped.replace("finance:sql", "finance:sqll").replace("operations:units", "operation:units"))
+    said = pointsman(capsys, "validate", str(path))
+    assert said.code == ExitCode.INVALID
+    lines = said.out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{path}:agents.sql_agent.run: agents.builtin.finance has no function sqll")
+    assert "did you mean sql" in lines[0]
+    assert lines[1].startswith(f"{path}:agents.units_agent.run: there is no module agents.builtin.operation")
+    refused = pointsman(capsys, "dev", "--topology", str(path), "--data", str(tmp_path / "data"))
+    assert refused.code == ExitCode.INVALID
+    assert "agents.sql_agent.run" in refused.err
+    assert not (tmp_path / "data").exists()
+
+
 def test_validate_takes_the_topology_in_force(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POINTSMAN_TOPOLOGY", str(tmp_path / "other.yaml"))
     said = pointsman(capsys, "validate")
