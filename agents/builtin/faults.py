@@ -143,6 +143,8 @@ def _outcome(agent: Callable[[str], Answer], text: str) -> Answer | Failure:
         return Failure(BATCH_REFUSED, str(error))
     except AgentFailed as error:
         return Failure(error.error_class, str(error))
+    except Exception as error:  # noqa: BLE001  one row must not cost the others
+        return Failure(ErrorClass.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def as_rows(results: Sequence[Answer | Failure]) -> pa.RecordBatch:

@@ -118,7 +118,7 @@ def parse(text: str) -> Question | None:
     metric = next((name for name, words in METRICS.items() if _has(lower, words)), "")
     if not metric and not _has(lower, VAGUE) and not re.search(r"\bq\d\b", lower):
         return None
-    quarters = tuple(sorted({int(found) for found in re.findall(r"\bq(?:uarter )?(\d+)\b", lower)}))
+    quarters = tuple(sorted({int(found) for found in re.findall(r"\bq(?:uarter )?(\d{1,4})\b", lower)}))
     if any(not 1 <= quarter <= LAST_QUARTER for quarter in quarters):
         raise AgentWrongInput("a year has the quarters Q1 to Q4")
     given = re.findall(r"\b(?:19|20)\d\d\b", lower)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.builtin import customers, documents, finance, operations
 from agents.builtin.faults import BatchExample, PythonExample
@@ -258,3 +260,29 @@ def test_the_share_of_tasks_that_fails_is_the_one_ordered() -> None:
     assert found == again
     assert rows(operations.units, "convert 5 km to miles", confidence=0.5)[0]["confidence"] == 0.5
     assert issubclass(AgentOverloaded, AgentFailed)
+
+
+DOCUMENTS = (documents.search, documents.pdf, documents.summary)
+CUSTOMERS = (customers.crm, customers.profile, customers.privacy)
+# Words that the rules know, next to each other in no sensible order.
+SALAD = (
+    "revenue margin growth average top worst EMEA APAC Mars Q3 q9 2024 1999 platform orders in for of the document "
+    "Northwind contract termination invoices customer C-1001 C-9999 Hansen set newsletter to off language email erase "
+    "errors payments convert 5 1.5.2 -3 km miles kg celsius restart roll back ledger how many are"
+)
+
+
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(SALAD.split()), max_size=8).map(" ".join)))
+def test_no_text_makes_an_agent_crash(text: str) -> None:
+    for agent in (*FINANCE, *DOCUMENTS, *CUSTOMERS, operations.runbook):
+        try:
+            answer = ask(agent, text)
+        except (AgentFailed, AgentRefused):
+            continue
+        assert isinstance(answer.text, str)
+        assert answer.confidence is not None
+        assert 0 <= answer.confidence <= 1
+        assert answer.citations
+    for batch_agent in (operations.logs, operations.units):
+        (row,) = rows(batch_agent, text)
+        assert (row["answer"] is None) != (row["error_class"] is None)
