@@ -181,8 +181,8 @@ def _orders(topology: Topology) -> Iterator[Finding]:
 def _retention(topology: Topology) -> Iterator[Finding]:
     for key in ("deadline_max_ms", "duplicate_horizon_ms"):
         value = getattr(topology.limits, key)
-        if value > RETENTION_MS:
-            text = f"{value} is longer than topics keep what recovery needs, {RETENTION_MS}"
+        if value >= RETENTION_MS:
+            text = f"{value} is not below the time for which topics keep what recovery needs, {RETENTION_MS}"
             yield Finding(("limits", key), text)
 
 

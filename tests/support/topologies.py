@@ -30,6 +30,11 @@ agents:
   gamma:
     run: pack.age:gamma
     effect: write
+  slow:
+    run: pack.age:slow
+    effect: read
+    timeout_ms: 5001
+  slower: {run: pack.age:slower, effect: read, timeout_ms: 8001}
 routes:
   money:
     agents: [alpha, beta, gamma]

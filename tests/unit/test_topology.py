@@ -167,7 +167,7 @@ def test_an_error_names_the_file_and_counts_the_faults(tmp_path: Path) -> None:
     assert first == f"{path}: 2 faults"
     assert others == [
         "  10:3: consensus.quorum: 3 is above consensus.panel_size, 2",
-        "  36:14: routes.papers.agents[0]: there is no agent betta; did you mean beta?",
+        "  41:14: routes.papers.agents[0]: there is no agent betta; did you mean beta?",
     ]
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from schemas.topics import Topics
+from schemas.topology_checks import RETENTION_MS
 from tests.support.topologies import TEXT, changed, faults_of, line_of
 
 
@@ -79,6 +81,20 @@ CASES = {
         "papers:",
         "is not stated, and the default, 4999, is below the timeout of agent beta (5000)",
     ),
+    "route deadline below its fallback agent's timeout": Case(
+        "fallback: {agent: alpha}",
+        "deadline_ms: 5000\n    fallback: {agent: slow}",
+        "routes.papers.deadline_ms",
+        "deadline_ms: 5000",
+        "5000 is below the timeout of agent slow (5001)",
+    ),
+    "route deadline below its panel's timeout": Case(
+        "panel: [alpha, beta]",
+        "panel: [alpha, slower]",
+        "routes.money.deadline_ms",
+        "deadline_ms: 8000",
+        "8000 is below the timeout of agent slower (8001)",
+    ),
     "route deadline above the maximum": Case(
         "deadline_ms: 8000", "deadline_ms: 60001", "routes.money.deadline_ms", "60001", "above limits.deadline_max_ms"
     ),
@@ -87,17 +103,17 @@ CASES = {
     ),
     "deadline beyond the topics' retention": Case(
         "deadline_max_ms: 60000",
-        "deadline_max_ms: 604800001",
+        "deadline_max_ms: 604800000",
         "limits.deadline_max_ms",
-        "604800001",
-        "longer than topics",
+        "604800000",
+        "is not below the time",
     ),
     "duplicate horizon beyond the topics' retention": Case(
         "deadline_max_ms: 60000",
-        "duplicate_horizon_ms: 604800001",
+        "duplicate_horizon_ms: 604800000",
         "limits.duplicate_horizon_ms",
-        "604800001",
-        "longer than topics keep",
+        "604800000",
+        "is not below the time",
     ),
     "quorum above panel size": Case(
         "quorum: 2", "quorum: 3", "consensus.quorum", "quorum: 3", "3 is above consensus.panel_size, 2"
@@ -191,8 +207,27 @@ def test_a_topic_name_beyond_what_kafka_takes_is_refused(characters: int, faults
     assert all("250 characters; Kafka takes 249" in fault.message for fault in found)
 
 
-def test_an_agent_that_no_route_uses_is_allowed() -> None:
-    assert faults_of(changed(("[alpha, beta, gamma]", "[alpha, beta]"))) == ()
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[alpha, beta, gamma]", "[alpha, beta]"),  # an agent that no route uses
+        ("deadline_ms: 8000", "deadline_ms: 5000"),  # the timeout of beta and gamma
+        ("deadline_max_ms: 60000", "deadline_max_ms: 604799999"),
+        ("deadline_max_ms: 60000", "deadline_max_ms: 9000"),
+        ("single_above: 0.8", "single_above: 0.5"),
+        ("open_ms: 1000", "open_ms: 600000"),
+        ("deadline_max_ms: 60000", "batch_bytes_max: 262144"),
+    ],
+)
+def test_what_is_just_within_a_rule_is_allowed(old: str, new: str) -> None:
+    assert faults_of(changed((old, new))) == ()
+
+
+def test_recovery_finds_what_it_reads_for_as_long_as_a_task_may_take() -> None:
+    topics = Topics(agents=("a",), partitions=1)
+    kept = {spec.name: spec.retention_ms for spec in topics.specs()}
+    read = (topics.submitted, topics.results, topics.orchestrator, *topics.inboxes, *topics.logs)
+    assert min(kept[name] for name in read) == RETENTION_MS
 
 
 def test_faults_of_every_kind_are_reported_at_once_and_in_the_order_of_the_file() -> None:
