@@ -127,17 +127,19 @@ class PhraseRules:
 
     def _find(self, texts: pa.Array) -> _Hits:
         """Every place where a phrase's bytes stand, whole words or not."""
-        column = pl.Series(pl.from_arrow(texts))
-        found = column.str.find_many(list(self.phrases), ascii_case_insensitive=True, overlapping=True).to_arrow()
-        words = column.str.extract_many(list(self.phrases), ascii_case_insensitive=True, overlapping=True).to_arrow()
+        text, phrases = pl.col("text").str, list(self.phrases)
+        both = pl.DataFrame({"text": pl.Series(pl.from_arrow(texts))}).select(
+            found=text.find_many(phrases, ascii_case_insensitive=True, overlapping=True),
+            words=text.extract_many(phrases, ascii_case_insensitive=True, overlapping=True),
+        )
+        found, words = both["found"].to_arrow(), both["words"].to_arrow()
         rows = np.repeat(np.arange(len(texts)), found.value_lengths().fill_null(0).to_numpy())
         # A word is spelled in few ways, so that looking up the distinct spellings is cheap.
         spelled = words.flatten().dictionary_encode()
         index = np.array([self._index[fold(word)] for word in spelled.dictionary.to_pylist()], dtype=np.int64)
-        phrases = index[spelled.indices.to_numpy()]
-        offsets = _offsets(texts)
-        starts = offsets[rows] + found.flatten().to_numpy().astype(np.int64)
-        return _Hits(rows, phrases, starts, starts + self._bytes_of[phrases])
+        hits = index[spelled.indices.to_numpy()]
+        starts = _offsets(texts)[rows] + found.flatten().to_numpy().astype(np.int64)
+        return _Hits(rows, hits, starts, starts + self._bytes_of[hits])
 
     def _whole_words(self, texts: pa.Array, hits: _Hits) -> _Hits:
         """Drops hits that continue a word to their left or right."""

@@ -109,10 +109,9 @@ class Outbox:
             self._producer.send(self._topics.results, partition, list(islice(values, len(own))), keys)
         for (status, reason), count in Counter((result.status, result.reason) for result in results).items():
             RESULTS.labels(status=status, reason=reason).inc(count)
-        for result in results:
-            CASCADE_DEPTH.observe(result.failed_agents)
-            if result.identity.submitted_at:
-                DECISION_DURATION.observe(max(result.decided_at - result.identity.submitted_at, 0) / US)
+        CASCADE_DEPTH.observe([result.failed_agents for result in results])
+        stated = [result for result in results if result.identity.submitted_at]
+        DECISION_DURATION.observe([max(result.decided_at - result.identity.submitted_at, 0) / US for result in stated])
 
     def _note(self, decided: Mapping[int, list[Note]]) -> None:
         notes = list(chain.from_iterable(decided.values()))

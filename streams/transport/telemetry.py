@@ -13,6 +13,8 @@ from typing import Any
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
+from streams.transport.histogram import BatchHistogram
+
 # .5 and 2 s are the promises that a reader of the decision latency looks for.
 _DECISION_EDGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _TURN_EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -32,14 +34,14 @@ DUPLICATES = Counter("pointsman_duplicates", "Submissions of a task that was alr
 LATE_VOTES = Counter("pointsman_late_votes", "Outcomes that came too late and were not applied")
 BREAKER_STATE = Gauge("pointsman_breaker_state", "0 closed, 1 open, 2 half-open", ("agent",))
 INFLIGHT_TASKS = Gauge("pointsman_inflight_tasks", "Tasks without a result yet", ("partition",))
-DECISION_DURATION = Histogram(
+DECISION_DURATION = BatchHistogram(
     "pointsman_decision_duration_seconds", "From a task's submission to its result", buckets=_DECISION_EDGES
 )
 TURN_DURATION = Histogram(
     "pointsman_turn_duration_seconds", "Decode, decide and produce one batch", ("processor",), buckets=_TURN_EDGES
 )
 CUT_AGE = Gauge("pointsman_cut_age_seconds", "Time since the last cut was committed")
-CASCADE_DEPTH = Histogram(
+CASCADE_DEPTH = BatchHistogram(
     "pointsman_error_cascade_depth", "Distinct agents that failed in one task", buckets=(0, 1, 2, 3, 4, 5, 8)
 )
 

@@ -25,6 +25,7 @@ from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.core.breaker import Cause, Phase
 from streams.transport import telemetry
+from streams.transport.histogram import BatchHistogram
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))))
@@ -141,7 +142,7 @@ def metrics() -> set[str]:
     """Names as Prometheus sees them; counters end in _total there."""
     found = set()
     for value in vars(telemetry).values():
-        if isinstance(value, Counter | Gauge | Histogram):
+        if isinstance(value, Counter | Gauge | Histogram | BatchHistogram):
             found |= {metric.name + ("_total" if metric.type == "counter" else "") for metric in value.describe()}
     return found
 
