@@ -42,7 +42,11 @@ def _never(*_: Any, **__: Any) -> Any:
 
 class _Agent(faust.Agent):  # type: ignore[misc]  # as above
     def cancel(self) -> None:
-        """Faust cancels before it says that it stops, then takes that for a crash; `stop` cancels at the right time."""
+        """Faust cancels before it says that it stops, and so takes it for a crash and starts the processor anew."""
+
+    async def on_stop(self) -> None:
+        super().cancel()
+        await super().on_stop()
 
 
 class Consumer(base.Consumer):  # type: ignore[misc]  # as above
@@ -88,8 +92,9 @@ class Consumer(base.Consumer):  # type: ignore[misc]  # as above
                     await self.callback(_message(generation, batch))
 
     async def on_task_error(self, exc: BaseException) -> None:
-        """An exception that escapes a processor: Faust would drop the event and go on."""
+        """An exception that escapes a processor: Faust would drop the event, and start the processor anew."""
         self._driver.fail(exc)
+        await asyncio.Event().wait()  # until the stop cancels it
 
     def assignment(self) -> set[TP]:
         return {TP(*tp) for tp in self._assigned}

@@ -49,8 +49,11 @@ class Owner(Protocol):
     def end(self, *, lost: bool) -> None:
         """They go: returns when nothing of them is under way any more. Raises what must end the reader."""
 
-    def reader_ended(self, error: BaseException | None) -> None:
-        """The thread is over."""
+    def reader_failed(self, error: BaseException) -> None:
+        """The thread cannot go on."""
+
+    def reader_ended(self) -> None:
+        """The thread is over, and the consumer has left its group, or is left behind."""
 
 
 class Handed(NamedTuple):
@@ -165,7 +168,6 @@ class Reader:
                 request()
 
     def _run(self) -> None:
-        error: BaseException | None = None
         try:
             self._consumer.subscribe(
                 [self._options.anchor], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -178,12 +180,13 @@ class Reader:
                 self._probe()
             if self._clean:
                 self._end(lost=False)
-        except BaseException as raised:  # noqa: BLE001 - the owner ends the app with it
-            error = raised
+        except BaseException as error:  # noqa: BLE001 - the owner ends the app with it
+            # Before the requests that are still open fail because of it.
+            self._owner.reader_failed(error)
         try:
             self._close()
         finally:
-            self._owner.reader_ended(error)
+            self._owner.reader_ended()
 
     def _read(self) -> list[Batch]:
         """One poll: the first record ends the wait, then a short while gathers what else there is."""
@@ -286,6 +289,9 @@ class Reader:
             consumer.unassign()
 
     def _end(self, *, lost: bool) -> None:
+        if self._paused:
+            # librdkafka would keep them paused in the next assignment.
+            self._consumer.resume([ck.TopicPartition(*tp) for tp in self._paused])
         held, self._held, self._live = self._held, False, 0
         self._assigned = self._paused = frozenset()
         self._early = []

@@ -68,7 +68,7 @@ class Driver:
         self._may_commit = False
         self._revoke_timeout_s = REVOKE_TIMEOUT_S
         self.failed: asyncio.Future[BaseException]
-        self._ended: asyncio.Future[None]
+        self._ended = asyncio.Event()
 
     @property
     def is_down(self) -> bool:
@@ -120,7 +120,7 @@ class Driver:
     def open(self) -> None:
         """Bind to the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self.failed, self._ended = self._loop.create_future(), self._loop.create_future()
+        self.failed = self._loop.create_future()
 
     @property
     def is_started(self) -> bool:
@@ -148,8 +148,9 @@ class Driver:
         # Half for the hook: cancelling it, `on_lost` and closing want the rest.
         self._revoke_timeout_s = timeout_s / 2
         self._reader.stop(clean=clean)
-        await asyncio.wait({self._ended}, timeout=timeout_s)
-        if not self._ended.done():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
+        if not self._ended.is_set():
             log.warning("the consumer did not leave its group within %.1f s and is left behind", timeout_s)
         self._may_commit = False
         if self._tenure is not None:
@@ -171,15 +172,15 @@ class Driver:
             raise TransportError(f"partitions were not given back within {_END_TIMEOUT_S:.0f} s")
         ending.result()
 
-    def reader_ended(self, error: BaseException | None) -> None:
-        def note() -> None:
-            if error is not None:
-                self.fail(error)
-            if not self._ended.done():
-                self._ended.set_result(None)
+    def reader_failed(self, error: BaseException) -> None:
+        self._tell(lambda: self.fail(error))
 
+    def reader_ended(self) -> None:
+        self._tell(self._ended.set)
+
+    def _tell(self, what: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(note)
+            self._loop.call_soon_threadsafe(what)
 
     # --- on the event loop ------------------------------------------------------------------------------------------
 
