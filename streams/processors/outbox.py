@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.deadletter import Origin, burial
+from schemas.ids import fact_id
 from schemas.reasons import DeadReason
 from schemas.records import table
 from schemas.topology import Topology
@@ -31,6 +32,7 @@ from streams.transport.telemetry import (
 )
 
 US = 1_000_000
+VOTE_CHARS_MAX = 1_000
 
 
 class Sender(Protocol):
@@ -130,10 +132,23 @@ def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:
     return table("Slip", columns, len(slips))
 
 
+def shown(vote: str) -> str:
+    """What a result shows of a vote: a long one by its beginning and a hash, equal where the votes are equal.
+
+    Voters answer in up to a quarter of a MiB each; all of them together would be more than a broker takes.
+    """
+    if len(vote) <= VOTE_CHARS_MAX:
+        return vote
+    return f"{vote[: VOTE_CHARS_MAX - 34]}… {fact_id(vote)}"
+
+
 def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatch:
     """Columns of the record TaskResult."""
     votes = [
-        [{"agent_id": v.agent_id, "vote": v.key, "confidence": v.confidence, "weight": v.weight} for v in result.votes]
+        [
+            {"agent_id": v.agent_id, "vote": shown(v.key), "confidence": v.confidence, "weight": v.weight}
+            for v in result.votes
+        ]
         for result in results
     ]
     plain = ("status", "reason", "intent", "answer", "payload", "confidence", "attempts", "cost_microusd", "tokens")

@@ -22,7 +22,7 @@ from schemas.topology import Agent, ConsensusPolicy, Fallback, Route, Topology
 from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
-from streams.processors.outbox import Outbox
+from streams.processors.outbox import Outbox, shown
 from streams.processors.router import Router, by_value
 from streams.transport.batch import Batch
 
@@ -216,6 +216,22 @@ def test_two_voices_that_agree_are_one_result_with_their_votes() -> None:
         (1, b"t")
     ]
     assert [letter.reason for _, _, _, letter in world.producer.dead] == [DeadReason.UNFRAMED] * 2
+
+
+def test_long_votes_are_shown_short_and_still_told_apart() -> None:
+    assert shown("yes") == "yes"
+    long = ["a" * 1_000, "a" * 1_001, "a" * 200_000, "a" * 200_000 + "b"]
+    assert len({shown(vote) for vote in long}) == len(long)
+    assert max(len(shown(vote)) for vote in long) == 1_000
+    world = World()
+    world.router.handle(batch(TOPICS.submitted, submitted(task_id=["t"], value_tier=["HIGH"]), [b"t"]), NOW)
+    large = Codec(FileRegistry.load(), 400_000)
+    consensus = Consensus(TOPOLOGY.agents, large, Outbox(TOPOLOGY, large, world.producer), world.cells)
+    for agent in ("one", "two", "three"):
+        events = answers(world.producer.rows(TOPICS.inbox(agent)), "x" * 250_000, agent)
+        consensus.handle(batch(TOPICS.events(agent), events, [b"t"]), NOW + 10)
+    (value,) = [value for topic, _, value, _ in world.producer.sent if topic == TOPICS.results]
+    assert len(value) < 300_000
 
 
 def test_a_task_of_an_older_producer_keeps_its_own_bytes_and_one_of_no_known_pair_is_written_anew() -> None:
