@@ -39,11 +39,11 @@ COMPONENT = "history"
 # together (2 to 4 us a row), and the views fold it anyway.
 INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1, "optimize_on_insert": 0}
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-DELIVERY_TIMEOUT_S = 30.0
+DELIVERY_POLL_S = 0.5
 
 
 class StoppedError(PointsmanError):
-    """The loader was told to stop before the history answered."""
+    """The loader was told to stop before everything was stored."""
 
 
 class Loader:
@@ -73,8 +73,9 @@ class Loader:
                 rows[DEAD_LETTERS].append(dead_rows_of(batch))
             else:
                 rows[TABLES[batch.channel].name].append(self._decoded(batch))
-        if len(self._producer):
-            self._producer.flush(DELIVERY_TIMEOUT_S)
+        while len(self._producer) and not self._producer.drained(DELIVERY_POLL_S):
+            if self._stopping.is_set():
+                raise StoppedError
         for table, parts in rows.items():
             self._insert_all(table, parts)
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.background import Background
+from streams.history.commits import Commits
 from streams.history.loader import Loader
 from streams.transport.batch import Batch, TopicPartition
-from streams.transport.clients import BrokerSettings, CommitRejectedError, CommitUnavailableError, client_config
+from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
-from streams.transport.telemetry import ERRORS, HISTORY_LAG, get_logger
+from streams.transport.telemetry import HISTORY_LAG, get_logger
 
 log = get_logger("pointsman.history")
 
@@ -34,20 +35,32 @@ RECORD_OVERHEAD_BYTES = 250
 
 @dataclass(slots=True)
 class Buffer:
-    """What was read and not yet handed on: batches, their size, and the next position of each topic-partition."""
+    """Batches in the order in which they were read, and what they take in memory."""
 
     batches: list[Batch] = field(default_factory=list)
     rows: int = 0
     size_bytes: int = 0
-    positions: dict[TopicPartition, int] = field(default_factory=dict)
-    newest_ms: int = 0
 
     def add(self, batch: Batch) -> None:
         self.batches.append(batch)
         self.rows += len(batch)
         self.size_bytes += size_of(batch)
-        self.positions.update({TopicPartition(*owner): end + 1 for owner, end in batch.ends.items()})
-        self.newest_ms = max(self.newest_ms, int(batch.timestamps_ms.max()))
+
+    def take(self, rows_max: int) -> Buffer:
+        """The first batches, until they hold `rows_max` rows."""
+        taken, rest = Buffer(), Buffer()
+        for batch in self.batches:
+            (taken if taken.rows < rows_max else rest).add(batch)
+        self.batches, self.rows, self.size_bytes = rest.batches, rest.rows, rest.size_bytes
+        return taken
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The next offset of each topic-partition, once all this is stored."""
+        return {owner: end + 1 for batch in self.batches for owner, end in batch.ends.items()}
+
+    def newest_ms(self) -> int:
+        """Append time of the latest record."""
+        return max(int(batch.timestamps_ms.max()) for batch in self.batches)
 
 
 def size_of(batch: Batch) -> int:
@@ -83,7 +96,7 @@ class Sink:
         )
         self._waiting = Buffer()
         self._loading: Load | None = None
-        self._to_commit: dict[TopicPartition, int] = {}
+        self._commits = Commits(self._consumer)
         self._begun_at = time.monotonic()
         self._paused = False
 
@@ -109,8 +122,8 @@ class Sink:
     def _turn(self) -> None:
         for batch in self._consumer.poll():
             self._waiting.add(batch)
-        if self._finished():
-            self._commit()
+        self._finished()
+        self._commits.turn()
         due = time.monotonic() - self._begun_at >= self._limits.history_interval_ms / 1000
         if self._waiting.rows and (due or self._waiting.rows >= self._limits.history_rows_max):
             self._begin()
@@ -118,32 +131,18 @@ class Sink:
 
     def _begin(self) -> None:
         if self._loading is None:
-            buffer, self._waiting = self._waiting, Buffer()
+            buffer = self._waiting.take(self._limits.history_rows_max)
             self._begun_at = time.monotonic()
             self._loading = Load(buffer, Background(lambda: self._loader.load(buffer.batches), "history-load"))
 
     def _finished(self, timeout_s: float = 0.0) -> bool:
-        """Whether a load has ended, and positions wait to be committed."""
+        """Whether a load has ended within `timeout_s`. Raises what ended it, if it failed."""
         if self._loading is None or not self._loading.work.done(timeout_s):
             return False
         buffer, self._loading = self._loading.buffer, None
-        self._to_commit.update(buffer.positions)
-        HISTORY_LAG.set(max(0.0, time.time() - buffer.newest_ms / 1000))
+        self._commits.add(buffer.positions())
+        HISTORY_LAG.set(max(0.0, time.time() - buffer.newest_ms() / 1000))
         return True
-
-    def _commit(self) -> None:
-        if not self._to_commit:
-            return
-        try:
-            self._consumer.commit({owner: (position, "") for owner, position in self._to_commit.items()})
-        except CommitUnavailableError as error:
-            ERRORS.labels("history").inc()
-            log.warning("positions could not be committed; they will be with the next", why=str(error))
-            return
-        except CommitRejectedError as error:
-            # Their new owner reads these records again, and the views fold them.
-            log.warning("positions were not committed: another store owns the partitions now", why=str(error))
-        self._to_commit.clear()
 
     def _hold_back(self) -> None:
         """Stop reading while more is held than the limit allows; go on at half of it."""
@@ -166,7 +165,8 @@ class Sink:
             if not self._finished(max(0.0, deadline - time.monotonic())):
                 log.warning("the history did not answer in time; the rest is read again at the next start")
                 break
-        self._commit()
+        if not self._commits.turn(max(0.0, deadline - time.monotonic())):
+            log.warning("the broker did not answer in time; what is stored is read again at the next start")
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
         log.info("partitions assigned", partitions=len(partitions))
@@ -174,13 +174,8 @@ class Sink:
             self._consumer.pause(partitions)
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """The rows at hand are loaded all the same; only the positions are no longer ours to commit."""
+        """Rows at hand are loaded all the same; where they end is no longer ours to commit (see Commits)."""
         log.info("partitions given up", partitions=len(partitions))
-        buffers = [self._waiting] + ([self._loading.buffer] if self._loading else [])
-        for owner in partitions:
-            self._to_commit.pop(owner, None)
-            for buffer in buffers:
-                buffer.positions.pop(owner, None)
 
 
 def channel_of(topics: Topics) -> Callable[[str], str]:
