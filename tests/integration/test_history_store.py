@@ -456,7 +456,7 @@ def test_two_stores_share_the_partitions(deployment: Deployment, door: Door) -> 
 
 @pytest.mark.slow
 def test_the_broker_goes_away_comes_back_and_goes_for_good(tmp_path: Path, prefix: str, door: Door) -> None:
-    """A stop without a broker is bounded too: what is stored and cannot be committed would be read again, and folded."""
+    """A stop without a broker is bounded too: what is stored and not committed would be read again, and folded."""
     node = LocalBroker(tmp_path, heap_mib=512)
     node.start()
     try:
