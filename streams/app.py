@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 import faust
+import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
@@ -63,6 +64,7 @@ async def _serve(
     stop: threading.Event,
 ) -> None:
     limits, policy = topology.limits, Policy.compile(topology)
+    policy.rules.match(pa.array([""]))  # the first call starts a thread pool, for which no task should wait
     produce = client_config(settings, topology, "producer", name="pointsman-worker-producer")
     reading = client_config(settings, topology, "consumer", name="pointsman-recovery")
     producer = Producer({**produce, "linger.ms": limits.linger_ms})
@@ -84,7 +86,7 @@ async def _serve(
         )
         app = build(settings, topology, worker)
         worker.attach(driver_of(app))
-        loops = [asyncio.create_task(loop) for loop in (worker.tick_forever(), worker.cut_forever())]
+        loops = [asyncio.create_task(loop) for loop in worker.loops()]
         asked = asyncio.Event()
         waiting = asyncio.create_task(_forward(stop, asked))
         try:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from schemas.codec import Codec
@@ -29,11 +30,12 @@ from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.producer import Producer
-from streams.transport.telemetry import CUT_AGE, INFLIGHT_TASKS, TURN_DURATION, get_logger
+from streams.transport.telemetry import CONSUMER_LAG, CUT_AGE, INFLIGHT_TASKS, TURN_DURATION, get_logger
 
 log = get_logger("pointsman.worker")
 
 TICK_S = 0.05
+MEASURE_S = 2.0
 DRAIN_S = 0.5
 REVOKE_DRAIN_S = 2.5
 RESYNC_S = 1.0
@@ -44,6 +46,8 @@ class Driver(Committer, Protocol):
     """The part of streams.transport.faust_driver.Driver that is used here."""
 
     async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]: ...
+
+    async def lag(self) -> Mapping[TopicPartition, int]: ...
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None: ...
 
@@ -71,7 +75,7 @@ def wall_ms() -> int:
 
 
 class Worker:
-    """The hooks of the driver, the turns of the processors, and two loops: `tick_forever` and `cut_forever`.
+    """The hooks of the driver, the turns of the processors, and three loops: the methods that run forever.
 
     Everything but recovery runs on one event loop. `on_ready` is called whenever partitions have gone live. Once it
     `has_failed`, the worker takes no further turn and commits nothing more, and the driver ends the app.
@@ -127,6 +131,10 @@ class Worker:
     def channels(self) -> dict[str, tuple[str, ...]]:
         """The topics of each processor."""
         return {"router": (self._topics.submitted,), "consensus": self._topics.logs, "breaker": (self._topics.health,)}
+
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What has to run beside the processors, for as long as the app does."""
+        return self.tick_forever(), self.cut_forever(), self.measure_forever()
 
     # ------------------------------------------------------------------ turns
 
@@ -217,8 +225,18 @@ class Worker:
             self.driver.resume([(self._topics.submitted, number) for number in self._paused & gone])
             self._paused -= gone
         self._breakers.release(gone)
+        CONSUMER_LAG.clear()
 
     # ------------------------------------------------------------------ cuts
+
+    async def measure_forever(self) -> None:
+        """Shows how far behind the partitions are."""
+        while not self.has_failed:
+            await asyncio.sleep(MEASURE_S)
+            if self._cells:
+                with suppress(TransportError):  # shown again when the broker is back
+                    for (topic, partition), behind in (await self.driver.lag()).items():
+                        CONSUMER_LAG.labels(topic=topic, partition=partition).set(behind)
 
     async def cut_forever(self) -> None:
         """Commits a cut each `commit_interval_ms`, where anything has moved."""

@@ -31,6 +31,7 @@ log = logging.getLogger("pointsman.kafka")
 
 # Mappings do not vary in their keys: this takes plain tuples and TopicPartitions alike.
 TP = TypeVar("TP", bound=tuple[str, int])
+TPEnd = TypeVar("TPEnd", bound=tuple[str, int])
 
 NO_OFFSET = -1001
 REQUEST_TIMEOUT_S = 15.0
@@ -187,7 +188,7 @@ class BatchConsumer:
     def read_to_end(
         self,
         starts: Mapping[TP, int],
-        until: Mapping[TP, int],
+        until: Mapping[TPEnd, int],
         *,
         idle_timeout_s: float = 30.0,
     ) -> Iterator[Batch]:
@@ -270,6 +271,16 @@ def _commit_error(error: ck.KafkaError) -> TransportError:
 def committed(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
     found = _asked(lambda: consumer.committed(_theirs(tps), timeout=REQUEST_TIMEOUT_S), "committed positions")
     return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found}
+
+
+def lag(consumer: ck.Consumer) -> dict[TopicPartition, int]:
+    """Records appended and not read, of what is assigned and was read from, as of the last fetch: nothing is asked."""
+    found: dict[TopicPartition, int] = {}
+    for position in consumer.position(consumer.assignment()):
+        _, high = consumer.get_watermark_offsets(position, cached=True)
+        if position.offset >= 0 and high >= 0:
+            found[TopicPartition(position.topic, position.partition)] = max(high - position.offset, 0)
+    return found
 
 
 def offsets_for_times(consumer: ck.Consumer, times_ms: Mapping[TP, int]) -> dict[TopicPartition, int]:

@@ -16,7 +16,7 @@ import confluent_kafka as ck
 
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, TransportError
-from streams.transport.consumer import commit, committed, offsets_for_times
+from streams.transport.consumer import commit, committed, lag
 from streams.transport.faust_options import DriverOptions
 from streams.transport.faust_reader import Handed, Reader
 
@@ -102,9 +102,9 @@ class Driver:
         wanted = list(tps)
         return await self._ask(lambda consumer: committed(consumer, wanted))
 
-    async def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
-        """Offset of the first record appended at or after each time; the end offset where there is none."""
-        return await self._ask(lambda consumer: offsets_for_times(consumer, times_ms))
+    async def lag(self) -> dict[TopicPartition, int]:
+        """Records appended and not read, of each topic-partition that was read from, as of the last fetch."""
+        return await self._ask(lag)
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         """Read no more from these, in later assignments too. What was read before still comes. Any thread."""

@@ -14,7 +14,7 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import check_broker, ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import NO_OFFSET, BatchConsumer, lag
 from streams.transport.producer import Producer
 
 pytestmark = pytest.mark.broker
@@ -123,6 +123,23 @@ def test_reads_to_the_end_and_stops_although_more_arrives(broker: str, prefix: s
     values = [v for b in source.read_to_end({(name, 0): 500, (name, 1): 0}, until) for v in b.values]
     source.close()
     assert values == [str(i).encode() for i in range(500, 2500)]
+
+
+def test_lag_is_what_is_fetched_and_not_read(broker: str, prefix: str) -> None:
+    name = f"{prefix}lag"
+    ensure_topics(Settings(broker), [topic(name)])
+    out = producer(broker)
+    out.send(name, 0, [b"x"] * 100)
+    out.flush(10)
+    config = client_config(Settings(broker), None, "consumer")
+    raw = ck.Consumer({**config, "enable.partition.eof": False})
+    raw.assign([ck.TopicPartition(name, 0, 0), ck.TopicPartition(name, 1, 0)])
+    assert lag(raw) == {}, "nothing was read yet"
+    assert len(raw.consume(30, 10.0)) == 30
+    assert lag(raw) == {(name, 0): 70}
+    assert len(raw.consume(70, 10.0)) == 70
+    assert lag(raw) == {(name, 0): 0}
+    raw.close()
 
 
 def test_reads_to_the_end_over_transaction_markers_and_aborted_records(broker: str, prefix: str) -> None:
