@@ -92,6 +92,7 @@ def _run(deployment: Deployment, folder: Path, *, own_broker: bool, out: Output)
         deployment.settings,
         own_broker=own_broker,
         wished=Ports(),
+        short_lived=True,
         report=out.note,
     )
     try:

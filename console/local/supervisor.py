@@ -61,10 +61,12 @@ class Supervisor:
         *,
         own_broker: bool,
         wished: Ports,
+        short_lived: bool = False,
         report: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._topology_path, self._topology, self._dir = topology_path, topology, data_dir
         self._own_broker, self._wished, self._report = own_broker, wished, report
+        self._short_lived = short_lived
         self._settings = settings.model_copy(update={"kafka": {}}) if own_broker else settings
         self._broker: LocalBroker | None = None
         self._children: dict[str, Child] = {}
@@ -149,7 +151,7 @@ class Supervisor:
 
     def _start_broker(self, port: int) -> str:
         began = time.monotonic()
-        self._broker = LocalBroker(self._dir / "broker", port)
+        self._broker = LocalBroker(self._dir / "broker", port, short_lived=self._short_lived)
         address = self._broker.start()
         self._report(f"Kafka answers at {address} ({time.monotonic() - began:.1f} s)")
         return address
