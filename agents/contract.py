@@ -1,8 +1,8 @@
 """What an agent is to the host: the values it gets, the answer it gives, and how it says that it cannot.
 
-Two kinds are called in the process. A `python` agent is `async run(task, context) -> Answer`, or the same without
-`async`, which then runs in a thread. A `batch` agent is `run_batch(RecordBatch) -> RecordBatch`, for rules that work
-in columns. I/O: none.
+Two kinds are called in the process. A `python` agent is `async run(task, context) -> Answer`, which must not block, for
+all share one event loop; or the same without `async`, which then runs in a thread. A `batch` agent is
+`run_batch(RecordBatch) -> RecordBatch`, in a thread as well, for rules that work in columns. I/O: none.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from schemas.records import record
 _IDENTITY = record("AgentEvent").arrow.field("task").type
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Dispatched:
     """Decoded dispatches of one agent, with what their events repeat: columns of the same length.
 
@@ -50,7 +50,7 @@ class Dispatched:
         return pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Attempt:
     """One dispatch, from the moment it is read to its outcome.
 

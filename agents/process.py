@@ -25,6 +25,9 @@ from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
+from streams.transport.telemetry import get_logger
+
+log = get_logger("pointsman.host")
 
 # A dispatch is a task and a slip: one that was just small enough to be taken in must still be read here.
 SLIP_BYTES_MAX = 65_536
@@ -72,7 +75,10 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         for task in left:
             task.cancel()
         if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=LEFT_BEHIND_S))
+            _, deaf = loop.run_until_complete(asyncio.wait(left, timeout=LEFT_BEHIND_S))
+            if deaf:
+                log.warning("calls that do not heed their cancellation are left behind", calls=len(deaf))
+            loop.set_exception_handler(lambda _loop, _context: None)  # it would say the same of each, at length
         loop.close()
 
 

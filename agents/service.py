@@ -46,7 +46,7 @@ class Room:
         HOST_INFLIGHT.set(self.taken)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # no task's text may come into a log through a repr
 class _Work:
     """Attempts that share one call: of a batch agent the rows of a poll, else one.
 

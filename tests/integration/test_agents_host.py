@@ -129,17 +129,16 @@ def test_plain_functions_run_side_by_side_in_threads_within_the_bound(bench: Ben
 
 def test_an_attempt_ends_in_time_whatever_its_agent_does(bench: Bench, log: str) -> None:
     bench.host()
-    late = now_ms() * 1000 - 60_000_000
-    soon = now_ms() + 400
-    assert outcome(bench, "stubborn", {"task_id": "s1"}) == {"s1": ("FAILED", "TIMEOUT")}
-    hopeless = {"task_id": "late", "slip": {"routed_at": late}}
+    timed_out = ("FAILED", "TIMEOUT")
+    patient = {"task_id": "deadline", "deadline_ms": now_ms() + 2_000, "slip": {"timeout_ms": 60_000}}
+    assert outcome(bench, "stubborn", {"task_id": "timeout"}, patient) == dict.fromkeys(
+        ("timeout", "deadline"), timed_out
+    )
+    late = {"task_id": "late", "slip": {"routed_at": now_ms() * 1000 - 60_000_000}}
     due = {"task_id": "due", "deadline_ms": now_ms() - 1}
-    fast = {"task_id": "fast", "slip": {"timeout_ms": 10}}
-    by_deadline = {"task_id": "deadline", "deadline_ms": soon, "slip": {"timeout_ms": 60_000}}
-    expected = ("FAILED", "TIMEOUT")
-    found = outcome(bench, "slow", hopeless, due, fast, by_deadline, {"task_id": "in time"})
-    assert {name: found[name] for name in ("late", "due", "fast")} == dict.fromkeys(("late", "due", "fast"), expected)
-    assert found["in time"] == found["deadline"] == ("COMPLETED", None)
+    short = {"task_id": "short", "slip": {"timeout_ms": 30}}
+    found = outcome(bench, "slow", late, due, short, {"task_id": "in time"})
+    assert found == {**dict.fromkeys(("late", "due", "short"), timed_out), "in time": ("COMPLETED", None)}
     assert not {"late", "due"} & set(CALLS[log]), "what is over is not begun"
 
 

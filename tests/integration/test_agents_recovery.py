@@ -42,8 +42,8 @@ def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
     broker: str, prefix: str, tmp_path: Path
 ) -> None:
     agents = {
-        "reader": sample("reader", 100, concurrency=3),
-        "careful": sample("careful", 100, costly=True, concurrency=3),
+        "reader": sample("reader", 100, concurrency=2),
+        "careful": sample("careful", 100, costly=True, concurrency=2),
         "writer": sample("writer", 400, "write", concurrency=4),
     }
     topology = make_topology(prefix, agents, kafka=QUICK, limits={"commit_interval_ms": 300})
@@ -53,15 +53,15 @@ def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
             for partition in (0, 1):
                 ids = [f"{agent_id}-{partition}-{i}" for i in range(n // 2)]
                 bench.dispatch(agent_id, *({"task_id": each} for each in ids), partition=partition)
-        until(lambda: bench.committed().get((bench.topics.inbox("writer"), 0), 0) > 0)
-        until(lambda: sum(calls_in(tmp_path).values()) > 40)
+        until(lambda: sum(calls_in(tmp_path).values()) > 60)
         first.kill()
         before = calls_in(tmp_path)
+        assert any(bench.committed().values()), "a part of the work was committed"
         second = bench.process(tmp_path)
         logs = {name: bench.events(name, n) for name, n in (("reader", 60), ("careful", 60), ("writer", 40))}
         second.kill()
     after = calls_in(tmp_path)
-    assert 40 < sum(before.values()) < 160, "it was killed in mid-work"
+    assert 60 < sum(before.values()) < 160, "it was killed in mid-work"
     for name, events in logs.items():
         outcomes = [e for e in events if e["kind"] != "STARTED"]
         assert {e["task"]["task_id"] for e in outcomes} == {
