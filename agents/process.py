@@ -29,8 +29,6 @@ from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
 
-# A dispatch is a task and a slip: one that was just small enough to be taken in must still be read here.
-SLIP_BYTES_MAX = 65_536
 CLOSE_S = 0.2
 LEFT_BEHIND_S = 0.1
 
@@ -111,4 +109,4 @@ def _consumer(
 
 
 def _codec(topology: Topology) -> Codec:
-    return Codec(FileRegistry.load(), topology.limits.record_bytes_max + SLIP_BYTES_MAX)
+    return Codec(FileRegistry.load(), topology.limits.record_bytes_max)

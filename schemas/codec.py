@@ -27,8 +27,8 @@ from schemas.registry import Schema, SchemaRegistry, dispatch_id_for
 FRAME_BYTES = 5
 JSON_SCHEMA_ID = -1  # stands for "today's" where a record came as JSON; no datum has it
 HTTP_NOT_FOUND = 404
-# A dispatch carries a whole task and a result the answers of a panel: what was let in has to get through.
-CARRIERS = frozenset({"TaskDispatched", "TaskResult"})
+# These carry a task, or labels and answers, beside what is theirs: what was let in has to get through.
+CARRIERS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult"})
 CARRIED_MAX = 4  # times the limit; with its default, what Kafka takes by default
 
 

@@ -390,8 +390,8 @@ class OnItsOwn(threading.Thread):
                 log.append((name, "gives", list(partitions)))
 
             async def take(self, batch: Batch) -> None:
-                await super().take(batch)
                 log.append((name, "reads", batch))
+                await super().take(batch)
 
         self.loop = asyncio.get_running_loop()
         self.member = Noting(self.deployment, name, rows_max=200)
