@@ -15,7 +15,7 @@ _PREFIXES = count(1)
 
 @pytest.fixture(scope="session")
 def local_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    with LocalBroker(tmp_path_factory.mktemp("broker"), heap_mib=768) as broker:
+    with LocalBroker(tmp_path_factory.mktemp("broker"), heap_mib=768, short_lived=True) as broker:
         yield broker
 
 
