@@ -105,7 +105,7 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
     (anchor,) = channels["router"]
     group = f"{topology.prefix}pointsman-worker"
     options = DriverOptions(
-        config=client_config(settings, topology, "consumer", group=group, reset="error", name=group),
+        config=client_config(settings, topology, "consumer", group=group, reset="error", fetch="steady", name=group),
         anchor=anchor,
         mirrors=tuple(topic for topics in channels.values() for topic in topics if topic != anchor),
         channel_of=worker.channel_of,

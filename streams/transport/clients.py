@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Role = Literal["consumer", "producer", "admin"]
 Reset = Literal["error", "earliest", "latest"]
+Fetch = Literal["prompt", "steady", "bulk"]
 Scalar = str | int | float | bool
 
 log = logging.getLogger("pointsman.kafka")
@@ -70,9 +71,6 @@ _BY_ROLE: dict[Role, dict[str, Scalar]] = {
         "session.timeout.ms": 6000,
         "heartbeat.interval.ms": 1500,
         "max.poll.interval.ms": 60_000,
-        # Few large fetches: the broker's cost is per request, and the prefetch is what `consume` drains.
-        "fetch.min.bytes": 65_536,
-        "fetch.wait.max.ms": 10,
         "fetch.queue.backoff.ms": 1,
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 65_536,
@@ -91,6 +89,12 @@ _BY_ROLE: dict[Role, dict[str, Scalar]] = {
         "batch.size": 1_000_000,
     },
     "admin": {},
+}
+# When the broker answers a fetch. Its cost is per request, so those who read many trickles let it wait for a few.
+_FETCH: dict[Fetch, dict[str, Scalar]] = {
+    "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
+    "steady": {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 20},
+    "bulk": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 500},
 }
 # librdkafka warns about a property of the other client type: what a shared properties file may name for both is sorted
 # here, so that one file serves consumers and producers.
@@ -112,17 +116,19 @@ def client_config(
     *,
     group: str | None = None,
     reset: Reset = "earliest",
+    fetch: Fetch = "prompt",
     name: str | None = None,
 ) -> dict[str, Any]:
     """librdkafka settings of a client: ours, then the topology's, then the operator's (SASL and TLS among them).
 
     `group` is the consumer group (None for a consumer that assigns itself), `reset` what happens where no position is
-    committed or the committed one is gone, `name` the client id. Passed-through properties of the other role are left
-    out.
+    committed or the committed one is gone, `fetch` whether records come at once (`prompt`: idle it costs nothing), in
+    steady small loads, or in few large ones (`bulk`), `name` the client id. Passed-through properties of the other
+    role are left out.
     """
     own: dict[str, Any] = {**_COMMON, **_BY_ROLE[role], "client.id": name or f"pointsman-{role}"}
     if role == "consumer":
-        own["auto.offset.reset"] = reset
+        own |= {"auto.offset.reset": reset, **_FETCH[fetch]}
         # librdkafka wants a group id even from a consumer that never joins one.
         own["group.id"] = group or "pointsman-reader"
     given = {**(topology.kafka if topology else {}), **settings.kafka}
