@@ -11,22 +11,23 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol, TypeVar
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.clients import ConnectionWatch, TransportError, quiet
 from streams.transport.consumer import close, handle_error
+from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
 
 T = TypeVar("T")
 
 log = logging.getLogger("pointsman.kafka")
 
-HANDED_OVER_MAX = 4
 CLOSE_TIMEOUT_S = 1.0
 # Pausing throws away what is prefetched, so a processor that is merely busy is waited for; no longer than a rebalance
 # may be kept waiting, though, as those are served in polls only.
@@ -35,9 +36,9 @@ _PATIENCE_S = 0.5
 _SLICE_S = 0.01
 _PROBE_EVERY_S = 1.0
 _PROBE_TIMEOUT_S = 0.2
-# Below so many records a poll, latency is worth more than larger batches.
-_FEW = 500
-_SHORT_LINGER_S = 0.005
+# Gathering pays with the rate: from this one on for a whole `poll_s`, for less the less there is to gather.
+_BUSY_ROWS_PER_S = 10_000
+_LINGER_MIN_S = 0.005
 
 
 class Owner(Protocol):
@@ -56,32 +57,6 @@ class Owner(Protocol):
         """The thread is over, and the consumer has left its group, or is left behind."""
 
 
-class Handed(NamedTuple):
-    generation: int
-    batch: Batch
-
-
-class HandOver:
-    """A bounded queue from the reader's thread to the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._room = threading.Semaphore(HANDED_OVER_MAX)
-        self._queue: asyncio.Queue[Handed] = asyncio.Queue()
-
-    def reserve(self, timeout_s: float) -> bool:
-        """Whether there is room, after `timeout_s` at most; then one `put` must follow. The reader calls it."""
-        return self._room.acquire(timeout=timeout_s) if timeout_s else self._room.acquire(blocking=False)
-
-    def put(self, handed: Handed) -> None:
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, handed)
-
-    async def get(self) -> Handed:
-        handed = await self._queue.get()
-        self._room.release()
-        return handed
-
-
 class Reader:
     """`start` it on the event loop `loop`; `owner` is told in the reader's thread."""
 
@@ -92,16 +67,17 @@ class Reader:
         self._consumer = ck.Consumer(quiet(options.config, self.watch))
         self._thread = threading.Thread(target=self._run, name="pointsman-reader", daemon=True)
         self._stopping, self._clean = threading.Event(), False
-        # None wakes the thread up. The lock keeps a request from slipping in behind the last one that is answered.
-        self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock, self._closed = threading.Lock(), False
+        self._requests = Requests()
+        self._closed = False
         # Assignments so far; whether one is held; and its number while it is read from, else 0.
         self._generation, self._held, self._live = 0, False, 0
         self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
         self._early: list[Any] = []
-        self._linger_s = _SHORT_LINGER_S
+        self._callback_error: BaseException | None = None
+        self._rows_per_s, self._read_at = 0.0, 0.0
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._paused: frozenset[TopicPartition] = frozenset()
+        self._lock = threading.Lock()
         self._asked: frozenset[TopicPartition] = frozenset()
         self._is_full = False
         self._probe_at = 0.0
@@ -129,43 +105,11 @@ class Reader:
 
     def ask(self, request: Callable[[ck.Consumer], T]) -> Future[T]:
         """Have the thread make a blocking request. Any thread. The answer is a TransportError once it has ended."""
-        answer: Future[T] = Future()
-
-        def make() -> None:
-            if not answer.set_running_or_notify_cancel():
-                return
-            if self._closed:
-                answer.set_exception(TransportError("the consumer is closed"))
-                return
-            try:
-                answer.set_result(request(self._consumer))
-            except Exception as raised:  # noqa: BLE001 - it is raised where the answer is awaited
-                answer.set_exception(raised)
-
-        with self._lock:
-            if not self._closed:
-                self._requests.put(make)
-                return answer
-        make()
-        return answer
+        return self._requests.ask(lambda: request(self._consumer))
 
     def answer_until(self, done: Future[Any], timeout_s: float) -> bool:
         """Answer requests until `done`; whether it is, after `timeout_s` at most. In the reader's thread."""
-        done.add_done_callback(lambda _: self._requests.put(None))
-        deadline = time.monotonic() + timeout_s
-        while not done.done():
-            try:
-                request = self._requests.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return False
-            if request is not None:
-                request()
-        return True
-
-    def _answer(self) -> None:
-        while not self._requests.empty():
-            if (request := self._requests.get()) is not None:
-                request()
+        return self._requests.answer_until(done, timeout_s)
 
     def _run(self) -> None:
         try:
@@ -173,16 +117,20 @@ class Reader:
                 [self._options.anchor], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
             while not self._stopping.is_set():
-                self._answer()
+                self._requests.answer()
                 self._take_positions()
                 self._apply_pauses()
                 self._hand_over(self._read())
                 self._probe()
             if self._clean:
                 self._end(lost=False)
-        except BaseException as error:  # noqa: BLE001 - the owner ends the app with it
-            # Before the requests that are still open fail because of it.
+        except ck.KafkaException as raised:
+            error = TransportError(f"the consumer cannot go on: {raised.args[0].str()}")
+            error.__cause__ = raised
             self._owner.reader_failed(error)
+        except BaseException as raised:  # noqa: BLE001 - the owner ends the app with it
+            self._owner.reader_failed(raised)
+        # Only now do the requests that are still open fail: what came first is what counts.
         try:
             self._close()
         finally:
@@ -193,22 +141,32 @@ class Reader:
         live, options = self._live, self._options
         messages, self._early = self._early, []
         if not messages:
-            messages += self._consumer.consume(1, min(options.poll_s, _SLICE_S))
-        deadline = time.monotonic() + self._linger_s
-        while messages and self._live == live and len(messages) < options.rows_max and self._requests.empty():
-            left_s = deadline - time.monotonic()
-            messages += self._consumer.consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
+            messages += self._consume(1, min(options.poll_s, _SLICE_S))
+        deadline = time.monotonic() + self._linger_s()
+        while messages and self._live == live and len(messages) < options.rows_max:
+            left_s = deadline - time.monotonic() if self._requests.are_none else 0.0
+            messages += self._consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
             if left_s <= 0:
                 break
-        # A revocation served inside a poll: the records are not ours any more, and no cut covers them.
-        if self._live != live or not live:
-            return []
-        self._linger_s = options.poll_s if len(messages) > _FEW else min(_SHORT_LINGER_S, options.poll_s)
         records = self._without_errors(messages)
-        if not records:
+        # A revocation served inside a poll: the records are not ours any more, and no cut covers them.
+        if not records or not live or self._live != live:
             return []
         self.watch.up()
+        now = time.monotonic()
+        self._rows_per_s += (len(records) / max(now - self._read_at, _LINGER_MIN_S) - self._rows_per_s) / 2
+        self._read_at = now
         return by_channel(records, options.channel_of, rows_max=options.rows_max, bytes_max=options.bytes_max)
+
+    def _consume(self, count: int, timeout_s: float) -> list[Any]:
+        messages: list[Any] = self._consumer.consume(count, timeout_s)
+        if self._callback_error is not None:
+            raise self._callback_error
+        return messages
+
+    def _linger_s(self) -> float:
+        wanted_s = self._options.poll_s * self._rows_per_s / _BUSY_ROWS_PER_S
+        return min(max(wanted_s, _LINGER_MIN_S), self._options.poll_s)
 
     def _without_errors(self, messages: list[Any]) -> list[Any]:
         if self.watch.fatal is not None:
@@ -228,16 +186,16 @@ class Reader:
 
     def _wait_for_room(self, generation: int) -> bool:
         """Whether there is room; not when the assignment ended meanwhile, or the reader is to stop."""
-        if self.handover.reserve(_PATIENCE_S):
-            return True
-        self._is_full = True
+        patient_until = time.monotonic() + _PATIENCE_S
         try:
             while self._live == generation and not self._stopping.is_set():
-                self._answer()
-                self._apply_pauses()
-                self._early += self._consumer.consume(1, _SLICE_S)
-                if self._live == generation and self.handover.reserve(0):
+                if self.handover.reserve(_SLICE_S):
                     return True
+                self._requests.answer()
+                if time.monotonic() > patient_until:
+                    self._is_full = True
+                    self._apply_pauses()
+                    self._early += self._consume(1, 0)
             return False
         finally:
             self._is_full = False
@@ -268,25 +226,35 @@ class Reader:
                 self._probe_at = time.monotonic() + _PROBE_EVERY_S
 
     def _on_assign(self, consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
-        if self._closed:
-            return
-        # Of an assignment without partitions librdkafka reports no end.
-        self._end(lost=True)
-        # Acknowledged, and nothing is read: what arrived before Faust's flow resumes would be lost to its streams.
-        consumer.assign([])
-        self._generation += 1
-        self._held = True
-        self._owner.begin(self._generation, sorted(p.partition for p in partitions if p.topic == self._options.anchor))
+        with self._callback():
+            # Of an assignment without partitions librdkafka reports no end.
+            self._end(lost=True)
+            # Acknowledged, and nothing is read: what came before Faust's flow resumes would be lost to its streams.
+            consumer.assign([])
+            if self._closed:
+                return
+            self._generation += 1
+            self._held = True
+            ours = sorted(p.partition for p in partitions if p.topic == self._options.anchor)
+            self._owner.begin(self._generation, ours)
 
     def _on_revoke(self, consumer: ck.Consumer, _: list[ck.TopicPartition]) -> None:
-        if not self._closed:
+        with self._callback():
             self._end(lost=False)
             consumer.unassign()
 
     def _on_lost(self, consumer: ck.Consumer, _: list[ck.TopicPartition]) -> None:
-        if not self._closed:
+        with self._callback():
             self._end(lost=True)
             consumer.unassign()
+
+    @contextmanager
+    def _callback(self) -> Iterator[None]:
+        """Keeps an exception for the poll that the callback is served in: librdkafka's bindings garble some."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - `_consume` raises it
+            self._callback_error = error
 
     def _end(self, *, lost: bool) -> None:
         if self._paused:
@@ -299,7 +267,8 @@ class Reader:
             self._owner.end(lost=lost)
 
     def _close(self) -> None:
-        with self._lock:
-            self._closed = True
-        self._answer()
+        self._closed = True
+        self._requests.close()
+        # Closing calls back once more; whoever left uncleanly is not to be asked.
+        self._held, self._paused = False, frozenset()
         close(self._consumer, CLOSE_TIMEOUT_S)

@@ -17,8 +17,9 @@ import confluent_kafka as ck
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, TransportError
 from streams.transport.consumer import commit, committed, lag
+from streams.transport.faust_handover import Handed
 from streams.transport.faust_options import DriverOptions
-from streams.transport.faust_reader import Handed, Reader
+from streams.transport.faust_reader import Reader
 
 T = TypeVar("T")
 
@@ -147,16 +148,21 @@ class Driver:
             return
         # Half for the hook: cancelling it, `on_lost` and closing want the rest.
         self._revoke_timeout_s = timeout_s / 2
+        if not clean:
+            self._drop()
         self._reader.stop(clean=clean)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), timeout_s)
         if not self._ended.is_set():
             log.warning("the consumer did not leave its group within %.1f s and is left behind", timeout_s)
-        self._may_commit = False
-        if self._tenure is not None:
-            self._tenure.recovered.cancel()
-            self._tenure.routed.cancel()
-            self._tenure = None
+        self._drop()
+
+    def _drop(self) -> None:
+        """Nothing of the tenure goes on."""
+        tenure, self._tenure, self._may_commit = self._tenure, None, False
+        if tenure is not None:
+            tenure.recovered.cancel()
+            tenure.routed.cancel()
 
     # --- the reader's owner: called in its thread -------------------------------------------------------------------
 
@@ -224,7 +230,8 @@ class Driver:
         # Faust resumes the flow of an assignment some time after it: shut earlier, and it would open again behind us.
         await asyncio.wait({tenure.recovered, tenure.routed, going_live})
         await self._flow.shut(tenure.tps)
-        log.info("partitions %s: %s", "lost" if lost else "revoked", tenure.partitions)
+        if tenure.partitions:
+            log.info("partitions %s: %s", "lost" if lost else "revoked", tenure.partitions)
         if tenure.partitions and not tenure.recovered.cancelled() and tenure.recovered.exception() is None:
             await self._give_up(tenure.partitions, lost=lost)
         self._may_commit, self._tenure = False, None
