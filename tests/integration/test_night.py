@@ -51,7 +51,7 @@ def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_
             assert statuses == {"COMPLETED": COUNT}, "the next in the chain answered every one"
             story = history.query(
                 "SELECT kind, agent_id, reason FROM task_timeline WHERE task_id ="
-                " (SELECT any(task_id) FROM cascades) ORDER BY step, at, rank"
+                " (SELECT any(task_id) FROM cascades) ORDER BY step, at, attempt, rank"
             ).rows
             assert [(kind, agent) for kind, agent, _ in story] == [
                 ("SUBMITTED", ""),
