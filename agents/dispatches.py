@@ -23,7 +23,7 @@ _IDENTITY = record("AgentEvent").arrow.field("task").type
 
 @dataclass(slots=True, eq=False, repr=False)
 class Dispatched:
-    """Decoded dispatches of one agent, with what their events repeat: columns of the same length.
+    """Decoded dispatches, with what their events repeat: columns of the same length.
 
     `number` rises with each batch that the host reads.
     """

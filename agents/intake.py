@@ -25,7 +25,7 @@ COMPONENT = "host"
 
 
 class Intake:
-    """Batches come with the agent's id as their channel. `inboxes` are those that the host owns, kept by the host."""
+    """`inboxes` are those that the host owns, kept by the host."""
 
     def __init__(
         self,
@@ -39,11 +39,14 @@ class Intake:
         self._topics = topology.topics()
         self._batches_read = 0
 
-    def take(self, batch: Batch) -> tuple[str, list[Attempt]]:
-        """The agent whose dispatches these are, and the attempts that it has to be called for."""
+    def take(self, batch: Batch) -> dict[str, list[Attempt]]:
+        """The attempts that agents have to be called for, by agent, in the order in which they were read.
+
+        A batch holds dispatches of many agents: decoding costs a call, whoever its records are for.
+        """
         batch, owners = self._owned(batch)
         if not owners:
-            return batch.channel, []
+            return {}
         decoded = self._codec.decode(batch.values, "TaskDispatched")
         offsets = batch.offsets.tolist()
         _take(owners, offsets, batch.timestamps_ms.tolist())
@@ -53,7 +56,11 @@ class Intake:
         self._batches_read += 1
         source = Dispatched.of(self._batches_read, decoded.batch, [batch.keys[row] for row in rows])
         read = attempts(source, [owners[row] for row in rows], [offsets[row] for row in rows])
-        return batch.channel, [attempt for attempt in read if self._is_new(attempt)]
+        new: dict[str, list[Attempt]] = {}
+        for attempt in read:
+            if self._is_new(attempt):
+                new.setdefault(attempt.inbox.agent_id, []).append(attempt)
+        return new
 
     def _owned(self, batch: Batch) -> tuple[Batch, list[Inbox]]:
         """The records of inboxes that are this host's, with the inbox of each. One poll may read and hand over."""

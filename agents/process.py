@@ -51,8 +51,7 @@ def run_host(
     codec = _codec(topology)
     producing = client_config(settings, topology, "producer", name="pointsman-host")
     producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
-    agent_of = {topology.topics().inbox(name): name for name in topology.agents}
-    consumer = _consumer(settings, topology, "pointsman-host", group, agent_of.__getitem__)
+    consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
     try:
         announce(topology, codec, producer)

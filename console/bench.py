@@ -34,7 +34,7 @@ from streams.history.queries import History
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 
-WARM_UP_S = 8.0
+WARM_UP_S = 30.0  # a JVM compiles what it runs often for about as long
 SETTLE_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
