@@ -226,7 +226,8 @@ def test_a_record_too_large_is_refused_loudly(broker: str, prefix: str) -> None:
 
 def test_a_delivery_that_fails_later_is_raised_by_the_next_call(broker: str, prefix: str) -> None:
     heard: list[DeliveryError] = []
-    out = Producer(client_config(Settings(broker), None, "producer"), heard.append)
+    config = client_config(Settings(broker), None, "producer") | {"topic.metadata.propagation.max.ms": 1000}
+    out = Producer(config, heard.append)
     out.send(f"{prefix}nowhere", 0, [b"a", b"b"])
     with pytest.raises(DeliveryError) as raised:
         out.flush(60)

@@ -13,7 +13,7 @@ from tests.support.fleet import Fleet, Load
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
 
-COUNT = 2_000
+COUNT = 1_200
 
 
 def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_suffers(

@@ -165,12 +165,12 @@ def test_everything_resumes_by_itself_after_the_broker_was_gone(tmp_path: Path, 
     path = topology_file(repository, tmp_path, "outage.")
     with LocalBroker(tmp_path / "broker", heap_mib=512) as broker, Fleet(broker.address, tmp_path, path) as fleet:
         fleet.start("store", "host", "worker")
-        load = Load(fleet, TEXTS, 4_000, RATE / 2)
+        load = Load(fleet, TEXTS, 2_400, RATE / 2)
         load.start()
         time.sleep(2.0)
         broker.stop()
         time.sleep(20.0)
         broker.start()
         load.finish(120)
-        assert_sound(fleet, 4_000)
+        assert_sound(fleet, 2_400)
         assert all(child.running for child in fleet.children.values()), "nobody had to be started again"
