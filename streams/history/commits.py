@@ -1,6 +1,7 @@
-"""Positions on their way to the group's coordinator: a commit may wait for seconds, and reading must not.
+"""Positions on their way to the group's coordinator: a commit may wait for seconds, and a stop must not.
 
-I/O: Kafka.
+confluent-kafka lets one call at a time into a consumer, and not in turn: a commit beside a loop that polls may wait for
+ever. So nobody polls while a commit is under way (`resting`). I/O: Kafka.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from streams.history.background import Background
+from streams.history.background import Job, Lane
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import ERRORS, get_logger
@@ -25,39 +26,46 @@ class Commits:
         self._consumer = consumer
         self._waiting: dict[tuple[str, int], int] = {}
         self._sent: Mapping[tuple[str, int], int] = {}
-        self._work: Background | None = None
+        self._lane = Lane("history-commit")
+        self._job: Job | None = None
         self._not_before = 0.0
 
     def add(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Everything before these offsets is stored."""
         self._waiting.update(positions)
 
-    def turn(self, timeout_s: float = 0.0) -> bool:
-        """Go on with it; whether all is committed, after `timeout_s` at most.
+    def resting(self, timeout_s: float) -> bool:
+        """Whether no request is under way, after `timeout_s` at most: only then may the consumer be used."""
+        return self._job is None or self._ended(timeout_s)
+
+    def begin(self) -> None:
+        """Commit what is waiting.
 
         Positions of partitions that others own by now are dropped: those read the records again, and the views fold
         them.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            self._begin()
-            if self._work is None:
-                return not self._waiting
-            if not self._ended(max(0.0, deadline - time.monotonic())):
-                return False
-
-    def _begin(self) -> None:
-        if self._work is None and self._waiting and time.monotonic() >= self._not_before:
+        if self._job is None and self._waiting and time.monotonic() >= self._not_before:
             ours = set(self._consumer.assignment())
             self._sent, self._waiting = {tp: at for tp, at in self._waiting.items() if tp in ours}, {}
             sent = {owner: (position, "") for owner, position in self._sent.items()}
-            self._work = Background(lambda: self._consumer.commit(sent), "history-commit")
+            self._job = self._lane.begin(lambda: self._consumer.commit(sent))
+
+    def drain(self, timeout_s: float) -> bool:
+        """Whether everything is committed, after `timeout_s` at most."""
+        deadline = time.monotonic() + timeout_s
+        if not self.resting(timeout_s):
+            return False
+        self.begin()
+        return self.resting(max(0.0, deadline - time.monotonic())) and not self._waiting
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._lane.close()
 
     def _ended(self, timeout_s: float) -> bool:
         """Whether the request under way has come to an end, good or bad."""
-        assert self._work is not None
         try:
-            if not self._work.done(timeout_s):
+            if self._job is not None and not self._job.done(timeout_s):
                 return False
         except CommitUnavailableError as error:
             ERRORS.labels("history").inc()
@@ -66,5 +74,5 @@ class Commits:
             self._not_before = time.monotonic() + RETRY_S
         except CommitRejectedError as error:
             log.warning("positions were not committed: the group has moved on", why=str(error))
-        self._work = None
+        self._job = None
         return True

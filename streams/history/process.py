@@ -18,7 +18,7 @@ from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
-from streams.history.background import Background
+from streams.history.background import Lane
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.loader import Loader
@@ -109,18 +109,21 @@ def _prepare(client: Callable[[], Any], stop: threading.Event) -> bool:
         finally:
             first.close()
 
-    said = False
-    while not stop.is_set():
-        attempt = Background(work, "history-prepare")
-        try:
-            while not attempt.done(POLL_S):
-                if stop.is_set():
-                    return False
-        except UnreachableError as error:
-            if not said:
-                log.warning("ClickHouse does not answer; waiting for it", why=str(error))
-                said = True
-            stop.wait(RETRY_S)
-        else:
-            return True
-    return False
+    lane, said = Lane("history-prepare"), False
+    try:
+        while not stop.is_set():
+            attempt = lane.begin(work)
+            try:
+                while not attempt.done(POLL_S):
+                    if stop.is_set():
+                        return False
+            except UnreachableError as error:
+                if not said:
+                    log.warning("ClickHouse does not answer; waiting for it", why=str(error))
+                    said = True
+                stop.wait(RETRY_S)
+            else:
+                return True
+        return False
+    finally:
+        lane.close()

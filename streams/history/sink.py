@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from schemas.topics import Topics
 from schemas.topology import Topology
-from streams.history.background import Background
+from streams.history.background import Job, Lane
 from streams.history.commits import Commits
 from streams.history.loader import Loader
 from streams.transport.batch import Batch, TopicPartition
@@ -74,7 +74,7 @@ class Load:
     """A buffer on its way into the history."""
 
     buffer: Buffer
-    work: Background
+    job: Job
 
 
 class Sink:
@@ -87,13 +87,14 @@ class Sink:
         self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
         group = f"{topology.prefix}pointsman-store"
         self._consumer = BatchConsumer(
-            client_config(settings, topology, "consumer", group=group, name="pointsman-store"),
+            client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store"),
             channel_of(self._topics),
             rows_max=POLL_ROWS_MAX,
             bytes_max=POLL_BYTES_MAX,
             poll_s=POLL_S,
             with_headers=True,
         )
+        self._lane = Lane("history-load")
         self._waiting = Buffer()
         self._loading: Load | None = None
         self._commits = Commits(self._consumer)
@@ -111,6 +112,8 @@ class Sink:
             self._drain()
         finally:
             self._loader.stop()
+            self._lane.close()
+            self._commits.close()
             self._consumer.close(CLOSE_S)
 
     def _names(self) -> list[str]:
@@ -120,24 +123,25 @@ class Sink:
         return [name for name in listed if name in told]
 
     def _turn(self) -> None:
-        for batch in self._consumer.poll():
-            self._waiting.add(batch)
         self._finished()
-        self._commits.turn()
+        if self._commits.resting(POLL_S):
+            for batch in self._consumer.poll():
+                self._waiting.add(batch)
+            self._hold_back()
+            self._commits.begin()
         due = time.monotonic() - self._begun_at >= self._limits.history_interval_ms / 1000
         if self._waiting.rows and (due or self._waiting.rows >= self._limits.history_rows_max):
             self._begin()
-        self._hold_back()
 
     def _begin(self) -> None:
         if self._loading is None:
             buffer = self._waiting.take(self._limits.history_rows_max)
             self._begun_at = time.monotonic()
-            self._loading = Load(buffer, Background(lambda: self._loader.load(buffer.batches), "history-load"))
+            self._loading = Load(buffer, self._lane.begin(lambda: self._loader.load(buffer.batches)))
 
     def _finished(self, timeout_s: float = 0.0) -> bool:
         """Whether a load has ended within `timeout_s`. Raises what ended it, if it failed."""
-        if self._loading is None or not self._loading.work.done(timeout_s):
+        if self._loading is None or not self._loading.job.done(timeout_s):
             return False
         buffer, self._loading = self._loading.buffer, None
         self._commits.add(buffer.positions())
@@ -165,7 +169,7 @@ class Sink:
             if not self._finished(max(0.0, deadline - time.monotonic())):
                 log.warning("the history did not answer in time; the rest is read again at the next start")
                 break
-        if not self._commits.turn(max(0.0, deadline - time.monotonic())):
+        if not self._commits.drain(max(0.0, deadline - time.monotonic())):
             log.warning("the broker did not answer in time; what is stored is read again at the next start")
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
