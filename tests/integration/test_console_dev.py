@@ -126,7 +126,7 @@ def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
         assert [row["task_id"] for row in results.rows] == ["t-1"]
         # The history follows what the store had not read when it was stopped.
         until(lambda: "COMPLETED (ANSWERED)" in pointsman(capsys, "task", "show", "t-1").out, 15)
-        assert "revenue_agent" in shown.out
+        assert "revenue_agent" in pointsman(capsys, "task", "show", "t-1").out
         assert pointsman(capsys, "task", "show", "t-2").code == ExitCode.NOT_FOUND
         counted = pointsman(capsys, "history", "select count() as n from tasks", "-o", "json")
         assert json.loads(counted.out) == [{"n": 1}]
