@@ -148,9 +148,13 @@ class Sink:
         HISTORY_LAG.set(max(0.0, time.time() - buffer.newest_ms() / 1000))
         return True
 
+    def held_bytes(self) -> int:
+        """What is read and not yet stored."""
+        return self._waiting.size_bytes + (self._loading.buffer.size_bytes if self._loading else 0)
+
     def _hold_back(self) -> None:
         """Stop reading while more is held than the limit allows; go on at half of it."""
-        held = self._waiting.size_bytes + (self._loading.buffer.size_bytes if self._loading else 0)
+        held = self.held_bytes()
         limit = self._limits.history_buffer_bytes_max
         if not self._paused and held >= limit:
             log.warning("reading pauses: the history does not keep up", held_bytes=held)
