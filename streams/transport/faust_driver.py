@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
@@ -34,6 +35,13 @@ class _App(faust.App):  # type: ignore[misc]  # faust carries no types that hold
 
     def _create_directories(self) -> None:
         """Faust would make a data directory in the working directory; nothing is kept there."""
+
+
+class _Tables(TableManager):  # type: ignore[misc]  # as above
+    async def on_start(self) -> None:
+        """There are no tables to wait a second for, and a second is long for who takes over."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 def _never(*_: Any, **__: Any) -> Any:
@@ -185,6 +193,7 @@ def make_app(app_id: str, options: DriverOptions) -> faust.App:
         topic_allow_declare=False,
         stream_wait_empty=False,
         Agent=_Agent,
+        TableManager=_Tables,
         stream_buffer_maxsize=_CHANNEL_BATCHES_MAX,
     )
     app.boot_strategy.enable_kafka_producer = False

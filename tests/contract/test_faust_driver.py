@@ -339,17 +339,20 @@ class Slow(Member):
 
 
 async def test_the_group_waits_for_the_last_turn(deployment: Deployment) -> None:
-    order: list[str] = []
+    seen: list[list[str]] = []
+
+    class Looking(Member):
+        async def on_assigned(self, partitions: list[int]) -> Mapping[tuple[str, int], int]:
+            seen.append([hook for hook, _ in first.calls])
+            return await super().on_assigned(partitions)
+
     deployment.send()
     first = Slow(deployment).start()
     await first.until(lambda: first.rows >= deployment.rows)
-    second = Member(deployment, "second").start()
-    while not (second.calls and first.calls[-1][0] == "assigned"):
-        assert not first.running.done()
-        if second.calls and not order:
-            order = [hook for hook, _ in first.calls]
-        await asyncio.sleep(0.005)
-    assert (order or [hook for hook, _ in first.calls])[:3] == ["assigned", "revoking", "revoked"]
+    second = Looking(deployment, "second").start()
+    await second.until_called("assigned")
+    assert seen[0][:3] == ["assigned", "revoking", "revoked"]
+    await first.until_called("assigned")
     await second.end()
     await first.end()
     assert second.read == {}  # the cut of the last turn was there when it asked
