@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import confluent_kafka as ck
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from schemas.errors import ConfigurationError, UnreachableError
 from streams.transport.clients import ConnectionWatch, client_config, quiet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHECK_TIMEOUT_S = 3.0
 CREATE_TIMEOUT_S = 30.0
-VISIBLE_POLL_S = 0.05
+LEADER_POLL_S = 0.05
 # The broker's default: Apache Kafka takes -1 for it since 2.4.
 DEFAULT_REPLICATION = -1
 HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
@@ -39,7 +39,7 @@ def ensure_topics(
     """Create the missing topics and give their names.
 
     Raises ConfigurationError where an existing topic has another partition count or keeps its producers' timestamps
-    (recovery looks positions up by append time), UnreachableError where no broker answers.
+    (recovery looks positions up by append time), UnreachableError where no broker answers, or leads a partition.
     """
     client, wanted = _client(settings, topology), list(specs)
     existing = _listed(client, settings)
@@ -47,7 +47,8 @@ def ensure_topics(
     missing = [spec for spec in wanted if spec.name not in existing]
     if missing:
         _create(client, missing)
-        _await_visible(client, settings, {spec.name for spec in missing})
+    # All of them: another process may have made some a moment ago.
+    _await_leaders(client, settings, wanted)
     return [spec.name for spec in missing]
 
 
@@ -113,13 +114,24 @@ def _create(client: AdminClient, specs: list[TopicSpec]) -> None:
                 raise ConfigurationError(f"{name} could not be created: {raised.args[0].str()}") from raised
 
 
-def _await_visible(client: AdminClient, settings: BrokerSettings, names: set[str]) -> None:
-    """The controller has created them; the brokers, which clients ask, hear of it a moment later."""
+def _await_leaders(client: AdminClient, settings: BrokerSettings, specs: Iterable[TopicSpec]) -> None:
+    """Returns once every partition's leader answers for it.
+
+    The controller has made the topics; the brokers hear of it a moment later. librdkafka 2.16 was seen to report
+    records delivered that were sent in that moment and are not in the log.
+    """
     deadline = time.monotonic() + CREATE_TIMEOUT_S
-    while missing := names - _listed(client, settings).keys():
+    latest = OffsetSpec.latest()
+    pending = {(spec.name, number) for spec in specs for number in range(spec.partitions)}
+    while True:
+        asked = client.list_offsets({ck.TopicPartition(*tp): latest for tp in pending}, request_timeout=CHECK_TIMEOUT_S)
+        pending = {(tp.topic, tp.partition) for tp, answer in asked.items() if answer.exception() is not None}
+        if not pending:
+            return
         if time.monotonic() > deadline:
-            raise ConfigurationError(f"topics were created and do not appear: {', '.join(sorted(missing))}")
-        time.sleep(VISIBLE_POLL_S)
+            some = ", ".join(f"{name}[{number}]" for name, number in sorted(pending)[:3])
+            raise UnreachableError("the Kafka broker", settings.broker, f"nobody leads {some}", HINT)
+        time.sleep(LEADER_POLL_S)
 
 
 def _config_of(spec: TopicSpec) -> dict[str, str]:

@@ -19,7 +19,6 @@ from schemas.settings import Settings
 from schemas.topology import Agent, Limits, Route, Topology
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
-from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 
 T0_US = 1_700_000_000_000_000
@@ -64,16 +63,8 @@ class Deployment:
         )
         self.topics = self.topology.topics()
         ensure_topics(self.settings, self.topics.specs())
-        self._await_leaders()
         self.producer = Producer(client_config(self.settings, self.topology, "producer"))
         self.codec = Codec(FileRegistry.load(), self.topology.limits.record_bytes_max)
-
-    def _await_leaders(self) -> None:
-        """Before a topic's leader is at work, librdkafka 2.16 may report a record delivered that was not."""
-        config = client_config(self.settings, self.topology, "consumer")
-        consumer = BatchConsumer(config, lambda topic: topic, rows_max=1, bytes_max=1, poll_s=0.1)
-        consumer.watermarks(consumer.partitions_of(spec.name for spec in self.topics.specs()))
-        consumer.close()
 
     def close(self) -> None:
         self.producer.close()
