@@ -6,7 +6,6 @@ I/O: Kafka, through the transport.
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import closing, suppress
@@ -30,7 +29,6 @@ from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of
 from streams.transport.producer import Producer
 
 STOP_POLL_S = 0.05
-COLLECT_AT = (200_000, 50, 50)
 
 
 def run_worker(
@@ -46,7 +44,6 @@ def run_worker(
     none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit),
     DeliveryError and TransportError (the process has to be started again: it recovers from its last cut).
     """
-    _spare_the_collector()
     ensure_topics(settings, topology.topics().specs(), topology)
     registry = FileRegistry.load()
     view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
@@ -126,13 +123,6 @@ def _processor(worker: Worker, name: str) -> Callable[[AsyncIterable[Batch]], An
             worker.turn(name, batch)
 
     return process
-
-
-def _spare_the_collector() -> None:
-    """Tasks in flight are many small objects in no cycles: to walk them every 700 allocations is a third of a turn."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AT)
 
 
 async def _forward(stop: threading.Event, asked: asyncio.Event) -> None:

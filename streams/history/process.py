@@ -5,7 +5,6 @@ I/O: files below the data directory, a loopback socket, ClickHouse over HTTP, Ka
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,9 +34,6 @@ log = get_logger("pointsman.history")
 POLL_S = 0.1
 RETRY_S = 1.0
 INSERT_TIMEOUT_S = 60
-# A record is a few objects that live for a second and form no cycle: looking through them each 700 costs more than
-# reading them (2 us of 3 a record).
-GC_THRESHOLDS = (200_000, 20, 20)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -57,7 +53,6 @@ def run_store(
     another version's), UnreachableError (no broker), TransportError and DeliveryError (the process must end).
     """
     check_broker(settings, topology)
-    gc.set_threshold(*GC_THRESHOLDS)
     user, password = settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
     with _clickhouse(settings, data_dir) as url:
 
