@@ -98,6 +98,7 @@ def take_in(
             before = runs.get(partition, 0)
             longest_run = max(longest_run, before + health.leading_failures, health.trailing_failures)
             runs[partition] = health.trailing_failures if health.successes else before + health.failures
-            slots[at // slot_ms] = slots.get(at // slot_ms, Tally()).plus(health)
+            if at // slot_ms > oldest:  # the tenth that the window's edge runs through counts as gone
+                slots[at // slot_ms] = slots.get(at // slot_ms, Tally()).plus(health)
     after = Book(seen, slots, runs, demand, frozenset(passes), book.episode)
     return after, Findings(longest_run, probe_failed)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.topology import BreakerPolicy
@@ -86,6 +86,7 @@ def test_no_open_time_is_cut_short_or_drawn_out(history: Sequence[tuple[Event, i
 
 
 @given(history=HISTORY, write=st.booleans())
+@example(history=[(HealthSeen((Health(0, 401),)), 0, 0.0)], write=False)  # in the tenth that the window is leaving
 def test_the_same_counts_again_change_nothing(history: Sequence[tuple[Event, int, float]], *, write: bool) -> None:
     policy, state, now_ms = Policy(LIMITS, write), State(), 1_000_000
     for event, pause_ms, jitter in history:
