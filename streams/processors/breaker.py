@@ -11,17 +11,17 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from schemas.deadletter import Origin, burial
 from schemas.ids import fact_id
 from schemas.records import table
 from streams.core.breaker import Changed, Event, HealthSeen, Phase, Policy, State, Tick, columns, step
 from streams.core.breaker_book import Health
-from streams.transport.telemetry import DEAD_LETTERS, ERRORS, get_logger
+from streams.processors.outbox import Outbox, Sender
+from streams.transport.telemetry import ERRORS, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from schemas.codec import Codec, DecodeFault
+    from schemas.codec import Codec
     from schemas.topology import Topology
     from streams.transport.batch import Batch
 
@@ -34,23 +34,6 @@ class View(Protocol):
     """The part of streams.control.BreakerView that is read here."""
 
     def snapshot(self) -> Mapping[str, State]: ...
-
-
-class Sender(Protocol):
-    """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
-
-    def send(
-        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-    ) -> None: ...
-
-    def send_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        partition: int | None = None,
-        headers: list[tuple[str, bytes | None]] | None = None,
-    ) -> None: ...
 
 
 class _Owned(NamedTuple):
@@ -75,6 +58,7 @@ class BreakerProcessor:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._codec, self._producer, self._view, self._draw = codec, producer, view, draw
+        self._outbox = Outbox(topology, codec, producer)
         self._topics, self._version, self._partitions = topology.topics(), topology.version, topology.partitions
         self._policies = {
             name: Policy(topology.breaker, write=agent.effect == "write") for name, agent in topology.agents.items()
@@ -84,8 +68,7 @@ class BreakerProcessor:
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Folds a batch. What cannot be decoded is dead-lettered; counts of agents not in the topology are ignored."""
         decoded = self._codec.decode(batch.values, "HealthCounts")
-        for fault in decoded.faults:
-            self._bury(batch, fault)
+        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
         counts: dict[str, list[Health]] = {}
         sources: dict[str, int] = {}
         names, rest = (
@@ -154,14 +137,6 @@ class BreakerProcessor:
             "route_version": self._version,
         }
         return self._codec.encode(table("OrchestratorEvent", fields, 1), "OrchestratorEvent")[0]
-
-    def _bury(self, batch: Batch, fault: DecodeFault) -> None:
-        topic, partition = batch.topics[fault.row], int(batch.partitions[fault.row])
-        origin = Origin(topic, partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row]))
-        value, key = batch.values[fault.row], batch.keys[fault.row]
-        letter = burial(value, key, origin, fault.reason, fault.detail, COMPONENT)
-        self._producer.send_one(self._topics.dead, letter.value, letter.key, partition, letter.headers)
-        DEAD_LETTERS.labels(topic=topic, reason=fault.reason).inc()
 
 
 def _detail(change: Changed) -> dict[str, Any]:
