@@ -7,10 +7,14 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 
 from console.local.broker import LocalBroker
 
 _PREFIXES = count(1)
+
+# What a process would log below a warning is noise between the dots.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 
 @pytest.fixture(scope="session")
