@@ -5,14 +5,14 @@ I/O: Kafka.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import confluent_kafka as ck
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.errors import ConfigurationError, UnreachableError
-from streams.transport.clients import ConnectionWatch, client_config, quiet
+from streams.transport.clients import ConnectionWatch, TransportError, client_config, quiet
+from streams.transport.consumer import close, watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHECK_TIMEOUT_S = 3.0
 CREATE_TIMEOUT_S = 30.0
-LEADER_POLL_S = 0.05
+CLOSE_TIMEOUT_S = 1.0
 # The broker's default: Apache Kafka takes -1 for it since 2.4.
 DEFAULT_REPLICATION = -1
 HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
@@ -48,7 +48,7 @@ def ensure_topics(
     if missing:
         _create(client, missing)
     # All of them: another process may have made some a moment ago.
-    _await_leaders(client, settings, wanted)
+    _await_leaders(settings, wanted, topology)
     return [spec.name for spec in missing]
 
 
@@ -114,24 +114,21 @@ def _create(client: AdminClient, specs: list[TopicSpec]) -> None:
                 raise ConfigurationError(f"{name} could not be created: {raised.args[0].str()}") from raised
 
 
-def _await_leaders(client: AdminClient, settings: BrokerSettings, specs: Iterable[TopicSpec]) -> None:
+def _await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None) -> None:
     """Returns once every partition's leader answers for it.
 
     The controller has made the topics; the brokers hear of it a moment later. librdkafka 2.16 was seen to report
     records delivered that were sent in that moment and are not in the log.
     """
-    deadline = time.monotonic() + CREATE_TIMEOUT_S
-    latest = OffsetSpec.latest()
-    pending = {(spec.name, number) for spec in specs for number in range(spec.partitions)}
-    while True:
-        asked = client.list_offsets({ck.TopicPartition(*tp): latest for tp in pending}, request_timeout=CHECK_TIMEOUT_S)
-        pending = {(tp.topic, tp.partition) for tp, answer in asked.items() if answer.exception() is not None}
-        if not pending:
-            return
-        if time.monotonic() > deadline:
-            some = ", ".join(f"{name}[{number}]" for name, number in sorted(pending)[:3])
-            raise UnreachableError("the Kafka broker", settings.broker, f"nobody leads {some}", HINT)
-        time.sleep(LEADER_POLL_S)
+    config = client_config(settings, topology, "consumer", name="pointsman-admin")
+    # A consumer, for its requests are tried again while there is no leader; an admin client was seen to go on failing.
+    consumer = ck.Consumer(quiet(config, ConnectionWatch("admin")))
+    try:
+        watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
+    except TransportError as error:
+        raise UnreachableError("the Kafka broker", settings.broker, str(error), HINT) from error
+    finally:
+        close(consumer, CLOSE_TIMEOUT_S)
 
 
 def _config_of(spec: TopicSpec) -> dict[str, str]:
