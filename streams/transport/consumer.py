@@ -60,6 +60,9 @@ _NO_LEADER_YET = frozenset(
         _Error.OFFSET_NOT_AVAILABLE,
         _Error.UNKNOWN_LEADER_EPOCH,
         _Error.FENCED_LEADER_EPOCH,
+        # What librdkafka itself says while its metadata are older than the topic.
+        _Error._UNKNOWN_PARTITION,  # noqa: SLF001
+        _Error._UNKNOWN_TOPIC,  # noqa: SLF001
     }
 )
 _LEADER_POLL_S = 0.05
