@@ -14,12 +14,11 @@ from agents.contract import Interaction
 from agents.dispatches import Attempt, Dispatched, attempts
 from agents.inbox import IN_HAND, Inbox
 from agents.outcome import STARTED
-from schemas.codec import Codec, DecodeFault
-from schemas.deadletter import Origin, burial
+from schemas.codec import Codec
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
+from streams.transport.deadletters import bury
 from streams.transport.producer import Producer
-from streams.transport.telemetry import DEAD_LETTERS
 
 COMPONENT = "host"
 
@@ -50,8 +49,9 @@ class Intake:
         decoded = self._codec.decode(batch.values, "TaskDispatched")
         offsets = batch.offsets.tolist()
         _take(owners, offsets, batch.timestamps_ms.tolist())
+        bury(self._producer, self._topics, batch, decoded.faults, COMPONENT)
         for fault in decoded.faults:
-            self._bury(batch, fault, owners[fault.row])
+            owners[fault.row].tracker.finish(offsets[fault.row])
         rows = decoded.rows.tolist()
         self._batches_read += 1
         source = Dispatched.of(self._batches_read, decoded.batch, [batch.keys[row] for row in rows])
@@ -85,16 +85,6 @@ class Intake:
             )
         attempt.inbox.tracker.finish(attempt.offset)
         return False
-
-    def _bury(self, batch: Batch, fault: DecodeFault, inbox: Inbox) -> None:
-        origin = Origin(
-            inbox.topic, inbox.partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row])
-        )
-        value, key = batch.values[fault.row], batch.keys[fault.row]
-        letter = burial(value, key, origin, fault.reason, fault.detail, COMPONENT)
-        self._producer.send_one(self._topics.dead, letter.value, letter.key, inbox.partition, letter.headers)
-        inbox.tracker.finish(origin.offset)
-        DEAD_LETTERS.labels(topic=inbox.topic, reason=fault.reason).inc()
 
 
 def _take(owners: list[Inbox], offsets: list[int], appended_ms: list[int]) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.auditor import Dispatched, Ended, Outcome, Submission
-from schemas.admission import key_faults
+from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.deadletter import parse
 from schemas.registry import FileRegistry, SchemaRegistry
@@ -92,7 +92,7 @@ class LogReader:
     def __init__(self, topics: Topics, codec: Codec) -> None:
         self.log = Log()
         self._codec = codec
-        self._submitted, self._dead = topics.submitted, topics.dead
+        self._dead = topics.dead
         self._takers: dict[str, tuple[str, Callable[[_Rows], None]]] = {
             topics.submitted: ("TaskSubmitted", self._take_submissions),
             **dict.fromkeys(topics.inboxes, ("TaskDispatched", self._take_dispatches)),
@@ -107,14 +107,9 @@ class LogReader:
             self._take_dead(batch)
             return
         record, taker = self._takers[batch.channel]
-        decoded = self._codec.decode(batch.values, record)
+        decoded = admit(self._codec, record, batch.values, batch.keys)
         rows = _Rows(batch, decoded.batch, decoded.rows.tolist())
         bad = [fault.row for fault in decoded.faults]
-        if batch.channel == self._submitted:
-            keys = [batch.keys[row] for row in rows.places]
-            misfits = {row for row, _why in key_faults(keys, rows["task_id"], rows["conversation_id"])}
-            bad += [rows.places[row] for row in misfits]
-            rows = rows.without(misfits)
         self.log.invalid.update((batch.channel, int(batch.partitions[row]), int(batch.offsets[row])) for row in bad)
         taker(rows)
 
@@ -172,7 +167,3 @@ class _Rows:
         partitions = self._batch.partitions[self.places].tolist()
         offsets = self._batch.offsets[self.places].tolist()
         return zip(fields, zip(partitions, offsets, strict=True), strict=True)
-
-    def without(self, rows: set[int]) -> _Rows:
-        kept = [row for row in range(len(self.places)) if row not in rows]
-        return _Rows(self._batch, self._columns.take(pa.array(kept, pa.int64())), [self.places[row] for row in kept])

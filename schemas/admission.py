@@ -1,4 +1,4 @@
-"""Whether a submission lies where its conversation lives: the key rule, checked in columns.
+"""Which submissions are taken in: those that decode, and lie where their conversation lives.
 
 Duplicates and conversations are recognised per partition, so a record under another key would be served beside its
 like. I/O: none.
@@ -8,10 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.codec import Codec, Decoded, DecodeFault
 from schemas.reasons import DeadReason
+
+KEY_RULE = "the key must be the conversation id where the task has one, else the task id"
+
+
+def admit(codec: Codec, record_name: str, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> Decoded:
+    """Decodes records; a submission under a key that is not its own is a fault like any other."""
+    decoded = codec.decode(values, record_name)
+    if record_name != "TaskSubmitted":
+        return decoded
+    batch, rows = decoded.batch, decoded.rows
+    own = [keys[row] for row in rows.tolist()]
+    misfits = key_faults(own, batch.column("task_id"), batch.column("conversation_id"))
+    if not misfits:
+        return decoded
+    kept = np.setdiff1d(np.arange(len(rows)), [row for row, _ in misfits])
+    misplaced = [DecodeFault(int(rows[row]), reason, KEY_RULE) for row, reason in misfits]
+    faults = sorted([*decoded.faults, *misplaced], key=lambda fault: fault.row)
+    return Decoded(batch.take(pa.array(kept)), rows[kept], faults, decoded.schema_ids[kept])
 
 
 def key_faults(

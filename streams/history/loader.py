@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from schemas.admission import key_faults
+from schemas.admission import admit
 from schemas.codec import Codec, DecodeFault
-from schemas.deadletter import Origin, burial
 from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
 from schemas.topics import Topics
@@ -28,8 +26,8 @@ from streams.history.migrations import DATABASE
 from streams.history.queries import QueryError
 from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, rows_of, stream_of
 from streams.transport.batch import Batch
+from streams.transport.deadletters import bury
 from streams.transport.producer import Producer
-from streams.transport.telemetry import DEAD_LETTERS as DEAD_LETTERS_COUNT
 from streams.transport.telemetry import ERRORS, HISTORY_INSERT_DURATION, HISTORY_ROWS, get_logger
 
 log = get_logger("pointsman.history")
@@ -81,29 +79,15 @@ class Loader:
 
     def _decoded(self, batch: Batch) -> pa.RecordBatch:
         """The rows of the valid records; the others are put away, where that is this component's to do."""
-        table = TABLES[batch.channel]
-        decoded = self._codec.decode(batch.values, batch.channel)
-        for fault in decoded.faults:
-            self._put_away(batch, fault)
-        columns, rows = decoded.batch, decoded.rows
-        if batch.channel == "TaskSubmitted":
-            keys = [batch.keys[row] for row in rows.tolist()]
-            misfits = [row for row, _ in key_faults(keys, columns["task_id"], columns["conversation_id"])]
-            if misfits:
-                kept = np.setdiff1d(np.arange(len(rows)), misfits)
-                columns, rows = columns.take(pa.array(kept)), rows[kept]
-        return rows_of(table, columns, batch, rows)
+        decoded = admit(self._codec, batch.channel, batch.values, batch.keys)
+        ours = [fault for fault in decoded.faults if self._is_ours(batch, fault)]
+        bury(self._producer, self._topics, batch, ours, COMPONENT)
+        return rows_of(TABLES[batch.channel], decoded.batch, batch, decoded.rows)
 
-    def _put_away(self, batch: Batch, fault: DecodeFault) -> None:
-        topic, row = batch.topics[fault.row], fault.row
-        if topic in self._others or (fault.reason is DeadReason.NULL_VALUE and self._is_compacted(topic)):
-            return
-        partition = int(batch.partitions[row])
-        origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
-        letter = burial(batch.values[row], batch.keys[row], origin, fault.reason, fault.detail, COMPONENT)
-        where = partition % self._topics.partitions
-        self._producer.send_one(self._topics.dead, letter.value, letter.key, where, letter.headers)
-        DEAD_LETTERS_COUNT.labels(topic, fault.reason).inc()
+    def _is_ours(self, batch: Batch, fault: DecodeFault) -> bool:
+        """Whether putting it away is for nobody else."""
+        topic = batch.topics[fault.row]
+        return topic not in self._others and not (fault.reason is DeadReason.NULL_VALUE and self._is_compacted(topic))
 
     def _is_compacted(self, topic: str) -> bool:
         """There a null value is a tombstone, not a fault."""

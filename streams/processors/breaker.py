@@ -68,7 +68,7 @@ class BreakerProcessor:
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Folds a batch. What cannot be decoded is dead-lettered; counts of agents not in the topology are ignored."""
         decoded = self._codec.decode(batch.values, "HealthCounts")
-        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
+        self._outbox.bury(batch, decoded.faults, COMPONENT)
         counts: dict[str, list[Health]] = {}
         sources: dict[str, int] = {}
         names, rest = (

@@ -16,8 +16,7 @@ from streams.core.columns import Events
 from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
 from streams.processors.outbox import Outbox
-from streams.processors.router import by_value
-from streams.transport.batch import Batch
+from streams.transport.batch import Batch, by_value
 from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
 
 COMPONENT = "consensus"
@@ -32,7 +31,7 @@ class Consensus:
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
         decoded = self._codec.decode(batch.values, "AgentEvent")
-        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
+        self._outbox.bury(batch, decoded.faults, COMPONENT)
         records, rows = decoded.batch, decoded.rows
         self._count(records)
         heard = Heard.read(Events(records, [batch.keys[row] or b"" for row in rows.tolist()]))

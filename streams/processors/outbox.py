@@ -12,18 +12,16 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from schemas.codec import Codec
-from schemas.deadletter import Origin, burial
+from schemas.codec import Codec, DecodeFault
 from schemas.ids import fact_id
-from schemas.reasons import DeadReason
 from schemas.records import table
 from schemas.topology import Topology
 from streams.core.effects import Dispatch, Effects, Note, Result
 from streams.core.task import Identity, Slip, TaskKey
 from streams.transport.batch import Batch
+from streams.transport.deadletters import SendsOne, bury
 from streams.transport.telemetry import (
     CASCADE_DEPTH,
-    DEAD_LETTERS,
     DECISION_DURATION,
     DISPATCHES,
     DUPLICATES,
@@ -35,20 +33,11 @@ US = 1_000_000
 VOTE_CHARS_MAX = 1_000
 
 
-class Sender(Protocol):
+class Sender(SendsOne, Protocol):
     """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
 
     def send(
         self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-    ) -> None: ...
-
-    def send_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        partition: int | None = None,
-        headers: list[tuple[str, bytes | None]] | None = None,
     ) -> None: ...
 
 
@@ -57,7 +46,6 @@ class Outbox:
 
     def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
         self._topics, self._version = topology.topics(), topology.version
-        self._inboxes = {agent: self._topics.inbox(agent) for agent in topology.agents}
         self._codec, self._producer = codec, producer
 
     def emit(self, decided: Mapping[int, Effects]) -> None:
@@ -72,14 +60,9 @@ class Outbox:
         if results:
             self._answer(results)
 
-    def bury(self, batch: Batch, faults: Iterable[tuple[int, DeadReason, str]], component: str) -> None:
-        """Rows of a batch, each with a reason, go to the dead topic: key and value as they came, in their partition."""
-        for row, reason, detail in faults:
-            topic, partition = batch.topics[row], int(batch.partitions[row])
-            origin = Origin(topic, partition, int(batch.offsets[row]), int(batch.timestamps_ms[row]))
-            letter = burial(batch.values[row], batch.keys[row], origin, reason, detail, component)
-            self._producer.send_one(self._topics.dead, letter.value, letter.key, partition, letter.headers)
-            DEAD_LETTERS.labels(topic=topic, reason=reason.value).inc()
+    def bury(self, batch: Batch, faults: Iterable[DecodeFault], component: str) -> None:
+        """Rows of a batch that cannot be taken go to the dead topic."""
+        bury(self._producer, self._topics, batch, faults, component)
 
     def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:
         # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
@@ -95,9 +78,7 @@ class Outbox:
                 group[0].append(frame + encoded[id(slip)] + datum)
                 group[1].append(key)
             for agent_id, (values, keys) in by_agent.items():
-                # An agent that left the topology may still be named by a chain that was planned before.
-                topic = self._inboxes.get(agent_id) or self._topics.inbox(agent_id)
-                self._producer.send(topic, partition, values, keys)
+                self._producer.send(self._topics.inbox(agent_id), partition, values, keys)
             times.update([id(dispatch.slip) for dispatch in dispatches])
         for slip_id, count in times.items():
             slip = distinct[slip_id]

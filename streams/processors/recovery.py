@@ -23,8 +23,7 @@ from streams.core.cell import Cell
 from streams.core.columns import Dispatches, Events
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
-from streams.processors.router import by_value
-from streams.transport.batch import Batch, TopicPartition
+from streams.transport.batch import Batch, TopicPartition, by_value
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import get_logger
 

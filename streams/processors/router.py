@@ -11,18 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.admission import key_faults
+from schemas.admission import admit
 from schemas.codec import FRAME_BYTES, Codec
 from streams.core.cell import Cell
 from streams.core.columns import Submissions
 from streams.core.intake import Intake
 from streams.core.policy import Policy
 from streams.processors.outbox import Outbox
-from streams.transport.batch import Batch
+from streams.transport.batch import Batch, by_value
 from streams.transport.telemetry import TASKS_SUBMITTED
 
 COMPONENT = "router"
-KEY_RULE = "the key must be the conversation id where the task has one, else the task id"
 
 
 class Router:
@@ -33,15 +32,9 @@ class Router:
 
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
-        decoded = self._codec.decode(batch.values, "TaskSubmitted")
-        self._outbox.bury(batch, ((fault.row, fault.reason, fault.detail) for fault in decoded.faults), COMPONENT)
-        records, rows, schema_ids = decoded.batch, decoded.rows, decoded.schema_ids
-        keys = [batch.keys[row] for row in rows.tolist()]
-        misfits = key_faults(keys, records.column("task_id"), records.column("conversation_id"))
-        if misfits:
-            self._outbox.bury(batch, ((int(rows[row]), reason, KEY_RULE) for row, reason in misfits), COMPONENT)
-            kept = np.setdiff1d(np.arange(len(rows)), [row for row, _ in misfits])
-            records, rows, schema_ids = records.take(pa.array(kept)), rows[kept], schema_ids[kept]
+        admitted = admit(self._codec, "TaskSubmitted", batch.values, batch.keys)
+        self._outbox.bury(batch, admitted.faults, COMPONENT)
+        records, rows, schema_ids = admitted.batch, admitted.rows, admitted.schema_ids
         TASKS_SUBMITTED.inc(len(rows))
         intake = Intake.read(self._policy, self._submissions(batch, records, rows, schema_ids), now_ms)
         self._outbox.emit(
@@ -82,14 +75,3 @@ class Router:
             for place, datum in zip(anew, encoded, strict=True):
                 datums[place] = datum
         return frames, datums
-
-
-def by_value(numbers: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
-    """Each distinct number with the places where it stands, in order."""
-    if len(numbers) == 0:
-        return []
-    if bool((numbers == numbers[0]).all()):
-        return [(int(numbers[0]), np.arange(len(numbers)))]
-    order = np.argsort(numbers, kind="stable")
-    distinct, starts = np.unique(numbers[order], return_index=True)
-    return [(int(n), places) for n, places in zip(distinct, np.split(order, starts[1:]), strict=True)]

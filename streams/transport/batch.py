@@ -49,15 +49,10 @@ class Batch:
 
     def by_partition(self) -> dict[int, Batch]:
         """One batch per partition number (topics stay mixed), rows in their order; itself when there is only one."""
-        if len(self) == 0:
-            return {}
-        first = int(self.partitions[0])
-        if bool((self.partitions == first).all()):
-            return {first: self}
-        order = np.argsort(self.partitions, kind="stable")
-        numbers, starts = np.unique(self.partitions[order], return_index=True)
-        rows = np.split(order, starts[1:])
-        return {int(number): self.take(some) for number, some in zip(numbers, rows, strict=True)}
+        parts = by_value(self.partitions)
+        if len(parts) == 1:
+            return {parts[0][0]: self}
+        return {number: self.take(rows) for number, rows in parts}
 
     def take(self, rows: npt.NDArray[np.intp]) -> Batch:
         """The given rows, in the given order. `ends` covers the topic-partitions of these rows alone."""
@@ -76,6 +71,17 @@ class Batch:
             headers=None if self.headers is None else [self.headers[i] for i in wanted],
             ends={owner: self.ends[owner] for owner in self.ends if owner in owners},
         )
+
+
+def by_value(numbers: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """Each distinct number with the places where it stands, in order."""
+    if len(numbers) == 0:
+        return []
+    if bool((numbers == numbers[0]).all()):
+        return [(int(numbers[0]), np.arange(len(numbers)))]
+    order = np.argsort(numbers, kind="stable")
+    distinct, starts = np.unique(numbers[order], return_index=True)
+    return [(int(n), places) for n, places in zip(distinct, np.split(order, starts[1:]), strict=True)]
 
 
 def from_messages(messages: Sequence[Any], channel: str, *, with_headers: bool = False) -> Batch:

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.admission import key_faults
+from schemas.admission import admit, key_faults
+from schemas.codec import Codec
 from schemas.deadletter import DETAIL_CHARS_MAX, OFFSET, DeadLetter, Origin, burial, headers, parse
 from schemas.reasons import DeadReason
+from schemas.records import table
+from schemas.registry import FileRegistry
 
 
 @given(
@@ -67,3 +70,21 @@ def test_keys_are_the_conversation_else_the_task() -> None:
 
 def test_an_empty_conversation_id_is_a_conversation_like_any_other() -> None:
     assert key_faults([b""], pa.array(["t"]), pa.array([""])) == []
+
+
+def test_a_submission_under_a_wrong_key_is_a_fault_in_its_place_and_other_records_have_no_such_rule() -> None:
+    codec = Codec(FileRegistry.load(), 4_096)
+    values: list[bytes | None] = [
+        *codec.encode(table("TaskSubmitted", {"task_id": ["a", "b", "c"], "text": "x"}, 3), "TaskSubmitted")
+    ]
+    values.insert(2, b"junk")
+    admitted = admit(codec, "TaskSubmitted", values, [b"a", b"z", b"c", b"c"])
+    assert admitted.rows.tolist() == [0, 3]
+    assert admitted.batch.column("task_id").to_pylist() == ["a", "c"]
+    assert len(admitted.schema_ids) == 2
+    assert [(fault.row, fault.reason) for fault in admitted.faults] == [
+        (1, DeadReason.KEY_MISMATCH),
+        (2, DeadReason.UNFRAMED),
+    ]
+    cards = codec.encode(table("Feedback", {"task_id": "a", "tenant": "t", "correct": True, "at": 1}, 1), "Feedback")
+    assert admit(codec, "Feedback", cards, [b"anything"]).rows.tolist() == [0]

@@ -23,8 +23,8 @@ from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
 from streams.processors.outbox import Outbox, shown
-from streams.processors.router import Router, by_value
-from streams.transport.batch import Batch
+from streams.processors.router import Router
+from streams.transport.batch import Batch, by_value
 
 NOW = 1_700_000_000_000
 PARTITIONS = 3

@@ -1,0 +1,40 @@
+"""Puts records away that nobody can take: key and value as they came, in their own partition number, with their origin.
+
+I/O: Kafka, through the producer that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from schemas.codec import DecodeFault
+from schemas.deadletter import Origin, burial
+from schemas.topics import Topics
+from streams.transport.batch import Batch, Headers
+from streams.transport.telemetry import DEAD_LETTERS
+
+
+class SendsOne(Protocol):
+    """The part of streams.transport.producer.Producer that is used here; it raises DeliveryError."""
+
+    def send_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None: ...
+
+
+def bury(producer: SendsOne, topics: Topics, batch: Batch, faults: Iterable[DecodeFault], component: str) -> None:
+    """The rows of the batch that the faults name go to the dead topic. Raises DeliveryError."""
+    for fault in faults:
+        topic, partition = batch.topics[fault.row], int(batch.partitions[fault.row])
+        origin = Origin(topic, partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row]))
+        value, key = batch.values[fault.row], batch.keys[fault.row]
+        letter = burial(value, key, origin, fault.reason, fault.detail, component)
+        where = partition % topics.partitions  # a topic that left this topology may have had more
+        producer.send_one(topics.dead, letter.value, letter.key, where, letter.headers)
+        DEAD_LETTERS.labels(topic=topic, reason=fault.reason.value).inc()
