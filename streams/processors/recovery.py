@@ -18,7 +18,6 @@ from schemas.codec import Codec
 from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
 from schemas.topology import Topology
-from streams.core.availability import BreakerLike
 from streams.core.cell import Cell
 from streams.core.columns import Dispatches, Events
 from streams.core.policy import Policy
@@ -36,7 +35,7 @@ Positions = dict[TopicPartition, int]
 
 @dataclass(frozen=True)
 class Recovered:
-    """One partition, ready to go live: its facts are folded, `fold.resume` has not been called.
+    """One partition whose facts are folded; left to do: show the cell the breakers, then call `fold.resume`.
 
     `positions`: where to read on, of every topic that the worker reads. `ends`: where those topics ended when it was
     assigned. `is_new`: no cut of this partition was ever committed.
@@ -78,7 +77,6 @@ class Recovery:
         self,
         partitions: Sequence[int],
         committed: Mapping[TopicPartition, tuple[int, str]],
-        breakers: Mapping[str, BreakerLike],
         now_ms: int,
     ) -> dict[int, Recovered]:
         """The partitions' cells and folds, by partition number.
@@ -87,7 +85,7 @@ class Recovery:
         TransportError when the broker does not answer or a topic cannot be read to its end.
         """
         with closing(self._consumer()) as consumer:
-            return self._recover(consumer, partitions, committed, breakers, now_ms)
+            return self._recover(consumer, partitions, committed, now_ms)
 
     def log_ends(self, partitions: Sequence[int]) -> Positions:
         """Where the agents' logs end now. Raises TransportError when the broker does not answer."""
@@ -110,7 +108,6 @@ class Recovery:
         consumer: BatchConsumer,
         partitions: Sequence[int],
         committed: Mapping[TopicPartition, tuple[int, str]],
-        breakers: Mapping[str, BreakerLike],
         now_ms: int,
     ) -> dict[int, Recovered]:
         # An agent that left the topology may have left tasks behind.
@@ -123,7 +120,6 @@ class Recovery:
             if committed[anchor][0] < 0:
                 self._refuse_forgotten(number, marks)
             cell = Cell(self._policy, number)
-            cell.observe_breakers(breakers)
             own = [tp for tp in live if tp.partition == number]
             found[number] = Recovered(
                 cell=cell,

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from schemas.codec import Codec
-from streams.core.availability import BreakerLike
 from streams.core.cell import Cell
 from streams.core.effects import Effects
 from streams.core.policy import Policy
@@ -75,7 +74,7 @@ def wall_ms() -> int:
 
 
 class Worker:
-    """The hooks of the driver, the turns of the processors, and three loops: the methods that run forever.
+    """The hooks of the driver, the turns of the processors, and the `loops` that run beside them.
 
     Everything but recovery runs on one event loop. `on_ready` is called whenever partitions have gone live. Once it
     `has_failed`, the worker takes no further turn and commits nothing more, and the driver ends the app.
@@ -134,7 +133,14 @@ class Worker:
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What has to run beside the processors, for as long as the app does."""
-        return self.tick_forever(), self.cut_forever(), self.measure_forever()
+        return tuple(map(self._guarded, (self._tick_forever(), self._cut_forever(), self._measure_forever())))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """What ends a task of ours ends the worker: nobody awaits the task to hear of it."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  not swallowed, as above
+            self._fail(error)
 
     # ------------------------------------------------------------------ turns
 
@@ -179,8 +185,7 @@ class Worker:
         recovery = self._recovery()
         tps = [TopicPartition(topic, number) for topic in recovery.read for number in partitions]
         committed = await self.driver.committed(tps) if tps else {}
-        breakers: Mapping[str, BreakerLike] = self._view.snapshot()
-        found = await asyncio.to_thread(recovery.recover, partitions, committed, breakers, self._clock())
+        found = await asyncio.to_thread(recovery.recover, partitions, committed, self._clock())
         now_ms = self._clock()
         positions: Positions = {}
         for each in found.values():
@@ -190,7 +195,7 @@ class Worker:
             # Before anything is emitted: what has results has a cut.
             await self.driver.commit(self._cuts.cut(positions, dict.fromkeys(new, now_ms)))
         for number, each in found.items():
-            each.cell.observe_breakers(self._view.snapshot())  # as they are now: the recovery may have taken long
+            each.cell.observe_breakers(self._view.snapshot())
             self._cells[number], frontier = each.cell, Frontier()
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
@@ -229,7 +234,7 @@ class Worker:
 
     # ------------------------------------------------------------------ cuts
 
-    async def measure_forever(self) -> None:
+    async def _measure_forever(self) -> None:
         """Shows how far behind the partitions are."""
         while not self.has_failed:
             await asyncio.sleep(MEASURE_S)
@@ -238,17 +243,14 @@ class Worker:
                     for (topic, partition), behind in (await self.driver.lag()).items():
                         CONSUMER_LAG.labels(topic=topic, partition=partition).set(behind)
 
-    async def cut_forever(self) -> None:
+    async def _cut_forever(self) -> None:
         """Commits a cut each `commit_interval_ms`, where anything has moved."""
         while not self.has_failed:
             await asyncio.sleep(self._limits.commit_interval_ms / 1000)
-            try:
-                async with self._committing:
-                    cut = self._cuts.take(self._low_watermarks(self._cells), DRAIN_S) if self._cuts.is_due else None
-                    if cut:
-                        await self._cuts.commit(self.driver, cut)
-            except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
-                self._fail(error)
+            async with self._committing:
+                cut = self._cuts.take(self._low_watermarks(self._cells), DRAIN_S) if self._cuts.is_due else None
+                if cut:
+                    await self._cuts.commit(self.driver, cut)
 
     def _low_watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         now_ms = self._clock()
@@ -257,21 +259,18 @@ class Worker:
 
     # ------------------------------------------------------------------ the clock
 
-    async def tick_forever(self) -> None:
+    async def _tick_forever(self) -> None:
         """Drives time-outs, expiries, breakers and counts."""
         next_report = time.monotonic()
         while not self.has_failed:
             await asyncio.sleep(TICK_S)
-            try:
-                self._producer.poll()
-                self._observe_breakers()
-                self._tick()
-                CUT_AGE.set(self._cuts.age_s)
-                if time.monotonic() >= next_report:
-                    next_report = time.monotonic() + self._limits.health_interval_ms / 1000
-                    self._report()
-            except Exception as error:  # noqa: BLE001  as in cut_forever
-                self._fail(error)
+            self._producer.poll()
+            self._observe_breakers()
+            self._tick()
+            CUT_AGE.set(self._cuts.age_s)
+            if time.monotonic() >= next_report:
+                next_report = time.monotonic() + self._limits.health_interval_ms / 1000
+                self._report()
 
     def _observe_breakers(self) -> None:
         version = self._view.version  # before the snapshot: no change is missed
@@ -283,7 +282,7 @@ class Worker:
 
     def _tick(self) -> None:
         if self.driver.is_down and self._resyncing is None:
-            self._resyncing = asyncio.get_running_loop().create_task(self._resync())
+            self._resyncing = asyncio.get_running_loop().create_task(self._guarded(self._resync()))
         if self._resyncing is not None:
             return  # no outcome can be read, so none is overdue
         now_ms = self._clock()
