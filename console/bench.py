@@ -23,9 +23,7 @@ import numpy as np
 from console.cli.output import Output
 from console.local.ports import Ports
 from console.local.supervisor import Endpoints, Supervisor
-from loadtest.audit import audit
-from loadtest.audit_log import read_log
-from loadtest.auditor import Report
+from loadtest.audit import audit_at_rest
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
@@ -121,7 +119,8 @@ def run(topology: Topology, rate: float, seconds: float, folder: Path, out: Outp
         pids = {"broker": supervisor.broker.pid or 0} | {n: child.pid or 0 for n, child in supervisor.children.items()}
         with closing(Probe(at, topology, pids)) as probe:
             sent = _measure(probe, ends, path, rate, seconds, out)
-        report = _settle(at, topology, ends)
+        with closing(History(ends.clickhouse)) as history:
+            _, report = audit_at_rest(at, topology, history.facts, SETTLE_S)
     for finding in report.findings():
         out.line(f"FOUND: {finding}")
     out.line(f"bench: {report.summary}" + ("" if sent else "; VOID: the driver fell behind"))
@@ -153,17 +152,6 @@ def _print(before: Sample, after: Sample, latencies_ms: Sequence[float], out: Ou
     out.table(["process", "cpu_us_per_event", "cores", "rss_mib"], rows, f"{events / took_s:.0f} events/s")
     p50, p99 = np.percentile(latencies_ms, [50, 99]) if latencies_ms else (0.0, 0.0)
     out.line(f"intended send to result appended: p50 {p50:.0f} ms, p99 {p99:.0f} ms, {len(latencies_ms)} results")
-
-
-def _settle(settings: Settings, topology: Topology, ends: Endpoints) -> Report:
-    """The audit, once everything has come to rest."""
-    until = time.monotonic() + SETTLE_S
-    with closing(History(ends.clickhouse)) as history:
-        while True:
-            report = audit(read_log(settings, topology), history.facts)
-            if report.sound or time.monotonic() > until:
-                return report
-            time.sleep(1.0)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,8 +23,8 @@ from console.demo.report import print_report
 from console.demo.workload import Key, plan, tasks
 from console.local.ports import Ports
 from console.local.supervisor import Endpoints, Supervisor
-from loadtest.audit import audit
-from loadtest.audit_log import Log, read_log
+from loadtest.audit import audit_at_rest
+from loadtest.audit_log import Log
 from loadtest.auditor import Report
 from schemas.codec import Codec
 from schemas.errors import ConfigurationError, PointsmanError
@@ -39,7 +39,6 @@ HISTORY_TIMEOUT_S = 60.0
 FLUSH_TIMEOUT_S = 30.0
 # A steady trickle, so that the times from submission to decision are not those of a queue.
 SENDS_PER_BURST, BURST_S = 10, 0.1
-AUDIT_POLL_S = 0.3
 
 
 def run_demo(deployment: Deployment, *, own_broker: bool, keep: Path | None, out: Output) -> ExitCode:
@@ -135,7 +134,7 @@ def _show(deployment: Deployment, supervisor: Supervisor, out: Output) -> Report
         feed.from_beginning()
         accepted = _submit(deployment, out)
         results = _await_results(feed, accepted, supervisor, out)
-        log, report = _await_history(deployment, history, supervisor, out)
+        log, report = _audit(deployment, history, supervisor, out)
         print_report(results, log, history, out)
     out.line()
     for finding in report.findings():
@@ -185,15 +184,10 @@ def _await_results(feed: ResultFeed, accepted: set[Key], supervisor: Supervisor,
     return results
 
 
-def _await_history(deployment: Deployment, history: History, supervisor: Supervisor, out: Output) -> tuple[Log, Report]:
-    """The audit, once it finds everything in its place; the last one made when that takes too long."""
+def _audit(deployment: Deployment, history: History, supervisor: Supervisor, out: Output) -> tuple[Log, Report]:
     began = time.monotonic()
-    while True:
-        supervisor.check()
-        log = read_log(deployment.settings, deployment.topology)
-        report = audit(log, history.facts)
-        waited = time.monotonic() - began
-        if (report.history_complete and not report.tasks.lost) or waited > HISTORY_TIMEOUT_S:
-            out.note(f"audited topics and history after {waited:.1f} s")
-            return log, report
-        time.sleep(AUDIT_POLL_S)
+    audited = audit_at_rest(
+        deployment.settings, deployment.topology, history.facts, HISTORY_TIMEOUT_S, meanwhile=supervisor.check
+    )
+    out.note(f"audited topics and history after {time.monotonic() - began:.1f} s")
+    return audited

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from console.local.broker import free_ports
 from console.local.child import Child
-from loadtest.audit import audit
+from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log, read_log
 from loadtest.auditor import Report
 from schemas.codec import Codec
@@ -84,13 +84,8 @@ class Fleet:
 
     def report(self, timeout_s: float = 60.0) -> Report:
         """The audit, once every accepted task has a result and the history holds what the topics do, or time is up."""
-        until = time.monotonic() + timeout_s
-        while True:
-            with closing(History(self.clickhouse)) as history:
-                report = audit(self.log(), history.facts)
-            if (report.sound and not report.tasks.lost) or time.monotonic() > until:
-                return report
-            time.sleep(0.5)
+        with closing(History(self.clickhouse)) as history:
+            return audit_at_rest(self.settings, self.topology, history.facts, timeout_s)[1]
 
     def __enter__(self) -> Self:
         return self
