@@ -12,8 +12,8 @@ from agents.contract import AgentWrongInput, Answer, Context
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_answer, from_batch, from_error
 from agents.registry import Code, is_async
-from agents.threads import DaemonPool
 from schemas.topology import Agent
+from streams.transport.threads import DaemonPool
 
 
 def wall_us() -> int:

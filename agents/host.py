@@ -22,7 +22,6 @@ from agents.intake import Intake
 from agents.readback import ReadBack, Recovered
 from agents.registry import Code
 from agents.service import Room, Service
-from agents.threads import DaemonPool
 from schemas.codec import Codec
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
@@ -30,6 +29,7 @@ from streams.transport.clients import CommitRejectedError, CommitUnavailableErro
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
+from streams.transport.threads import DaemonPool
 
 log = get_logger("pointsman.host")
 

@@ -48,14 +48,15 @@ def run_host(
     codes = resolve(topology)
     ensure_topics(settings, topology.topics().specs(), topology)
     group = f"{topology.prefix}pointsman-host"
-    codec = _codec(topology)
+    registry, bytes_max = FileRegistry.load(), topology.limits.record_bytes_max
+    codec = Codec(registry, bytes_max)
     producing = client_config(settings, topology, "producer", name="pointsman-host")
     producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
     consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
     try:
         announce(topology, codec, producer)
-        host = Host(topology, codes, codec, consumer, producer, ReadBack(topology, _codec(topology), history))
+        host = Host(topology, codes, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history))
         _run(host.run(ready, stop))
     finally:
         history.close(CLOSE_S)
@@ -105,7 +106,3 @@ def _consumer(
         bytes_max=limits.batch_bytes_max,
         poll_s=limits.poll_ms / 1000,
     )
-
-
-def _codec(topology: Topology) -> Codec:
-    return Codec(FileRegistry.load(), topology.limits.record_bytes_max)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 
-from streams.history.background import Job, Lane
+from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import ERRORS, get_logger
+from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.history")
 
@@ -24,13 +26,13 @@ class Commits:
 
     def __init__(self, consumer: BatchConsumer) -> None:
         self._consumer = consumer
-        self._waiting: dict[tuple[str, int], int] = {}
-        self._sent: Mapping[tuple[str, int], int] = {}
-        self._lane = Lane("history-commit")
-        self._job: Job | None = None
+        self._waiting: dict[TopicPartition, int] = {}
+        self._sent: Mapping[TopicPartition, int] = {}
+        self._lane = DaemonPool("history-commit", 1)
+        self._job: Future[None] | None = None
         self._not_before = 0.0
 
-    def add(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def add(self, positions: Mapping[TopicPartition, int]) -> None:
         """Everything before these offsets is stored."""
         self._waiting.update(positions)
 
@@ -48,7 +50,7 @@ class Commits:
             ours = set(self._consumer.assignment())
             self._sent, self._waiting = {tp: at for tp, at in self._waiting.items() if tp in ours}, {}
             sent = {owner: (position, "") for owner, position in self._sent.items()}
-            self._job = self._lane.begin(lambda: self._consumer.commit(sent))
+            self._job = self._lane.submit(self._consumer.commit, sent)
 
     def drain(self, timeout_s: float) -> bool:
         """Whether everything is committed, after `timeout_s` at most."""
@@ -65,7 +67,7 @@ class Commits:
     def _ended(self, timeout_s: float) -> bool:
         """Whether the request under way has come to an end, good or bad."""
         try:
-            if self._job is not None and not self._job.done(timeout_s):
+            if self._job is not None and not has_ended(self._job, timeout_s):
                 return False
         except CommitUnavailableError as error:
             ERRORS.labels("history").inc()

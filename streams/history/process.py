@@ -17,7 +17,6 @@ from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
-from streams.history.background import Lane
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.loader import Loader
@@ -28,6 +27,7 @@ from streams.transport.admin import check_broker
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
+from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.history")
 
@@ -104,12 +104,12 @@ def _prepare(client: Callable[[], Any], stop: threading.Event) -> bool:
         finally:
             first.close()
 
-    lane, said = Lane("history-prepare"), False
+    lane, said = DaemonPool("history-prepare", 1), False
     try:
         while not stop.is_set():
-            attempt = lane.begin(work)
+            attempt = lane.submit(work)
             try:
-                while not attempt.done(POLL_S):
+                while not has_ended(attempt, POLL_S):
                     if stop.is_set():
                         return False
             except UnreachableError as error:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from schemas.topics import Topics
 from schemas.topology import Topology
-from streams.history.background import Job, Lane
 from streams.history.commits import Commits
 from streams.history.loader import Loader
-from streams.transport.batch import Batch, TopicPartition
+from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import HISTORY_LAG, get_logger
+from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.history")
 
@@ -54,9 +55,9 @@ class Buffer:
         self.batches, self.rows, self.size_bytes = rest.batches, rest.rows, rest.size_bytes
         return taken
 
-    def positions(self) -> dict[tuple[str, int], int]:
+    def positions(self) -> dict[TopicPartition, int]:
         """The next offset of each topic-partition, once all this is stored."""
-        return {owner: end + 1 for batch in self.batches for owner, end in batch.ends.items()}
+        return {tp: position for batch in self.batches for tp, position in next_positions(batch).items()}
 
     def newest_ms(self) -> int:
         """Append time of the latest record."""
@@ -74,7 +75,7 @@ class Load:
     """A buffer on its way into the history."""
 
     buffer: Buffer
-    job: Job
+    job: Future[None]
 
 
 class Sink:
@@ -94,7 +95,8 @@ class Sink:
             poll_s=POLL_S,
             with_headers=True,
         )
-        self._lane = Lane("history-load")
+        # One thread for all loads: the C allocator gives each new one an arena of its own, and keeps what was in it.
+        self._lane = DaemonPool("history-load", 1)
         self._waiting = Buffer()
         self._loading: Load | None = None
         self._commits = Commits(self._consumer)
@@ -137,11 +139,11 @@ class Sink:
         if self._loading is None:
             buffer = self._waiting.take(self._limits.history_rows_max)
             self._begun_at = time.monotonic()
-            self._loading = Load(buffer, self._lane.begin(lambda: self._loader.load(buffer.batches)))
+            self._loading = Load(buffer, self._lane.submit(self._loader.load, buffer.batches))
 
     def _finished(self, timeout_s: float = 0.0) -> bool:
         """Whether a load has ended within `timeout_s`. Raises what ended it, if it failed."""
-        if self._loading is None or not self._loading.job.done(timeout_s):
+        if self._loading is None or not has_ended(self._loading.job, timeout_s):
             return False
         buffer, self._loading = self._loading.buffer, None
         self._commits.add(buffer.positions())

@@ -139,7 +139,7 @@ class BatchConsumer:
         Raises TransportError when the consumer cannot go on (its position is gone, access denied, a fatal error).
         """
         messages = self._consumer.consume(self._rows_max, self._poll_s if timeout_s is None else timeout_s)
-        records = self._without_errors(messages)
+        records = records_of(messages, self._watch, self._note_end)
         if not records:
             return []
         self._watch.up()
@@ -224,26 +224,33 @@ class BatchConsumer:
                 )
         self.assign({})
 
+    def _note_end(self, message: Any) -> None:
+        self._at_end[TopicPartition(message.topic(), message.partition())] = message.offset()
+
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Leave the group. Bounded: a close that hangs (a rebalance that never completed) is left behind."""
         close(self._consumer, timeout_s)
 
-    def _without_errors(self, messages: Sequence[Any]) -> list[Any]:
-        errors = [m for m in messages if m.error() is not None]
-        if self._watch.fatal is not None:
-            raise TransportError(f"the consumer failed for good: {self._watch.fatal.str()}")
-        if not errors:
-            return list(messages)
-        for message in errors:
-            if message.error().code() == _Error._PARTITION_EOF:  # noqa: SLF001
-                self._at_end[TopicPartition(message.topic(), message.partition())] = message.offset()
-            else:
-                handle_error(message.error())
-        return [m for m in messages if m.error() is None]
+
+def records_of(
+    messages: Sequence[Any], watch: ConnectionWatch, at_end: Callable[[Any], None] = lambda _message: None
+) -> list[Any]:
+    """What a poll brought, less its errors: logged where they pass by themselves, TransportError where they do not.
+
+    `at_end` is told of each message that only says that a partition's end is reached.
+    """
+    if watch.fatal is not None:
+        raise TransportError(f"the consumer failed for good: {watch.fatal.str()}")
+    errors = [m for m in messages if m.error() is not None]
+    for message in errors:
+        if message.error().code() == _Error._PARTITION_EOF:  # noqa: SLF001 - the library has no other name for it
+            at_end(message)
+        else:
+            _handle(message.error())
+    return [m for m in messages if m.error() is None] if errors else list(messages)
 
 
-def handle_error(error: ck.KafkaError) -> None:
-    """Log what passes by itself, raise TransportError for what does not."""
+def _handle(error: ck.KafkaError) -> None:
     if error.fatal() or error.code() in _HOPELESS:
         raise TransportError(f"the consumer cannot go on: {error.str()}")
     log.info("consumer: %s", error.str())

@@ -20,7 +20,7 @@ import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.clients import ConnectionWatch, TransportError, quiet
-from streams.transport.consumer import close, handle_error
+from streams.transport.consumer import close, records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
 
@@ -148,7 +148,7 @@ class Reader:
             messages += self._consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
             if left_s <= 0:
                 break
-        records = self._without_errors(messages)
+        records = records_of(messages, self.watch)
         # A revocation served inside a poll: the records are not ours any more, and no cut covers them.
         if not records or not live or self._live != live:
             return []
@@ -167,15 +167,6 @@ class Reader:
     def _linger_s(self) -> float:
         wanted_s = self._options.poll_s * self._rows_per_s / _BUSY_ROWS_PER_S
         return min(max(wanted_s, _LINGER_MIN_S), self._options.poll_s)
-
-    def _without_errors(self, messages: list[Any]) -> list[Any]:
-        if self.watch.fatal is not None:
-            raise TransportError(f"the consumer failed for good: {self.watch.fatal.str()}")
-        errors = [m.error() for m in messages if m.error() is not None]
-        for error in errors:
-            if error.code() != ck.KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library has no other name for it
-                handle_error(error)
-        return [m for m in messages if m.error() is None] if errors else messages
 
     def _hand_over(self, batches: list[Batch]) -> None:
         generation = self._live

@@ -575,6 +575,8 @@ async def test_a_stop_is_bounded_while_a_hook_hangs(deployment: Deployment, wher
     if not is_stubborn:
         member.running.result()
         assert member.calls[len(expected) + 1 :] == ([("lost", [0, 1])] if where == "on_revoked" else [])
+    else:
+        member.running.exception()  # heard here, so that nobody complains after the last test
     member.where = ""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()  # lets a stubborn one go

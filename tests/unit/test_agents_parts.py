@@ -17,7 +17,7 @@ from agents.contract import BATCH_OUTPUT, AgentFailed, Answer, Interaction
 from agents.inbox import IN_HAND, RECENT_MAX, AttemptId, Inbox, Logged
 from agents.lanes import Lanes
 from agents.outcome import Outcome, UnusableAnswer, from_answer, from_batch, from_error
-from agents.threads import DaemonPool
+from streams.transport.threads import DaemonPool
 from tests.support.agents_bench import until
 
 

@@ -1,4 +1,4 @@
-"""Threads that never keep a process from ending: for agents that are plain functions, and for clients that block.
+"""Threads that never keep a process from ending: for what may block for ever, be it an agent or a client library.
 
 I/O: none but threads.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -55,3 +55,11 @@ class DaemonPool:
                     future.set_exception(error)
             del future, call, arguments, item  # an idle thread holds nothing alive
             self._idle.release()
+
+
+def has_ended(work: Future[Any], timeout_s: float = 0.0) -> bool:
+    """Whether the work is over, after `timeout_s` at most. Raises what ended it, if it failed."""
+    if not wait([work], timeout_s).done:
+        return False
+    work.result()
+    return True
