@@ -17,7 +17,7 @@ from typing import TextIO
 
 from rich.box import ROUNDED
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -131,9 +131,6 @@ class Output:
 
     def tree(self, tree: Tree) -> None:
         self._console().print(tree)
-
-    def show(self, renderable: RenderableType) -> None:
-        self._console().print(renderable)
 
     def _console(self) -> Console:
         # A pipe has no width: nothing is folded or cut there.

@@ -5,7 +5,6 @@ The jars come from Maven (`make setup`); nothing is downloaded here. I/O: files,
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -246,12 +245,3 @@ class _Java:
     def check(self) -> None:
         if self.process.wait(START_TIMEOUT_S) != 0:
             raise ConfigurationError(f"Kafka's storage could not be formatted:\n{tail(self._out)}")
-
-
-def process_exists(pid: int) -> bool:
-    """Whether a process with this id runs (zombies count)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -35,10 +35,6 @@ class Availability:
         self._blocked = {agent: state for agent, state in breakers.items() if state.phase != "CLOSED"}
         self._spent = {spent for spent in self._spent if spent[0] in self._blocked}
 
-    @property
-    def all_closed(self) -> bool:
-        return not self._blocked
-
     def is_available(self, agent_id: str) -> bool:
         return agent_id not in self._blocked or self.probe_epoch(agent_id) > 0
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from schemas.codec import Codec
-from schemas.deadletter import parse
 from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.topology import Agent, Route, Topology
 from streams.core.breaker import Phase, State, from_row
 from streams.processors.breaker import BreakerProcessor
 from streams.transport.batch import Batch
+from tests.support.recorder import DeadLetters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +31,14 @@ TOPICS = TOPOLOGY.topics()
 CODEC = Codec(FileRegistry.load(), 262_144)
 
 
-class Recorder:
+class Recorder(DeadLetters):
     """A producer that keeps what it is given, decoded, and a view that shows what was published."""
 
     def __init__(self) -> None:
+        super().__init__(TOPICS)
         self.states: dict[str, State] = {}
         self.published: list[tuple[str, State]] = []
         self.events: list[tuple[int, bytes, dict[str, Any]]] = []
-        self.dead: list[tuple[bytes | None, bytes | None, int | None, Any]] = []
         self.lagging = False
 
     def send(
@@ -57,17 +57,6 @@ class Recorder:
             else:
                 assert topic == TOPICS.orchestrator
                 self.events.append((partition, key, row))
-
-    def send_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        partition: int | None = None,
-        headers: list[tuple[str, bytes | None]] | None = None,
-    ) -> None:
-        assert topic == TOPICS.dead
-        self.dead.append((value, key, partition, parse(headers or [])))
 
     def snapshot(self) -> dict[str, State]:
         return dict(self.states)
@@ -207,6 +196,7 @@ def test_what_cannot_be_decoded_is_dead_lettered_and_costs_no_neighbour(value: b
     assert len(recorder.published) == 1
     [(kept, key, partition, letter)] = recorder.dead
     assert (kept, key, partition) == (value, b"?", 2)
+    assert letter.origin is not None
     assert (letter.origin.topic, letter.origin.partition, letter.origin.offset) == (TOPICS.health, 2, 101)
     assert letter.component == "breaker"
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.codec import FRAME_BYTES, Codec
-from schemas.deadletter import DeadLetter, Origin, parse
+from schemas.deadletter import Origin
 from schemas.ids import agent_event_id
 from schemas.reasons import DeadReason
 from schemas.records import record, table
@@ -25,6 +25,7 @@ from streams.processors.consensus import Consensus
 from streams.processors.outbox import Outbox, shown
 from streams.processors.router import Router
 from streams.transport.batch import Batch, by_value
+from tests.support.recorder import DeadLetters
 
 NOW = 1_700_000_000_000
 PARTITIONS = 3
@@ -39,12 +40,12 @@ TOPICS = TOPOLOGY.topics()
 CODEC = Codec(FileRegistry.load(), 4_096)
 
 
-class Recorder:
+class Recorder(DeadLetters):
     """A producer that keeps what it is given."""
 
     def __init__(self) -> None:
+        super().__init__(TOPICS)
         self.sent: list[tuple[str, int, bytes, bytes | None]] = []
-        self.dead: list[tuple[bytes | None, bytes | None, int | None, DeadLetter]] = []
 
     def send(
         self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
@@ -53,17 +54,6 @@ class Recorder:
         for value, key in zip(values, keys, strict=True):
             assert value is not None
             self.sent.append((topic, partition, value, key))
-
-    def send_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        partition: int | None = None,
-        headers: list[tuple[str, bytes | None]] | None = None,
-    ) -> None:
-        assert topic == TOPICS.dead
-        self.dead.append((value, key, partition, parse(headers or [])))
 
     def rows(self, topic: str) -> list[dict[str, Any]]:
         """Records of one topic, decoded."""
