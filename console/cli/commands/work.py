@@ -1,0 +1,111 @@
+"""Commands that give the pipeline work and look at what became of it: `submit`, `results`, `task`, `history`.
+
+I/O: through the commands.
+"""
+# ruff: noqa: PLC0415  each command imports its own part when it runs
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from console.cli.flags import (
+    Broker,
+    ClickHouse,
+    Output_,
+    TopologyFile,
+    deployment_of,
+    settings_of,
+)
+from console.cli.output import Format, Output
+
+app = typer.Typer()
+task_app = typer.Typer(help="One task.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(task_app, name="task")
+
+
+@app.command()
+def submit(
+    text: Annotated[str | None, typer.Argument(help="The request, in plain language.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="JSONL", help="One task a line; - reads standard input.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the results and print them.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="S", help="Longest wait.")] = 60.0,
+    task_id: Annotated[str | None, typer.Option("--task-id", help="Default: a new one.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Default: default.")] = None,
+    conversation: Annotated[str | None, typer.Option("--conversation", help="Its tasks keep their order.")] = None,
+    intent: Annotated[str | None, typer.Option("--intent", help="A route's name; else phrases decide.")] = None,
+    confidence: Annotated[float | None, typer.Option("--confidence", help="Of the intent, 0 to 1.")] = None,
+    tier: Annotated[str | None, typer.Option("--tier", help="LOW, MEDIUM or HIGH.")] = None,
+    deadline_in_ms: Annotated[int | None, typer.Option("--deadline-ms", metavar="MS", help="From now.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Comes back.")] = None,
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Submit one task, or a file of them."""
+    from console.cli.submit import submit_tasks
+    from console.cli.tasks import one_task, read_tasks
+
+    fields = {
+        "task_id": task_id,
+        "tenant": tenant,
+        "conversation_id": conversation,
+        "intent": intent,
+        "confidence": confidence,
+        "value_tier": tier,
+        "deadline_in_ms": deadline_in_ms,
+    }
+    tasks = read_tasks(file, fields, label or []) if file else [one_task(text, fields, label or [])]
+    deployment = deployment_of(broker=broker, topology=topology)
+    submit_tasks(deployment, tasks, wait_s=timeout if wait else None, form=output, out=Output())
+
+
+@app.command()
+def results(
+    follow: Annotated[bool, typer.Option("--follow", help="Stay, and print results as they come.")] = False,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All that the topic still holds.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Default: 20, unless following.")] = None,
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Print the latest results, all of them, or those that come."""
+    from console.cli.results import print_results
+
+    print_results(
+        deployment_of(broker=broker, topology=topology),
+        follow=follow,
+        from_beginning=from_beginning,
+        limit=limit,
+        form=output,
+        out=Output(),
+    )
+
+
+@task_app.command("show")
+def task_show(
+    task_id: Annotated[str, typer.Argument(help="As printed by submit.")],
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Where two tenants use one id.")] = None,
+    clickhouse: ClickHouse = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Show the whole life of a task as a tree."""
+    from console.cli.show import show_task
+
+    show_task(settings_of(clickhouse=clickhouse), task_id, tenant=tenant, form=output, out=Output())
+
+
+@app.command()
+def history(
+    sql: Annotated[str, typer.Argument(help="A SELECT; `show tables` names the views.")],
+    clickhouse: ClickHouse = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Ask the history in SQL."""
+    from console.cli.history import print_answer
+
+    print_answer(settings_of(clickhouse=clickhouse), sql, form=output, out=Output())
