@@ -10,12 +10,14 @@ import inspect
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any
 
-from schemas.errors import ConfigurationError
+from schemas.codes import FaultCode
+from schemas.errors import ConfigurationError, Fault, TopologyError
 from schemas.nearest import suggest
 from schemas.topology import Agent, Topology
 
@@ -25,41 +27,49 @@ Code = Callable[..., Any]
 PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "batch": ("rows",)}
 
 
+class UncallableError(ConfigurationError):
+    """What an agent's entry names cannot be called; `key` says which key of the entry is to be mended."""
+
+    def __init__(self, fault_code: FaultCode, text: str, key: tuple[str, ...] = ("run",)) -> None:
+        self.fault_code, self.key = fault_code, key
+        super().__init__(text)
+
+
 def resolve(topology: Topology) -> dict[str, Code]:
-    """The code of every agent, with its options bound. Raises ConfigurationError with all that is wrong at once."""
+    """The code of every agent, with its options bound. Raises TopologyError with all that is wrong at once."""
     found, faults = look_up(topology)
     if faults:
-        plural = "" if len(faults) == 1 else "s"
-        lines = (f"  agents.{name}.run: {fault}" for name, fault in faults.items())
-        raise ConfigurationError("\n".join((f"{len(faults)} agent{plural} cannot be called", *lines)))
+        raise TopologyError(topology.source, tuple(faults))
     return found
 
 
-def look_up(topology: Topology) -> tuple[dict[str, Code], dict[str, str]]:
-    """The code of every agent that can be called and, by agent, what is wrong with the others."""
+def look_up(topology: Topology) -> tuple[dict[str, Code], list[Fault]]:
+    """The code of every agent that can be called, and what is wrong with the others, each at its place in the file."""
     # A console script has its own folder on the path in the place of the working directory.
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
         sys.path.append(here)
     found: dict[str, Code] = {}
-    faults: dict[str, str] = {}
+    faults: list[Fault] = []
     for name, agent in topology.agents.items():
         try:
             found[name] = resolve_agent(agent)
-        except ConfigurationError as error:
-            faults[name] = str(error)
+        except UncallableError as error:
+            faults.append(topology.fault(error.fault_code, ("agents", name, *error.key), str(error)))
     return found, faults
 
 
 def resolve_agent(agent: Agent) -> Code:
-    """The code of one agent. Raises ConfigurationError."""
+    """The code of one agent. Raises UncallableError."""
     module_name, _, function_name = agent.run.partition(":")
     module = _module(module_name)
     code = getattr(module, function_name, None)
     if code is None:
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise ConfigurationError(f"{module_name} has no function {function_name}{suggest(function_name, names)}")
+        raise UncallableError(
+            FaultCode.NO_FUNCTION, f"{module_name} has no function {function_name}{suggest(function_name, names)}"
+        )
     if not callable(code):
-        raise ConfigurationError(f"{agent.run} is no function but {type(code).__name__}")
+        raise UncallableError(FaultCode.NOT_CALLABLE, f"{agent.run} is no function but {type(code).__name__}")
     _check_signature(agent, code)
     return partial(code, **agent.options)
 
@@ -75,13 +85,23 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigurationError(f"there is no module {error.name}{_nearest_module(error.name)}") from error
-        raise ConfigurationError(f"module {name} cannot be imported: {error}") from error
+            said = f"there is no module {error.name}{_nearest_module(error.name)}"
+            raise UncallableError(FaultCode.NO_MODULE, said) from error
+        raise UncallableError(FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {error}") from error
     except SyntaxError as error:
         where = f"{error.filename}:{error.lineno}"
-        raise ConfigurationError(f"module {name} cannot be imported: {where}: {error.msg}") from error
-    except Exception as error:  # a module may raise anything while it is imported
-        raise ConfigurationError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UncallableError(
+            FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {where}: {error.msg}"
+        ) from error
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+        raise UncallableError(FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {_raised(error)}") from error
+
+
+def _raised(error: BaseException) -> str:
+    """Name, text and place of an error, on one line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {text}' if text else ''} at {frame.filename}:{frame.lineno}"
 
 
 def _nearest_module(name: str) -> str:
@@ -107,16 +127,17 @@ def _check_signature(agent: Agent, code: Code) -> None:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for option in agent.options:
         if option not in keywords and not takes_any:
-            raise ConfigurationError(f"{agent.run} takes no option {option}{suggest(option, keywords)}")
+            said = f"{agent.run} takes no option {option}{suggest(option, keywords)}"
+            raise UncallableError(FaultCode.UNKNOWN_OPTION, said, ("options", option))
     try:
         signature.bind(*given, **agent.options)
     except TypeError as error:
         wanted = ", ".join(given)
-        raise ConfigurationError(
-            f"{agent.run} must take ({wanted}) and its options, for it is of kind {agent.kind}: {error}"
-        ) from error
+        said = f"{agent.run} must take ({wanted}) and its options, for it is of kind {agent.kind}: {error}"
+        raise UncallableError(FaultCode.WRONG_SIGNATURE, said) from error
     if agent.kind == "batch" and is_async(code):
-        raise ConfigurationError(f"{agent.run} is async; an agent of kind batch is a plain function")
+        said = f"{agent.run} is async; an agent of kind batch is a plain function"
+        raise UncallableError(FaultCode.ASYNC_BATCH, said)
 
 
 def _takes_keyword(parameter: inspect.Parameter) -> bool:

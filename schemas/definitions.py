@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 
 Definition: TypeAlias = Any  # Avro's own JSON: a name, a list (union) or an object
@@ -18,6 +19,8 @@ PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "st
 
 class UnsupportedSchemaError(ConfigurationError):
     """A schema uses what this codec does not carry, or cannot be resolved against today's."""
+
+    error_code = ErrorCode.UNSUPPORTED_SCHEMA
 
 
 def compact(definition: Definition) -> str:

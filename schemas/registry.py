@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from schemas.codes import ErrorCode
 from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, expand, parse
 from schemas.errors import ConfigurationError, UnknownSchemaError
 from schemas.records import NAMESPACE, RECORDS, record
@@ -73,7 +74,7 @@ class FileRegistry:
         self.entries = tuple(entries)
         self._by_id = {entry.id: Schema(entry.text) for entry in self.entries}
         if len(self._by_id) != len(self.entries):
-            raise ConfigurationError("the schema registry gives one id twice")
+            raise ConfigurationError("the schema registry gives one id twice", code=ErrorCode.REGISTRY_FILE)
 
     @classmethod
     def load(cls, path: Path = REGISTRY) -> FileRegistry:
@@ -82,7 +83,8 @@ class FileRegistry:
             lines = json.loads(path.read_text("utf-8"))
             return cls(Entry(line["id"], line["subject"], line["version"], line["schema"]) for line in lines)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{path} is no schema registry: {error!r:.200}") from error
+            text = f"{path} is no schema registry: {error!r:.200}"
+            raise ConfigurationError(text, code=ErrorCode.REGISTRY_FILE) from error
 
     def get_schema(self, schema_id: int, /) -> Schema:
         try:
@@ -97,7 +99,8 @@ class FileRegistry:
             if expand(entry.definition) == wanted:
                 return entry.id
         raise ConfigurationError(
-            f"this schema of {subject_name} is not in the registry file; append it by: python -m schemas.registry add"
+            f"this schema of {subject_name} is not in the registry file; append it by: python -m schemas.registry add",
+            code=ErrorCode.UNREGISTERED_SCHEMA,
         )
 
     def versions(self, subject: str) -> Sequence[Entry]:

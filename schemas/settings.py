@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 
 PREFIX = "POINTSMAN_"
@@ -59,7 +60,7 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             lines = [_explain(dict(each), sources) for each in error.errors(include_input=False, include_url=False)]
-            raise ConfigurationError("\n".join(lines)) from None
+            raise ConfigurationError("\n".join(lines), code=ErrorCode.SETTING) from None
 
 
 def read_properties(path: Path) -> Mapping[str, str]:
@@ -68,7 +69,8 @@ def read_properties(path: Path) -> Mapping[str, str]:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"{KAFKA_CONFIG}: {path} cannot be read: {why}") from None
+        text = f"{KAFKA_CONFIG}: {path} cannot be read: {why}"
+        raise ConfigurationError(text, code=ErrorCode.KAFKA_CONFIG) from None
     properties: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -77,7 +79,7 @@ def read_properties(path: Path) -> Mapping[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             # The line is not shown: it may hold a password.
-            raise ConfigurationError(f"{path}:{number}: not of the form name=value")
+            raise ConfigurationError(f"{path}:{number}: not of the form name=value", code=ErrorCode.KAFKA_CONFIG)
         properties[name.strip()] = value.strip()
     return MappingProxyType(properties)
 

@@ -12,13 +12,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from schemas.codes import FaultCode
 from schemas.errors import Fault, TopologyError
 from schemas.topics import Topics
 from schemas.topology_build import build
 from schemas.topology_checks import check
-from schemas.topology_yaml import TEXT_BYTES_MAX, path_text, read_yaml
+from schemas.topology_syntax import place_of
+from schemas.topology_yaml import TEXT_BYTES_MAX, Document, KeyPath, Origin, path_text, read_yaml
 
 MIB = 1024 * 1024
 # No number of a topology comes near it: 34 years in milliseconds, 1 TiB. Sums of such stay within 64 bits.
@@ -231,6 +233,17 @@ class Topology(Section):
     routes: Mapping[str, Route] = Field(min_length=1, description="The intents, by name; on a tie the earlier wins.")
     default_route: str = Field(description="Takes tasks whose intent nothing tells.")
 
+    _origin: Origin = PrivateAttr(default_factory=lambda: Origin("the topology", Document()))
+
+    @property
+    def source(self) -> str:
+        """The file that it was read from."""
+        return self._origin.source
+
+    def fault(self, code: FaultCode, path: KeyPath, message: str) -> Fault:
+        """A fault at a key path, with its line and column in the file that this was read from."""
+        return self._origin.document.fault(code, path, message)
+
     def topics(self) -> Topics:
         return Topics(agents=tuple(self.agents), partitions=self.partitions, prefix=self.prefix)
 
@@ -264,9 +277,12 @@ def load_topology(path: Path) -> Topology:
             content = file.read(TEXT_BYTES_MAX + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise TopologyError(str(path), (Fault("", f"cannot be read: {error.strerror}"),)) from error
+        fault = Fault(FaultCode.UNREADABLE_FILE, "", f"cannot be read: {error.strerror}")
+        raise TopologyError(str(path), (fault,)) from error
     except UnicodeDecodeError as error:
-        raise TopologyError(str(path), (Fault("", f"is not UTF-8 at byte {error.start}"),)) from error
+        before = content[: error.start].decode("utf-8-sig")
+        fault = Fault(FaultCode.NOT_UTF8, "", f"is not UTF-8 at byte {error.start}", *place_of(before, len(before)))
+        raise TopologyError(str(path), (fault,)) from error
     return parse_topology(text, str(path))
 
 
@@ -275,12 +291,13 @@ def parse_topology(text: str, source: str) -> Topology:
     document = read_yaml(text)
     topology, faults, doubtful = build(Topology, document)
     if topology is not None:
-        for path, message, depends_on in check(topology):
+        for code, path, message, depends_on in check(topology):
             # A rule that depends on a key whose value is at fault would speak of its stand-in.
             if not any(_within(path_text(each), doubtful) for each in (path, *depends_on)):
-                faults.append(document.fault(path, message))
+                faults.append(document.fault(code, path, message))
     if topology is None or faults:
-        raise TopologyError(source, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
+        raise TopologyError(source, tuple(faults))
+    topology._origin = Origin(source, document)  # noqa: SLF001  its own module
     return topology
 
 

@@ -6,21 +6,19 @@ in the same run. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from schemas.codes import FaultCode
 from schemas.errors import Fault
-from schemas.nearest import nearest, suggest
-from schemas.topology_yaml import Document, Path, path_text
+from schemas.nearest import nearest
+from schemas.topology_words import describe, model_at
+from schemas.topology_yaml import Document, KeyPath, path_text
 
 M = TypeVar("M", bound=BaseModel)
-
-VALUE_CHARACTERS_MAX = 40
-SECRETIVE = "kafka"  # values of this section are never repeated
 
 
 class Built(NamedTuple, Generic[M]):
@@ -41,35 +39,49 @@ def build(model: type[M], document: Document) -> Built[M]:
     doubtful = {fault.path for fault in faults}
     if not isinstance(document.data, dict):
         if not faults:
-            faults.append(document.fault((), "is empty" if document.data is None else "must be a mapping of keys"))
+            said = "is empty" if document.data is None else "must be a mapping of keys"
+            faults.append(document.fault(FaultCode.NO_MAPPING, (), said))
         return Built(None, faults, frozenset())
     try:
         return Built(model.model_validate(document.data), faults, frozenset(doubtful))
     except ValidationError as error:
         details = error.errors(include_url=False)
     repaired = deepcopy(document.data)
-    seen: set[Path] = set()
+    seen: set[KeyPath] = set()
+    misspelt = {_meant(detail, _path(detail, document.data), model) for detail in details if _is_unknown(detail)}
     for detail in details:
         path = _path(detail, document.data)
-        if path not in seen:  # a value that fits no branch of a union is reported once a branch
-            seen.add(path)
-            faults.append(document.fault(path, _sentence(detail, path, model)))
-            doubtful |= {path_text(path), path_text(_meant(detail, path, model))}
-            _repair(repaired, path)
+        if path in seen:  # a value that fits no branch of a union is reported once a branch
+            continue
+        seen.add(path)
+        doubtful |= {path_text(path), path_text(_meant(detail, path, model))}
+        _repair(repaired, path)
+        # A key that is missing because its name is misspelt is one fault, not two.
+        if detail["type"] != "missing" or path not in misspelt:
+            faults.append(document.fault(*_described(detail, path, model)))
     try:
         return Built(model.model_validate(repaired), faults, frozenset(doubtful))
     except ValidationError:
         return Built(None, faults, frozenset())
 
 
-def _meant(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> Path:
+def _described(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tuple[FaultCode, KeyPath, str]:
+    code, said = describe(detail, path, model)
+    return code, path, said
+
+
+def _is_unknown(detail: ErrorDetails) -> bool:
+    return detail["type"] == "extra_forbidden"
+
+
+def _meant(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> KeyPath:
     """Where an unknown key should have stood: what is said there by default is not what its writer meant."""
-    owner = _model_at(model, path[:-1]) if detail["type"] == "extra_forbidden" else None
+    owner = model_at(model, path[:-1]) if _is_unknown(detail) else None
     known = nearest(str(path[-1]), owner.model_fields) if owner else None
     return path if known is None else (*path[:-1], known)
 
 
-def _path(detail: ErrorDetails, data: Any) -> Path:
+def _path(detail: ErrorDetails, data: Any) -> KeyPath:
     """The error's location less what is no key of the document: names of union branches, and `[key]`."""
     path: list[str | int] = []
     for part in detail["loc"]:
@@ -83,87 +95,11 @@ def _path(detail: ErrorDetails, data: Any) -> Path:
     return tuple(path)
 
 
-_KINDS: dict[type, str] = {list: "a list", dict: "a mapping", type(None): "empty"}
-
-_NEEDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "missing": lambda _: "is missing and has no default",
-    "model_type": lambda _: "must be a mapping of keys",
-    "mapping_type": lambda _: "must be a mapping of names",
-    "dict_type": lambda _: "must be a mapping of names",
-    "tuple_type": lambda _: "must be a list",
-    "string_type": lambda _: "must be text",
-    "string_unicode": lambda _: "must be text of whole Unicode characters",
-    "int_type": lambda _: "must be a whole number",
-    "float_type": lambda _: "must be a number",
-    "finite_number": lambda _: "must be a finite number",
-    "bool_type": lambda _: "must be true or false",
-    "literal_error": lambda c: f"must be {c['expected'].replace(chr(39), '')}",
-    "greater_than": lambda c: f"must be more than {c['gt']}",
-    "greater_than_equal": lambda c: f"must be at least {c['ge']}",
-    "less_than": lambda c: f"must be less than {c['lt']}",
-    "less_than_equal": lambda c: f"must be at most {c['le']}",
-    "too_short": lambda _: "must not be empty",
-    "string_too_short": lambda _: "must not be empty",
-    "string_too_long": lambda c: f"must have at most {c['max_length']} characters",
-}
-
-_PLAIN = {"missing", "too_short", "string_too_short"}  # what the value is adds nothing
-
-_PATTERNS = {
-    "run": "must name code as module:function",
-    "phrase": "must not be blank",
-    "prefix": "may hold letters, digits, dots, underscores and hyphens only",
-}
-
-
-def _sentence(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        owner = _model_at(model, path[:-1])
-        return f"is not a known key{suggest(str(path[-1]), owner.model_fields) if owner else ''}"
-    if kind == "string_pattern_mismatch":
-        need = _PATTERNS.get(str(detail["loc"][-1]), f"must match {context['pattern']}")
-    elif path[2:3] == ("phrases",) and kind == "model_type":
-        need = "must be text, or a mapping of phrase and confidence"
-    elif path[:1] == (SECRETIVE,):
-        need = "must be text, a whole number, or true or false"
-    elif path[2:3] == ("options",):
-        need = "must be text, a number, true, false or null"
-    elif kind in _NEEDS:
-        need = _NEEDS[kind](context)
-    else:
-        need = detail["msg"]
-    return need if kind in _PLAIN or path[:1] == (SECRETIVE,) else f"{need}, but is {_shown(detail['input'])}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if type(value) in _KINDS:
-        return _KINDS[type(value)]
-    text = value if isinstance(value, str) else repr(value)
-    short = text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[:VALUE_CHARACTERS_MAX]}..."
-    return ascii(short) if isinstance(value, str) else short
-
-
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
-    """The section that stands at `path`."""
-    at: Any = model
-    for part in path:
-        if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[str(part)].annotation
-        elif get_origin(at) is Mapping:
-            at = get_args(at)[1]
-        else:
-            at = get_args(at)[0]
-    return at if isinstance(at, type) and issubclass(at, BaseModel) else None
-
-
 _AGENT = {"run": "unknown:unknown", "effect": "read"}
 _DROP = object()
 
 
-def _repair(data: Any, path: Path) -> None:
+def _repair(data: Any, path: KeyPath) -> None:
     """Puts a stand-in where one is needed, and removes what has a default; places in lists stay what they are."""
     for part in path[:-1]:
         data = data[part]
@@ -174,7 +110,7 @@ def _repair(data: Any, path: Path) -> None:
         data.pop(path[-1], None)
 
 
-def _stand_in(path: Path) -> Any:
+def _stand_in(path: KeyPath) -> Any:
     match path:
         case ("default_route",):
             return ""

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas.codes import FaultCode
 from schemas.nearest import suggest
 from schemas.topics import DAY_MS
 
 if TYPE_CHECKING:
     from schemas.topology import Route, Topology
-    from schemas.topology_yaml import Path
+    from schemas.topology_yaml import KeyPath
 
 TOPIC_CHARACTERS_MAX = 249  # Kafka's bound
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -26,9 +27,10 @@ RETENTION_MS = 7 * DAY_MS
 class Finding(NamedTuple):
     """A broken rule: where it is best mended, in plain words, and which other keys it depends on."""
 
-    path: Path
+    code: FaultCode
+    path: KeyPath
     message: str
-    depends_on: tuple[Path, ...] = ()
+    depends_on: tuple[KeyPath, ...] = ()
 
 
 def check(topology: Topology) -> Iterator[Finding]:
@@ -41,13 +43,14 @@ def _names(topology: Topology) -> Iterator[Finding]:
     for name in topology.agents:
         if not AGENT_NAME.fullmatch(name):
             need = "is part of topic names: use lower-case letters, digits and underscores, a letter first"
-            yield Finding(("agents", name), need)
+            yield Finding(FaultCode.AGENT_NAME, ("agents", name), need)
     for intent in topology.routes:
         if not intent.strip():
-            yield Finding(("routes", intent), "an intent needs a name")
+            yield Finding(FaultCode.INTENT_NAME, ("routes", intent), "an intent needs a name")
     if topology.default_route not in topology.routes:
         hint = suggest(topology.default_route, topology.routes)
-        yield Finding(("default_route",), f"there is no route {topology.default_route}{hint}", (("routes",),))
+        text = f"there is no route {topology.default_route}{hint}"
+        yield Finding(FaultCode.UNKNOWN_ROUTE, ("default_route",), text, (("routes",),))
 
 
 def _topic_lengths(topology: Topology) -> Iterator[Finding]:
@@ -56,7 +59,7 @@ def _topic_lengths(topology: Topology) -> Iterator[Finding]:
         longest = max(len(topics.inbox(name)), len(topics.events(name)))
         if longest > TOPIC_CHARACTERS_MAX:
             text = f"makes a topic name of {longest} characters; Kafka takes {TOPIC_CHARACTERS_MAX}"
-            yield Finding(("agents", name), text, (("prefix",),))
+            yield Finding(FaultCode.TOPIC_NAME_TOO_LONG, ("agents", name), text, (("prefix",),))
 
 
 def _chains(topology: Topology) -> Iterator[Finding]:
@@ -65,32 +68,33 @@ def _chains(topology: Topology) -> Iterator[Finding]:
         last = route.fallback.agent
         if last is not None and last not in topology.agents:
             text = f"there is no agent {last}{suggest(last, topology.agents)}"
-            yield Finding(("routes", intent, "fallback", "agent"), text)
+            yield Finding(FaultCode.UNKNOWN_AGENT, _fallback(intent, "agent"), text)
         if last is None and route.fallback.answer is None:
             text = "tasks can end without an answer: give it an agent, an answer, or both"
-            yield Finding(
-                ("routes", intent, "fallback"), text, (_fallback(intent, "agent"), _fallback(intent, "answer"))
-            )
+            either = (_fallback(intent, "agent"), _fallback(intent, "answer"))
+            yield Finding(FaultCode.NO_FALLBACK, ("routes", intent, "fallback"), text, either)
         texts = ((_fallback(intent, "answer"), route.fallback.answer), (_low_value(intent), route.low_value_answer))
         for path, shown in texts:
             if shown is not None and not shown.strip():
-                yield Finding(path, "is blank: write what people shall read, or leave it out")
+                yield Finding(FaultCode.BLANK_ANSWER, path, "is blank: write what people shall read, or leave it out")
 
 
-def _fallback(intent: str, key: str) -> Path:
+def _fallback(intent: str, key: str) -> KeyPath:
     return ("routes", intent, "fallback", key)
 
 
-def _low_value(intent: str) -> Path:
+def _low_value(intent: str) -> KeyPath:
     return ("routes", intent, "low_value_answer")
 
 
-def _agent_list(topology: Topology, path: Path, names: tuple[str, ...]) -> Iterator[Finding]:
+def _agent_list(topology: Topology, path: KeyPath, names: tuple[str, ...]) -> Iterator[Finding]:
     for i, name in enumerate(names):
         if name not in topology.agents:
-            yield Finding((*path, i), f"there is no agent {name}{suggest(name, topology.agents)}")
+            yield Finding(
+                FaultCode.UNKNOWN_AGENT, (*path, i), f"there is no agent {name}{suggest(name, topology.agents)}"
+            )
         elif name in names[:i]:
-            yield Finding((*path, i), f"agent {name} is in this list already")
+            yield Finding(FaultCode.AGENT_TWICE, (*path, i), f"agent {name} is in this list already: take it out")
 
 
 def _panels(topology: Topology) -> Iterator[Finding]:
@@ -98,28 +102,29 @@ def _panels(topology: Topology) -> Iterator[Finding]:
     for intent, route in topology.routes.items():
         if route.panel is None:
             continue
-        path: Path = ("routes", intent, "panel")
+        path: KeyPath = ("routes", intent, "panel")
         yield from _agent_list(topology, path, route.panel)
         for i, name in enumerate(route.panel):
             if name in topology.agents and topology.agents[name].effect == "write":
                 text = f"agent {name} writes, and a panel asks several agents at once: take it out"
-                yield Finding((*path, i), text, (("agents", name, "effect"),))
+                yield Finding(FaultCode.WRITER_IN_PANEL, (*path, i), text, (("agents", name, "effect"),))
         if len(set(route.panel)) < size:
             text = f"has {len(set(route.panel))} of the {size} agents that consensus.panel_size asks for"
-            yield Finding(path, text, (("consensus", "panel_size"),))
+            yield Finding(FaultCode.PANEL_TOO_SMALL, path, text, (("consensus", "panel_size"),))
 
 
 def _deadlines(topology: Topology) -> Iterator[Finding]:
     limit = topology.limits.deadline_max_ms
-    limit_path: Path = ("limits", "deadline_max_ms")
+    limit_path: KeyPath = ("limits", "deadline_max_ms")
     default = topology.defaults.deadline_ms
     if default > limit:
         text = f"{default} is above limits.deadline_max_ms, {limit}"
-        yield Finding(("defaults", "deadline_ms"), text, (limit_path,))
+        yield Finding(FaultCode.DEADLINE_TOO_FAR, ("defaults", "deadline_ms"), text, (limit_path,))
     for intent, route in topology.routes.items():
-        path: Path = ("routes", intent, "deadline_ms")
+        path: KeyPath = ("routes", intent, "deadline_ms")
         if route.deadline_ms is not None and route.deadline_ms > limit:
-            yield Finding(path, f"{route.deadline_ms} is above limits.deadline_max_ms, {limit}", (limit_path,))
+            text = f"{route.deadline_ms} is above limits.deadline_max_ms, {limit}"
+            yield Finding(FaultCode.DEADLINE_TOO_FAR, path, text, (limit_path,))
         yield from _too_slow(topology, intent, route)
 
 
@@ -132,8 +137,9 @@ def _too_slow(topology: Topology, intent: str, route: Route) -> Iterator[Finding
     if slow:
         mine = f"{deadline}" if route.deadline_ms is not None else f"is not stated, and the default, {deadline},"
         text = f"{mine} is below the timeout of agent " + ", ".join(f"{name} ({slow[name]})" for name in slow)
-        timeouts: list[Path] = [("agents", name, "timeout_ms") for name in slow]
-        yield Finding(("routes", intent, "deadline_ms"), text, (*timeouts, ("defaults", "deadline_ms")))
+        timeouts: list[KeyPath] = [("agents", name, "timeout_ms") for name in slow]
+        path: KeyPath = ("routes", intent, "deadline_ms")
+        yield Finding(FaultCode.DEADLINE_BELOW_TIMEOUT, path, text, (*timeouts, ("defaults", "deadline_ms")))
 
 
 def _phrases(topology: Topology) -> Iterator[Finding]:
@@ -142,10 +148,11 @@ def _phrases(topology: Topology) -> Iterator[Finding]:
         for i, rule in enumerate(route.phrases):
             # As phrase rules compare: ASCII letters have no case.
             folded = rule.phrase.strip().encode().lower().decode()
-            path: Path = ("routes", intent, "phrases", i)
+            path: KeyPath = ("routes", intent, "phrases", i)
             if folded in first:
                 owner = "this route" if first[folded] == intent else f"route {first[folded]}"
-                yield Finding(path, f"phrase {folded} is in {owner} already", ((*path, "phrase"),))
+                text = f"phrase {folded} is in {owner} already"
+                yield Finding(FaultCode.PHRASE_TWICE, path, text, ((*path, "phrase"),))
             first.setdefault(folded, intent)
 
 
@@ -175,7 +182,8 @@ def _orders(topology: Topology) -> Iterator[Finding]:
         if least > most:
             path, other, relation = (low, high, "above") if at_low else (high, low, "below")
             mine, theirs = (least, most) if at_low else (most, least)
-            yield Finding(path, f"{mine} is {relation} {'.'.join(other)}, {theirs}", (other,))
+            text = f"{mine} is {relation} {'.'.join(other)}, {theirs}"
+            yield Finding(FaultCode.OUT_OF_ORDER, path, text, (other,))
 
 
 def _retention(topology: Topology) -> Iterator[Finding]:
@@ -183,14 +191,14 @@ def _retention(topology: Topology) -> Iterator[Finding]:
         value = getattr(topology.limits, key)
         if value >= RETENTION_MS:
             text = f"{value} is not below the time for which topics keep what recovery needs, {RETENTION_MS}"
-            yield Finding(("limits", key), text)
+            yield Finding(FaultCode.BEYOND_RETENTION, ("limits", key), text)
 
 
 def _secrets(topology: Topology) -> Iterator[Finding]:
     for key in topology.kafka:
         if SECRET.search(key):
             text = "secrets do not belong in this file: put it in the one that POINTSMAN_KAFKA_CONFIG names"
-            yield Finding(("kafka", key), text)
+            yield Finding(FaultCode.SECRET, ("kafka", key), text)
 
 
 RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (

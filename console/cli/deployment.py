@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
@@ -35,6 +36,7 @@ def load(flags: Mapping[str, object]) -> Deployment:
     if not settings.topology.exists():
         raise ConfigurationError(
             f"There is no topology at {settings.topology.resolve()}. Name one with --topology FILE or "
-            "POINTSMAN_TOPOLOGY, or go to the folder that has it."
+            "POINTSMAN_TOPOLOGY, or go to the folder that has it.",
+            code=ErrorCode.NO_TOPOLOGY,
         )
     return Deployment(settings, load_topology(settings.topology), settings.topology)

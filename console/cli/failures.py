@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
+from schemas.codes import ErrorCode
+from schemas.errors import ConfigurationError, PointsmanError, TopologyError, UnreachableError
 
 
 class ExitCode(IntEnum):
@@ -25,13 +26,19 @@ class ExitCode(IntEnum):
 class UsageError(PointsmanError):
     """The command line asks for something that cannot be meant."""
 
+    error_code = ErrorCode.COMMAND_LINE
+
 
 class NotFoundError(PointsmanError):
     """What was asked for does not exist."""
 
+    error_code = ErrorCode.NOT_FOUND
+
 
 class InvalidInputError(PointsmanError):
     """A file of the user's does not say what it should."""
+
+    error_code = ErrorCode.TASK_FILE
 
 
 def exit_code(error: BaseException) -> ExitCode:
@@ -51,10 +58,21 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def explain(error: BaseException) -> str:
-    """What failed, in words meant for a person: ours say the reason and the next command themselves."""
+    """What failed, in words meant for a person, and the code that `pointsman explain` takes.
+
+    Ours say the reason and the next command themselves.
+    """
+    if isinstance(error, TopologyError):
+        return str(error)  # each of its lines has a code of its own
     if isinstance(error, PointsmanError):
-        return str(error)
+        return with_code(str(error), error.error_code)
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted."
     name, text = type(error).__name__, str(error).strip()
-    return f"Unexpected {name}: {text or 'no details'}. Run it again with `pointsman --debug ...` to see where."
+    said = f"Unexpected {name}: {text or 'no details'}. Run it again with `pointsman --debug ...` to see where."
+    return with_code(said, ErrorCode.UNEXPECTED)
+
+
+def with_code(text: str, code: ErrorCode) -> str:
+    """The code at the end of a line; below a text of several lines, whose last one may be of a log."""
+    return f"{text}\n[{code}]" if "\n" in text else f"{text} [{code}]"

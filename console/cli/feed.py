@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from console.cli.deployment import Deployment
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import UnreachableError
 from schemas.registry import FileRegistry
 from streams.transport.batch import Batch, TopicPartition
@@ -48,7 +49,9 @@ class ResultFeed:
         except TransportError as error:
             self.close()
             hint = "Start the deployment (`pointsman dev`), or check the topology's prefix."
-            raise UnreachableError("the deployment's topics", settings.broker, str(error), hint) from error
+            raise UnreachableError(
+                "the deployment's topics", settings.broker, str(error), hint, code=ErrorCode.NO_TOPICS
+            ) from error
 
     def from_end(self) -> None:
         """`poll` gives what is written from the opening of this feed on."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from console.cli.output import Format, Output
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 from schemas.settings import Settings
 from streams.history.queries import History, QueryError, Table
@@ -17,6 +18,8 @@ from streams.history.queries import History, QueryError, Table
 
 class RefusedQueryError(PointsmanError):
     """ClickHouse did not take a statement: its words, less what its client wraps around them."""
+
+    error_code = ErrorCode.QUERY_REFUSED
 
     def __init__(self, error: QueryError) -> None:
         text = re.sub(r"^.*?DB::Exception: ", "", error.text, flags=re.DOTALL)

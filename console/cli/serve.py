@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, exit_code, explain
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 from streams.transport.admin import check_broker
 from streams.transport.telemetry import configure_logging, get_logger, serve_metrics
@@ -39,6 +40,8 @@ Run = Callable[[Ready, threading.Event], None]
 
 class EndedUnaskedError(PointsmanError):
     """A process that serves until it is told to stop has returned before."""
+
+    error_code = ErrorCode.ENDED_UNASKED
 
     def __init__(self, process: str) -> None:
         super().__init__(f"The {process} ended though nobody told it to; its log may say why.")

@@ -15,6 +15,7 @@ from rich.tree import Tree
 from console.cli.failures import NotFoundError, UsageError
 from console.cli.history import opened
 from console.cli.output import Format, Output, cell
+from schemas.codes import ErrorCode
 from schemas.settings import Settings
 
 TEXT_CHARS_MAX = 300
@@ -35,11 +36,13 @@ def show_task(settings: Settings, task_id: str, *, tenant: str | None, form: For
         whose = f" of tenant {tenant}" if tenant else ""
         raise NotFoundError(
             f"The history has no task {task_id!r}{whose}. What was submitted a moment ago arrives within seconds; "
-            "`pointsman results` shows the latest ids."
+            "`pointsman results` shows the latest ids.",
+            code=ErrorCode.NO_TASK,
         )
     tenants = sorted({row["tenant"] for row in rows})
     if len(tenants) > 1:
-        raise UsageError(f"Tenants {', '.join(tenants)} each have a task {task_id!r}: choose one with --tenant.")
+        text = f"Tenants {', '.join(tenants)} each have a task {task_id!r}: choose one with --tenant."
+        raise UsageError(text, code=ErrorCode.SEVERAL_TENANTS)
     if form is Format.TABLE:
         out.tree(tree_of(rows))
     else:

@@ -16,6 +16,7 @@ from console.cli.output import Format, Output
 from console.cli.progress import Progress
 from console.cli.tasks import Request, records
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 from schemas.registry import FileRegistry
 from schemas.topology import Topology
@@ -30,6 +31,8 @@ Key = tuple[str, str]  # tenant, task id
 
 class NoResultError(PointsmanError):
     """Some results did not come in time."""
+
+    error_code = ErrorCode.NO_RESULT
 
     def __init__(self, missing: Sequence[Key], asked: int, waited_s: float) -> None:
         which = ", ".join(task_id for _tenant, task_id in missing[:3]) + (", ..." if len(missing) > 3 else "")  # noqa: PLR2004  as many as fit a line
@@ -70,7 +73,7 @@ def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
         if request.intent is not None and request.intent not in topology.routes:
             faults.append(f"{request.task_id}: no route {request.intent!r}; there are {', '.join(topology.routes)}")
     if faults:
-        raise InvalidInputError("\n".join(["Nothing was submitted.", *faults[:20]]))
+        raise InvalidInputError("\n".join(["Nothing was submitted.", *faults[:20]]), code=ErrorCode.TASK_REFUSED)
     return values
 
 

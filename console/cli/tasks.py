@@ -18,6 +18,7 @@ import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from console.cli.failures import InvalidInputError, UsageError
+from schemas.codes import ErrorCode
 from schemas.records import record, table
 
 FAULTS_SHOWN_MAX = 20
@@ -95,11 +96,15 @@ def _arrow(value: object, kind: pa.DataType) -> object:
 def one_task(text: str | None, flags: Mapping[str, object], labels: Sequence[str]) -> Request:
     """The task that the flags describe. Raises UsageError."""
     if text is None:
-        raise UsageError('Nothing to submit: give a text, as in `pointsman submit "..."`, or a file with -f.')
+        raise UsageError(
+            'Nothing to submit: give a text, as in `pointsman submit "..."`, or a file with -f.',
+            code=ErrorCode.NOTHING_TO_SUBMIT,
+        )
     try:
         return Request.model_validate({**_stated(flags, labels), "text": text})
     except ValidationError as error:
-        raise UsageError("; ".join(_flag_fault(dict(each)) for each in error.errors(include_url=False))) from None
+        text = "; ".join(_flag_fault(dict(each)) for each in error.errors(include_url=False))
+        raise UsageError(text, code=ErrorCode.FLAG_VALUE) from None
 
 
 def read_tasks(file: Path, flags: Mapping[str, object], labels: Sequence[str]) -> list[Request]:
@@ -108,7 +113,9 @@ def read_tasks(file: Path, flags: Mapping[str, object], labels: Sequence[str]) -
     Raises InvalidInputError that names every faulty line, UsageError for flags that only one task can have.
     """
     if flags.get("task_id") is not None:
-        raise UsageError("--task-id names one task; in a file, each line states its own task_id.")
+        raise UsageError(
+            "--task-id names one task; in a file, each line states its own task_id.", code=ErrorCode.TASK_ID_OF_A_FILE
+        )
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
@@ -164,7 +171,7 @@ def _pairs(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
     for label in labels:
         key, equals, value = label.partition("=")
         if not equals or not key:
-            raise UsageError(f"--label {label}: must be KEY=VALUE")
+            raise UsageError(f"--label {label}: must be KEY=VALUE", code=ErrorCode.FLAG_VALUE)
         yield key, value
 
 

@@ -21,7 +21,7 @@ def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
     """
     try:
         topology = load_topology(path)
-        _check_agents(path, topology)
+        _check_agents(topology)
     except TopologyError as error:
         _print_faults(error, form, out)
         return ExitCode.INVALID
@@ -29,27 +29,33 @@ def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
     return ExitCode.OK
 
 
-def _check_agents(path: Path, topology: Topology) -> None:
+def _check_agents(topology: Topology) -> None:
     """Raises TopologyError for agents whose code cannot be found or called."""
     _, faults = look_up(topology)
     if faults:
-        raise TopologyError(str(path), tuple(Fault(f"agents.{name}.run", fault) for name, fault in faults.items()))
+        raise TopologyError(topology.source, tuple(faults))
 
 
 def _print_faults(error: TopologyError, form: Format, out: Output) -> None:
     if form is Format.TABLE:
         for fault in error.faults:
-            out.line(f"{error.source}:{fault}")
+            out.line(fault.of(error.source))
     elif form is Format.JSONL:
         out.records([_row(fault) for fault in error.faults], (), form)
     else:
         out.json({"source": error.source, "valid": False, "faults": [_row(fault) for fault in error.faults]})
-    plural = "" if len(error.faults) == 1 else "s"
-    out.note(f"{error.source}: {len(error.faults)} fault{plural}")
+    out.note(f"{error.headline}; `pointsman explain {error.faults[0].code}` says more")
 
 
 def _row(fault: Fault) -> Row:
-    return {"line": fault.line, "column": fault.column, "path": fault.path, "message": fault.message}
+    return {
+        "code": fault.code,
+        "line": fault.line or None,
+        "column": fault.column or None,
+        "width": fault.width or None,
+        "path": fault.path or None,
+        "message": fault.message,
+    }
 
 
 def _print_summary(path: Path, topology: Topology, form: Format, out: Output) -> None:

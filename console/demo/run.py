@@ -27,6 +27,7 @@ from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log
 from loadtest.auditor import Report
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.registry import FileRegistry
 from streams.history.queries import History
@@ -69,7 +70,8 @@ def _folder(keep: Path | None) -> Path:
     if keep is None:
         return Path(tempfile.mkdtemp(prefix="pointsman-demo-"))
     if keep.exists() and any(keep.iterdir()):
-        raise ConfigurationError(f"{keep} is not empty: what it holds would be audited too. Name a new folder.")
+        text = f"{keep} is not empty: what it holds would be audited too. Name a new folder."
+        raise ConfigurationError(text, code=ErrorCode.FOLDER_NOT_EMPTY)
     keep.mkdir(parents=True, exist_ok=True)
     return keep.resolve()
 

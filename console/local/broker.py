@@ -18,6 +18,7 @@ from typing import Self
 
 from console.local.child import tail
 from console.local.guard import Guard
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,7 +145,10 @@ class LocalBroker:
         """Starts the node, waits until it answers, and gives its address."""
         if missing := missing_tools():
             raise ConfigurationError(
-                "A local broker needs " + " and ".join(missing) + ". Or pass --broker HOST:PORT to use one of your own."
+                "A local broker needs "
+                + " and ".join(missing)
+                + ". Or pass --broker HOST:PORT to use one of your own.",
+                code=ErrorCode.PREREQUISITES,
             )
         self._dir.mkdir(parents=True, exist_ok=True)
         config = self._write_config()
@@ -233,7 +237,7 @@ class LocalBroker:
         why = "it did not answer in time" if alive else "its process ended"
         out = self._dir / "broker.out"
         hint = f"Read {self.log_path} and {out}. The end of the latter:\n{tail(out)}"
-        raise UnreachableError("the local Kafka broker", self.address, why, hint)
+        raise UnreachableError("the local Kafka broker", self.address, why, hint, code=ErrorCode.LOCAL_BROKER)
 
 
 class _Java:
@@ -244,4 +248,5 @@ class _Java:
 
     def check(self) -> None:
         if self.process.wait(START_TIMEOUT_S) != 0:
-            raise ConfigurationError(f"Kafka's storage could not be formatted:\n{tail(self._out)}")
+            text = f"Kafka's storage could not be formatted:\n{tail(self._out)}"
+            raise ConfigurationError(text, code=ErrorCode.KAFKA_STORAGE)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
 LOG_TAIL_LINES = 15
@@ -33,6 +34,8 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 class ProcessEndedError(PointsmanError):
     """A process that should have stayed up has ended, or never got ready (`status` None)."""
+
+    error_code = ErrorCode.PROCESS_ENDED
 
     def __init__(self, name: str, status: int | None, log: str, tail: str) -> None:
         self.name, self.status = name, status

@@ -18,6 +18,7 @@ from typing import IO, Self
 from console.local.broker import LocalBroker
 from console.local.child import Child, ProcessEndedError, tail
 from console.local.ports import Ports
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.settings import Settings
 from schemas.topology import Topology
@@ -140,7 +141,8 @@ class Supervisor:
         except BlockingIOError:
             lock.close()
             raise ConfigurationError(
-                f"{self._dir} is in use by another pointsman. Stop that one, or choose another with --data DIR."
+                f"{self._dir} is in use by another pointsman. Stop that one, or choose another with --data DIR.",
+                code=ErrorCode.DIRECTORY_IN_USE,
             ) from None
         self._lock = lock
 

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class PhraseRules:
                 phrase = fold(rule.phrase.strip())
                 owner, confidence = found.get(phrase, (code, 0.0))
                 if not phrase or owner != code:
-                    raise ConfigurationError(f"routes.{intent}.phrases: {rule.phrase!r} is blank or of another route")
+                    text = f"routes.{intent}.phrases: {rule.phrase!r} is blank or of another route"
+                    raise ConfigurationError(text, code=ErrorCode.PHRASES)
                 found[phrase] = (code, max(confidence, rule.confidence))
         phrases = tuple(found)
         return cls(

@@ -22,6 +22,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from streams.history.bodies import encoded, gathered
 from streams.history.engine import Answer, Engine, EngineError, Handle, fault
@@ -51,7 +52,8 @@ class Door:
         except OSError as error:
             raise ConfigurationError(
                 f"the history cannot listen on 127.0.0.1:{port} ({error.strerror}). Is another store, or a ClickHouse "
-                "server, running there? Name another port with --clickhouse http://127.0.0.1:PORT."
+                "server, running there? Name another port with --clickhouse http://127.0.0.1:PORT.",
+                code=ErrorCode.HISTORY_PORT,
             ) from error
         self.port = int(self._server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import chdb
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 class EngineError(PointsmanError):
     """What the engine answered instead of rows: ClickHouse's own code, name and text."""
+
+    error_code = ErrorCode.ENGINE_FAILED
 
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
@@ -83,7 +86,8 @@ class Engine:
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot open the history in {data_dir or 'memory'}: {error}. "
-                "One process owns a data directory: is another store running on it?"
+                "One process owns a data directory: is another store running on it?",
+                code=ErrorCode.HISTORY_DIRECTORY,
             ) from error
         version, zone = self._anchor.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
         self.version, self.timezone = version, zone

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import schemas
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from streams.history.statements import split
 from streams.transport.telemetry import get_logger
@@ -46,7 +47,8 @@ def load(directory: Path = DIRECTORY) -> list[Migration]:
     for number, path in enumerate(sorted(directory.glob("*.sql")), 1):
         match = _NAME.fullmatch(path.name)
         if match is None or int(match["number"]) != number:
-            raise ConfigurationError(f"{path} should be migration {number:04}: NNNN_name.sql, numbered without a gap")
+            text = f"{path} should be migration {number:04}: NNNN_name.sql, numbered without a gap"
+            raise ConfigurationError(text, code=ErrorCode.MIGRATIONS)
         text = path.read_text("utf-8")
         checksum = sha256(text.encode()).hexdigest()
         migrations.append(Migration(number, match["name"], tuple(split(text)), checksum))
@@ -95,5 +97,6 @@ def _refuse_others(wanted: Sequence[Migration], applied: dict[tuple[int, str], s
     if faults:
         raise ConfigurationError(
             "\n".join(("The history's tables were made by other migrations than this version's:", *faults))
-            + "\nRun the version that made them, restore the files, or give this one an empty database."
+            + "\nRun the version that made them, restore the files, or give this one an empty database.",
+            code=ErrorCode.MIGRATIONS,
         )

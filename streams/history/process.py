@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
@@ -80,7 +81,8 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
     if parts.scheme != "http" or parts.hostname not in LOOPBACK:
         raise ConfigurationError(
             f"an embedded history answers on loopback only, not on {settings.clickhouse}: "
-            "name http://127.0.0.1:PORT, or leave the data directory out to use the server there"
+            "name http://127.0.0.1:PORT, or leave the data directory out to use the server there",
+            code=ErrorCode.HISTORY_ADDRESS,
         )
     engine = Engine(data_dir)
     try:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError, UnreachableError
 from streams.history.migrations import DATABASE
 
@@ -44,6 +45,8 @@ _ONLY = {"dead_letters": " WHERE origin_topic != topic"}
 
 class QueryError(PointsmanError):
     """ClickHouse refused a statement: its own code, name and text."""
+
+    error_code = ErrorCode.QUERY_REFUSED
 
     def __init__(self, code: int, name: str, text: str) -> None:
         self.code, self.name, self.text = code, name, text
@@ -84,7 +87,8 @@ def explained(error: ClickHouseError, url: str) -> PointsmanError:
     if code is not None:
         return QueryError(code, getattr(error, "name", None) or "", str(error))
     why = _ERRNO.search(str(error))
-    return UnreachableError("ClickHouse", url, why["text"] if why else str(error)[:200], HINT)
+    said = why["text"] if why else str(error)[:200]
+    return UnreachableError("ClickHouse", url, said, HINT, code=ErrorCode.NO_CLICKHOUSE)
 
 
 class History:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
 from schemas.topology import Topology
@@ -143,7 +144,8 @@ class Recovery:
             raise ConfigurationError(
                 f"{self._topics.submitted}[{number}] has no committed position, yet it has results: the consumer "
                 "group was deleted, or its offsets expired (offsets.retention.minutes). Starting over would answer "
-                "tasks twice. Set the group's positions with kafka-consumer-groups --reset-offsets, then start again."
+                "tasks twice. Set the group's positions with kafka-consumer-groups --reset-offsets, then start again.",
+                code=ErrorCode.NO_POSITION,
             )
 
     def _facts(self) -> tuple[str, ...]:

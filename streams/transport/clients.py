@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import confluent_kafka as ck
 
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
 if TYPE_CHECKING:
@@ -26,13 +27,19 @@ log = logging.getLogger("pointsman.kafka")
 class TransportError(PointsmanError):
     """A client cannot go on: the process must end, and recover from its last cut."""
 
+    error_code = ErrorCode.CLIENT_GAVE_UP
+
 
 class CommitRejectedError(TransportError):
     """Another member owns the partitions now: give them up, commit nothing."""
 
+    error_code = ErrorCode.COMMIT_REJECTED
+
 
 class CommitUnavailableError(TransportError):
     """The coordinator does not answer: nothing is known to be committed; try again later."""
+
+    error_code = ErrorCode.COMMIT_UNAVAILABLE
 
 
 class BrokerSettings(Protocol):

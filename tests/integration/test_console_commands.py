@@ -46,7 +46,7 @@ def test_every_fault_of_a_topology_at_once(tmp_path: Path, capsys: Capture) -> N
     report = json.loads(pointsman(capsys, "validate", str(path), "-o", "json").out)
     assert report["valid"] is False
     assert len(report["faults"]) == len(said.out.splitlines()) > 1
-    assert {"line", "column", "path", "message"} == report["faults"][0].keys()
+    assert {"code", "line", "column", "width", "path", "message"} == report["faults"][0].keys()
 
 
 def test_every_fault_that_parts_have_with_each_other_at_once(tmp_path: Path, capsys: Capture) -> None:
@@ -66,9 +66,12 @@ def test_agents_that_cannot_be_called_are_faults_too(repository: Path, tmp_path:
     assert said.code == ExitCode.INVALID
     lines = said.out.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith(f"{path}:agents.sql_agent.run: agents.builtin.finance has no function sqll")
-    assert "did you mean sql" in lines[0]
-    assert lines[1].startswith(f"{path}:agents.units_agent.run: there is no module agents.builtin.operation")
+    assert ": agents.sql_agent.run: agents.builtin.finance has no function sqll; did you mean sql?" in lines[0]
+    assert ": agents.units_agent.run: there is no module agents.builtin.operation" in lines[1]
+    for line, broken in zip(lines, ("finance:sqll", "operation:units"), strict=True):
+        # Line and column are those of the value.
+        number, column = map(int, line.removeprefix(f"{path}:").split(":")[:2])
+        assert path.read_text().splitlines()[number - 1][column - 1 :] == f"agents.builtin.{broken}"
     refused = pointsman(capsys, "dev", "--topology", str(path), "--data", str(tmp_path / "data"))
     assert refused.code == ExitCode.INVALID
     assert "agents.sql_agent.run" in refused.err

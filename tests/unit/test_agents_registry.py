@@ -12,7 +12,7 @@ import pytest
 from agents.builtin import echo
 from agents.contract import EMPTY_CONTEXT, Task
 from agents.registry import is_async, resolve, resolve_agent
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TopologyError
 from schemas.topology import Agent, load_topology
 from tests.support.agents_bench import make_topology
 
@@ -67,11 +67,9 @@ def test_an_async_function_is_no_batch_agent() -> None:
 
 def test_all_faults_are_said_at_once() -> None:
     topology = make_topology("", {"a": {"run": "nowhere.at_all:f"}, "b": {}, "c": {"run": "agents.builtin.echo:no"}})
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(TopologyError) as raised:
         resolve(topology)
-    first, *faults = str(raised.value).splitlines()
-    assert first == "2 agents cannot be called"
-    assert [fault.split(":")[0].strip() for fault in faults] == ["agents.a.run", "agents.c.run"]
+    assert [fault.path for fault in raised.value.faults] == ["agents.a.run", "agents.c.run"]
 
 
 def test_code_outside_the_checkout_is_found_in_the_working_directory(
@@ -87,7 +85,11 @@ def test_code_outside_the_checkout_is_found_in_the_working_directory(
     broken = "module my_broken_fleet cannot be imported: No module named 'not_there_at_all'"
     assert refusal("my_broken_fleet:run") == broken
     assert "my_crooked_fleet.py:1" in refusal("my_crooked_fleet:run")
-    assert refusal("my_raising_fleet:run") == "module my_raising_fleet cannot be imported: RuntimeError: no"
+    raised = "module my_raising_fleet cannot be imported: RuntimeError: no at "
+    assert refusal("my_raising_fleet:run") == f"{raised}{tmp_path / 'my_raising_fleet.py'}:1"
+    # Else `validate` would end with this module's exit code, and say nothing.
+    (tmp_path / "my_leaving_fleet.py").write_text("import sys\n\nsys.exit()\n")
+    assert "cannot be imported: SystemExit at " in refusal("my_leaving_fleet:run")
 
 
 def test_what_runs_in_a_thread_and_what_does_not() -> None:

@@ -91,4 +91,7 @@ def test_exit_codes(error: BaseException, code: ExitCode) -> None:
 def test_an_unexpected_error_says_its_name_and_how_to_see_more() -> None:
     assert explain(ZeroDivisionError("division by zero")).startswith("Unexpected ZeroDivisionError: division by zero.")
     assert "--debug" in explain(ZeroDivisionError())
-    assert explain(NotFoundError("no such task")) == "no such task"
+    assert explain(NotFoundError("no such task")) == "no such task [E400]"
+    assert explain(ZeroDivisionError()).endswith(" [E100]")
+    # Below a text of several lines: the last one may be of a log.
+    assert explain(PointsmanError("it ended\n{its log}")) == "it ended\n{its log}\n[E101]"

@@ -145,7 +145,7 @@ def test_a_file_that_is_no_mapping_is_one_fault(text: str, message: str) -> None
 
 def test_without_agents_nothing_else_is_checked() -> None:
     faults = faults_of("routes: {r: {agents: [a]}}\ndefault_route: q\n")
-    assert [str(fault) for fault in faults] == ["agents: is missing and has no default"]
+    assert [str(fault) for fault in faults] == ["1:1: agents: is missing and has no default [T102]"]
 
 
 def test_what_yaml_refuses_stands_beside_what_the_model_and_the_checks_refuse() -> None:
@@ -166,8 +166,8 @@ def test_an_error_names_the_file_and_counts_the_faults(tmp_path: Path) -> None:
     first, *others = str(raised.value).splitlines()
     assert first == f"{path}: 2 faults"
     assert others == [
-        "  10:3: consensus.quorum: 3 is above consensus.panel_size, 2",
-        "  41:14: routes.papers.agents[0]: there is no agent betta; did you mean beta?",
+        f"{path}:10:11: consensus.quorum: 3 is above consensus.panel_size, 2 [T307]",
+        f"{path}:41:14: routes.papers.agents[0]: there is no agent betta; did you mean beta? [T203]",
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.codes import FaultCode
 from schemas.topology_yaml import DEPTH_MAX, TEXT_BYTES_MAX, read_yaml
 
 
@@ -45,19 +46,32 @@ def test_values_take_their_yaml_1_2_types() -> None:
 
 def test_every_key_and_item_knows_where_it_stood() -> None:
     document = read_yaml("one:\n  two: [a,\n    {three: b}]\n")
-    assert document.marks == {
-        ("one",): (1, 1),
-        ("one", "two"): (2, 3),
-        ("one", "two", 0): (2, 9),
-        ("one", "two", 1): (3, 5),
-        ("one", "two", 1, "three"): (3, 6),
+    assert document.keys == {
+        ("one",): (1, 1, 3),
+        ("one", "two"): (2, 3, 3),
+        ("one", "two", 0): (2, 9, 1),
+        ("one", "two", 1): (3, 5, 1),
+        ("one", "two", 1, "three"): (3, 6, 5),
     }
+    assert document.values == {("one", "two", 1, "three"): (3, 13, 1)}
 
 
 def test_a_fault_stands_at_the_nearest_part_of_its_path_that_the_text_has() -> None:
     document = read_yaml("one:\n  two: [a]\n")
-    assert str(document.fault(("one", "two", 3, "x"), "is wrong")) == "2:3: one.two[3].x: is wrong"
-    assert str(document.fault(("none",), "is missing")) == "none: is missing"
+    wrong = document.fault(FaultCode.WRONG_TYPE, ("one", "two", 3, "x"), "is wrong")
+    assert str(wrong) == "2:3: one.two[3].x: is wrong [T103]"
+    missing = document.fault(FaultCode.MISSING_KEY, ("none",), "is missing")
+    assert str(missing) == "1:1: none: is missing [T102]"
+
+
+def test_a_fault_stands_at_the_value_or_at_the_key_whichever_is_to_be_mended() -> None:
+    document = read_yaml("one:\n  two:  five\n  three:\n")
+    at_value = document.fault(FaultCode.WRONG_TYPE, ("one", "two"), "must be a number")
+    assert (at_value.line, at_value.column, at_value.width) == (2, 9, 4)
+    at_key = document.fault(FaultCode.UNKNOWN_KEY, ("one", "two"), "is not a known key")
+    assert (at_key.line, at_key.column, at_key.width) == (2, 3, 3)
+    empty = document.fault(FaultCode.WRONG_TYPE, ("one", "three"), "must be a number")
+    assert (empty.line, empty.column, empty.width) == (3, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def test_a_fault_stands_at_the_nearest_part_of_its_path_that_the_text_has() -> N
         ("%YAML 1.1\n---\na: 1", ["2:1: directives (%YAML, %TAG) are not taken"]),
         ("a: [1,\n", ["2:1: is not YAML"]),
         ("a: 1\n b: 2", ["2:3: is not YAML: mapping values are not allowed here"]),
-        ("a: \x07", ["is not YAML"]),
+        ("ok: 1\na: \x07", ["2:4: is not YAML: it holds the character U+0007 [T004]"]),
         ('a: "\\ud800"', ["1:4: a: holds half a character"]),
         ('"\\udfff": 1', ["1:1: holds half a character"]),
     ],
@@ -118,7 +132,7 @@ def test_the_size_is_bounded_in_bytes(filler: str) -> None:
     head = "a: "
     assert faults_of(head + filler * ((TEXT_BYTES_MAX - len(head)) // width)) == []
     [fault] = faults_of(head + filler * (TEXT_BYTES_MAX // width))
-    assert fault == f"is larger than {TEXT_BYTES_MAX} bytes"
+    assert fault == f"is larger than {TEXT_BYTES_MAX} bytes [T003]"
 
 
 def test_an_integer_of_thousands_of_digits_stays_text() -> None:
