@@ -116,6 +116,7 @@ class ErrorCode(StrEnum):
     DIRECTORY_IN_USE = "E519"
     KAFKA_STORAGE = "E520"
     PHRASES = "E521"
+    REGISTRY_ADDRESS = "E522"
 
 
 # Faults of a key itself, not of the value that stands behind it.

@@ -6,7 +6,7 @@ type beside null. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -157,3 +157,46 @@ def project_fields(
         return projected
 
     return project
+
+
+def conflicts(writer: Definition, reader: Definition, path: str = "") -> Iterator[str]:
+    """Why Avro's own rules let nobody read the writer's data by the reader's schema; nothing where they do. Both are
+    expanded. This is what a registry answers; what this codec takes (`resolve`) is another question."""
+    match writer, reader:
+        case list(), _:
+            for branch in writer:
+                yield from conflicts(branch, reader, path)
+        case _, list():
+            if all(any(conflicts(writer, branch, path)) for branch in reader):
+                yield f"{path}: {_short(writer)} is in no branch of {_short(reader)}"
+        case str(), str():
+            if writer != reader and reader not in PROMOTIONS.get(writer, ()):
+                yield f"{path}: {writer} cannot be read as {reader}"
+        case {"type": "array", "items": theirs}, {"type": "array", "items": ours}:
+            yield from conflicts(theirs, ours, f"{path}[]")
+        case {"type": "map", "values": theirs}, {"type": "map", "values": ours}:
+            yield from conflicts(theirs, ours, f"{path}[]")
+        case {"name": _, "type": theirs}, {"name": _, "type": ours} if theirs == ours:
+            yield from _named_conflicts(writer, reader, path)
+        case _:
+            yield f"{path}: {_short(writer)} cannot be read as {_short(reader)}"
+
+
+def _named_conflicts(writer: Mapping[str, Any], reader: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Of two records, or two enums."""
+    if writer["name"] != reader["name"]:
+        yield f"{path or reader['name']}: {writer['name']} cannot be read as {reader['name']}"
+    elif reader["type"] == "record":
+        yield from _field_conflicts(writer, reader, path or reader["name"])
+    elif reader["default"] is None and (unknown := set(writer["symbols"]) - set(reader["symbols"])):
+        yield f"{path}: {reader['name']} has no default for symbols it does not know: {', '.join(sorted(unknown))}"
+
+
+def _field_conflicts(writer: Mapping[str, Any], reader: Mapping[str, Any], path: str) -> Iterator[str]:
+    types = {field["name"]: field["type"] for field in writer["fields"]}
+    for field in reader["fields"]:
+        where = f"{path}.{field['name']}"
+        if field["name"] in types:
+            yield from conflicts(types[field["name"]], field["type"], where)
+        elif "default" not in field:
+            yield f"{where} is missing in what was written, and has no default"

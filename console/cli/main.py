@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from console.cli.commands import local, serve, topology, work
+from console.cli.commands import local, registry, serve, topology, work
 from console.cli.failures import ExitCode, exit_code, explain
 from console.cli.output import Output
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (work, topology, local, serve):
+for part in (work, topology, local, serve, registry):
     app.add_typer(part.app)
 
 

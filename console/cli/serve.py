@@ -1,4 +1,4 @@
-"""The one-process commands: a worker, a host or a store, from its first log line to its certain end.
+"""The one-process commands: a worker, a host, a store or a registry, from its first log line to its certain end.
 
 I/O: signals, standard input, the ready file, a metrics port, stderr.
 """
@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from console.cli.deployment import Deployment
-from console.cli.failures import ExitCode, exit_code, explain
+from console.cli.failures import ExitCode, UsageError, exit_code, explain
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 from streams.transport.admin import check_broker
@@ -32,6 +33,7 @@ from streams.transport.telemetry import configure_logging, get_logger, serve_met
 END_TIMEOUT_S = 6.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_EXIT = 128
+PORT_MAX = 65_535
 COLLECT_AT = (200_000, 20, 20)
 
 Ready = Callable[[Mapping[str, object]], None]
@@ -79,8 +81,37 @@ def serve_store(
     _serve("store", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
 
 
+def serve_registry(deployment: Deployment, listen: str, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+    """Answers for the project's schemas until it is told to stop; `listen` is HOST:PORT. Raises UsageError."""
+    from schemas.registry import FileRegistry  # noqa: PLC0415  as above
+    from streams.registry.door import RegistryDoor  # noqa: PLC0415  as above
+
+    host, port = _address(listen)
+
+    def run(ready: Ready, stop: threading.Event) -> None:
+        with closing(RegistryDoor(FileRegistry.load(), deployment.topology.topics(), port, host)) as door:
+            ready({"registry": door.url})
+            stop.wait()
+
+    _serve("registry", deployment, run, ready_file, stop_with_stdin=stop_with_stdin, asks_broker=False)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, where an IPv6 address stands in brackets. Raises UsageError."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > PORT_MAX:
+        raise UsageError(f"--listen {listen} is not of the form HOST:PORT", code=ErrorCode.FLAG_VALUE)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def _serve(
-    process: str, deployment: Deployment, run: Run, ready_file: Path | None, *, stop_with_stdin: bool
+    process: str,
+    deployment: Deployment,
+    run: Run,
+    ready_file: Path | None,
+    *,
+    stop_with_stdin: bool,
+    asks_broker: bool = True,
 ) -> NoReturn:
     """Runs until `run` returns or raises; then the process ends, whatever threads are left."""
     configure_logging(deployment.settings.log_level, process=process)
@@ -92,7 +123,8 @@ def _serve(
     try:
         port = serve_metrics(deployment.settings.metrics_port)
         log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
-        check_broker(deployment.settings, deployment.topology)
+        if asks_broker:
+            check_broker(deployment.settings, deployment.topology)
         run(partial(_announce, ready_file, port), stop)
         _require_asked(process, stop)
         log.info("stopped")

@@ -10,14 +10,8 @@ from __future__ import annotations
 
 import hmac
 import json
-import socket
-import sys
-import threading
-import time
 import uuid
-from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,12 +23,8 @@ from streams.history.engine import Answer, Engine, EngineError, Handle, fault
 from streams.history.exchange import Request, content_type, empty_block, read_request, status_of, summary
 from streams.history.sessions import Sessions
 from streams.history.statements import answer_format, insert_head, is_query, refused, without_format
-from streams.transport.telemetry import get_logger
+from streams.transport.http_server import BoundedServer, Exchange
 
-log = get_logger("pointsman.history")
-
-CONNECTIONS_MAX = 64
-IDLE_TIMEOUT_S = 60.0
 # Where an insert's head ends and its data begins must show within this.
 HEAD_BYTES_MAX = 256 * 1024
 
@@ -55,77 +45,37 @@ class Door:
                 "server, running there? Name another port with --clickhouse http://127.0.0.1:PORT.",
                 code=ErrorCode.HISTORY_PORT,
             ) from error
-        self.port = int(self._server.server_address[1])
+        self.port = self._server.port
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="door", daemon=True)
-        self._thread.start()
+        self._server.start()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Take no more requests, and give those at work `timeout_s`."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout_s)
-        self._server.end_connections(timeout_s)
+        self._server.close(timeout_s)
         self._server.sessions.close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = CONNECTIONS_MAX
-
+class _Server(BoundedServer):
     def __init__(self, engine: Engine, port: int, user: str, password: str) -> None:
         self.engine, self.sessions = engine, Sessions(engine)
         self.user, self.password = user, password
-        self._connections: set[socket.socket] = set()
-        self._changed = threading.Condition()
-        super().__init__(("127.0.0.1", port), _Exchange)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """One thread per connection, and a bound on them."""
-        with self._changed:
-            full = len(self._connections) >= CONNECTIONS_MAX
-            if not full:
-                self._connections.add(request)
-        if full:
-            with suppress(OSError):
-                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            super().shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        with self._changed:
-            self._connections.discard(request)
-            self._changed.notify_all()
-
-    def end_connections(self, timeout_s: float) -> None:
-        """Idle connections end at once; those at work may still answer."""
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            for each in self._connections:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RD)
-            while self._connections and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
-            if self._connections:
-                log.warning("statements were still running when the door closed", connections=len(self._connections))
-
-    def handle_error(self, *_: Any) -> None:
-        """A connection that broke is the client's affair."""
-        log.debug("a connection broke", why=repr(sys.exception()))
+        super().__init__("127.0.0.1", port, _Exchange)
 
 
-class _Exchange(BaseHTTPRequestHandler):
+class _Exchange(Exchange):
     server: _Server
-    protocol_version = "HTTP/1.1"
-    timeout = IDLE_TIMEOUT_S
-    # Header and body leave as one packet, and at once: a delayed acknowledgement costs 40 ms.
-    disable_nagle_algorithm = True
-    wbufsize = -1
 
-    def do_GET(self) -> None:
+    def serve(self) -> None:
+        match self.command:
+            case "GET":
+                self._get()
+            case "POST":
+                self._post()
+            case _:
+                self.close_connection = True  # as below
+                self._answer(501, b"Only GET and POST are served here\n")
+
+    def _get(self) -> None:
         path = urlsplit(self.path)
         match path.path:
             case "/ping" | "/replicas_status":
@@ -137,7 +87,7 @@ class _Exchange(BaseHTTPRequestHandler):
             case _:
                 self._answer(404, b"There is no handle for this path; statements go to /\n")
 
-    def do_POST(self) -> None:
+    def _post(self) -> None:
         path = urlsplit(self.path)
         if path.path == "/":
             self._serve(path.query, read_only=False)
@@ -206,20 +156,7 @@ class _Exchange(BaseHTTPRequestHandler):
             return answer, output
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {"Content-Type": "text/plain; charset=UTF-8"}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close" if self.close_connection else "keep-alive")
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def version_string(self) -> str:
-        return "pointsman"
-
-    def log_message(self, *_: Any) -> None:
-        """Statements are no matter for the log."""
+        self.answer(status, body, headers or {"Content-Type": "text/plain; charset=UTF-8"})
 
 
 def _columns_of(handle: Handle, sql: bytes, request: Request) -> bytes:

@@ -22,8 +22,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from schemas.errors import ConfigurationError
 from streams.history import bodies
-from streams.history.door import CONNECTIONS_MAX, Door
+from streams.history.door import Door
 from streams.history.engine import Engine
+from streams.transport.http_server import CONNECTIONS_MAX
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,62 @@
+"""`pointsman registry` as a process: what it serves, where it listens, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from console.cli.failures import ExitCode
+from tests.support.console import topology_file
+
+
+def registry(repository: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "console.cli.main", "registry", *arguments]
+    return subprocess.Popen(command, cwd=repository, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def fetched(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)
+
+
+def test_it_serves_the_deployments_subjects_and_ends_when_told(tmp_path: Path, repository: Path, prefix: str) -> None:
+    topology, ready = topology_file(repository, tmp_path, prefix), tmp_path / "ready.json"
+    process = registry(repository, "--listen", "127.0.0.1:0", "--topology", str(topology), "--ready-file", str(ready))
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        url = json.loads(ready.read_text())["registry"]
+        assert f"{prefix}tasks.submitted.v1-value" in fetched(f"{url}/subjects")
+        assert fetched(f"{url}/subjects/{prefix}tasks.results.v1-value/versions/latest")["id"] == 10
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == ExitCode.OK, err
+        assert json.loads(err.splitlines()[-1])["event"] == "stopped"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_address_that_cannot_be_had_is_said(repository: Path) -> None:
+    for listen in ("8081", "127.0.0.1:http", "127.0.0.1:65536"):
+        process = registry(repository, "--listen", listen)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (
+            ExitCode.USAGE,
+            f"pointsman: --listen {listen} is not of the form HOST:PORT [E202]\n",
+        )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = registry(repository, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INVALID
+    assert "the schema registry cannot listen on 127.0.0.1:" in err.splitlines()[-1]
