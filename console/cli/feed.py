@@ -97,6 +97,7 @@ def readable(result: Row) -> Row:
     return result | {
         "ms": (decided_us - submitted_us) / 1000 if submitted_us > 0 else None,
         "labels": dict(result["labels"]),
+        "route_version": result["route_version"] or None,
         "submitted_at": moment(submitted_us),
         "decided_at": moment(decided_us),
     }

@@ -13,62 +13,97 @@ from typing import Annotated
 import typer
 import typer.main
 
-from console.cli.commands import local, registry, serve, topology, work
-from console.cli.failures import ExitCode, exit_code, explain
+from console.cli import completion
+from console.cli.commands import about, local, registry, serve, topology, work
+from console.cli.entry import main
+from console.cli.failures import ExitCode, UsageError, exit_code, explain
+from console.cli.help import Sections, with_examples
 from console.cli.output import Output
+from console.cli.usage import usage_fault
+from console.cli.values import UTF_8, encodable, printable
+
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
+    cls=Sections,
     name="pointsman",
     help="Dumb agents, smart orchestration: task events in, results out, on Kafka, with history in ClickHouse.",
+    epilog="`pointsman COMMAND --help` says more of each.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (work, topology, local, serve, registry):
+for part in (work, topology, local, serve, registry, about):
     app.add_typer(part.app)
+
+DEBUG = "--debug"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  `--help` must answer at once
+
+        Output().line(f"pointsman {version('pointsman')}")
+        raise typer.Exit
 
 
 @app.callback()
 def root(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error. May stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    context.obj["debug"] = debug
+    # Both have had their effect: what stands here is for `--help`.
+    pass
 
 
 def run(arguments: Sequence[str], output: Output | None = None) -> int:
     """Runs one command line; gives its exit code. Nothing is raised but what `--debug` lets through on stderr."""
     out = output or Output()
-    state: dict[str, bool] = {}
-    command = typer.main.get_command(app)
+    command = with_examples(typer.main.get_command(app))
+    if completion.is_asked():
+        return completion.answer(command)
+    words, debug = _without_debug(arguments)
     try:
-        status = command.main(list(arguments), prog_name="pointsman", standalone_mode=False, obj=state)
+        _require_text(words)
+        status = command.main(words, prog_name="pointsman", standalone_mode=False)
     except typer.TyperException as error:
-        # No arguments at all: the message is the help text, and standing alone it is no error to explain.
-        if message := error.format_message():
-            out.note(f"pointsman: {message}" if arguments else message)
-        if arguments:
-            out.note("Try `pointsman --help`, or `pointsman COMMAND --help`.")
+        out.note(usage_fault(error, words))
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except SystemExit:
-        # Raised by Typer alone, for a closed pipe: the reader of our output has had enough.
+    except (SystemExit, BrokenPipeError):
+        # Typer ends so where a pipe is closed: the reader of our output has had enough.
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001  the last resort: everything becomes an exit code
-        if state.get("debug"):
+        if debug:
             import traceback  # noqa: PLC0415  for debugging alone
 
-            traceback.print_exception(error, file=out.err)
+            out.note("".join(traceback.format_exception(error)))
         out.note(f"pointsman: {explain(error)}")
         return exit_code(error)
     return status if isinstance(status, int) else ExitCode.OK
 
 
-def main() -> int:
-    """Entry point of the `pointsman` script and of `python -m console.cli.main`."""
-    return int(run(sys.argv[1:]))
+def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line less `--debug`, wherever it stands: it is thought of last."""
+    words = list(arguments)
+    flags = words[: words.index("--")] if "--" in words else words
+    if DEBUG not in flags:
+        return words, False
+    return [word for word in flags if word != DEBUG] + words[len(flags) :], True
+
+
+def _require_text(words: Sequence[str]) -> None:
+    """Raises UsageError for what is no text in the encoding of this process."""
+    for number, word in enumerate(words, 1):
+        if word != encodable(word, UTF_8):
+            raise UsageError(
+                f"Argument {number} ({printable(word)}) is no text in the encoding of this locale, "
+                f"{sys.getfilesystemencoding()}. Pass UTF-8, and set a UTF-8 locale: LC_ALL=C.UTF-8"
+            )
 
 
 if __name__ == "__main__":

@@ -1,31 +1,29 @@
 """How the console speaks: data on stdout as a table, JSON or JSON lines; everything else on stderr.
 
-A terminal gets borders and colour; a pipe gets neither, and one row stays one line. I/O: stdout, stderr.
+A terminal gets borders and colour; a pipe gets neither, and one row stays one line. What the encoding of a stream
+lacks is spelt out. `docs/output.md` is the contract. I/O: stdout, stderr.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import math
+import contextlib
+import errno
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
+from io import StringIO
 from typing import TextIO
 
-from rich.box import ROUNDED
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 from rich.tree import Tree
 
-# What a terminal would obey instead of showing: answers and labels come from strangers.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
-# JSON escapes the first 32 itself; the second block means the same to many terminals.
-_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+from console.cli import tables
+from console.cli.values import UTF_8, cell, dumps, encodable, jsonable, printable
+from schemas.errors import PointsmanError
+
+__all__ = ["Format", "Output", "Row", "UnwritableError", "cell", "dumps", "is_screen", "jsonable", "printable"]
 
 Row = Mapping[str, object]
 
@@ -38,84 +36,66 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-def printable(text: str) -> str:
-    """`text` with control characters spelt out; tab and line feed stay."""
-    return text.translate(_CONTROLS)
+class UnwritableError(PointsmanError):
+    """Data have nowhere to go."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Standard output cannot be written: {why}. What is printed there may be incomplete.")
 
 
-def cell(value: object) -> str:
-    """One value as a person reads it, on one line."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, datetime):
-        return value.astimezone().isoformat(sep=" ", timespec="milliseconds")
-    if isinstance(value, bytes):
-        return repr(value)[2:-1]
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={cell(inner)}" for key, inner in value.items()) or "-"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(cell(inner) for inner in value) or "-"
-    return printable(str(value)).replace("\n", "\\n").replace("\t", " ")
+def is_screen(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can move its cursor: what borders, colours and bars need."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def jsonable(value: object) -> object:
-    """`value` in JSON's own types: RFC 3339 UTC times, base64 bytes, null for what JSON has no number for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(inner) for inner in value]
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+def _stream(standard: TextIO | None) -> TextIO:
+    # Its number may belong to a file or a socket by now, so nothing may be written there.
+    return standard if standard is not None else _Closed()
 
 
-def dumps(value: object, *, indent: int | None = None) -> str:
-    text = json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    return text.translate(_JSON_CONTROLS)
+class _Closed(StringIO):
+    """Stands for a stream that was closed before the process began."""
+
+    def write(self, _text: str, /) -> int:
+        raise OSError(errno.EBADF, "it is closed")
 
 
 @dataclass
 class Output:
     """The two streams of one command."""
 
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    err: TextIO = field(default_factory=lambda: sys.stderr)
+    out: TextIO = field(default_factory=lambda: _stream(sys.stdout))
+    err: TextIO = field(default_factory=lambda: _stream(sys.stderr))
 
     @property
     def fancy(self) -> bool:
         """Whether stdout is a terminal that wants borders."""
-        return self.out.isatty()
+        return is_screen(self.out)
 
     def note(self, text: str) -> None:
-        """Tells a person how things go; stderr."""
-        print(printable(text), file=self.err, flush=True)
+        """Tells a person how things go; stderr. That nobody listens ends no work."""
+        with contextlib.suppress(OSError):
+            self.err.write(printable(text, _encoding(self.err)) + "\n")
+            self.err.flush()
 
     def line(self, text: str = "") -> None:
         """One line of data; stdout."""
-        print(printable(text), file=self.out, flush=True)
+        self._write(printable(text, self._encoding) + "\n")
 
     def records(self, rows: Iterable[Row], columns: Sequence[str], form: Format) -> None:
         """Rows as a table of `columns`, or whole as JSON."""
         if form is Format.JSONL:
-            for row in rows:
-                self.json_line(row)
+            self._write("".join(f"{dumps(row, encoding=self._encoding)}\n" for row in rows))
         elif form is Format.JSON:
             self.json(list(rows))
         else:
             self.table(columns, [[row.get(column) for column in columns] for row in rows])
 
     def json(self, value: object) -> None:
-        print(dumps(value, indent=2), file=self.out, flush=True)
+        self._write(dumps(value, indent=2, encoding=self._encoding) + "\n")
 
     def json_line(self, value: object) -> None:
-        print(dumps(value), file=self.out, flush=True)
+        self._write(dumps(value, encoding=self._encoding) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
         """Numbers to the right, all else to the left."""
@@ -123,34 +103,75 @@ class Output:
             bool(rows) and all(isinstance(row[index], (int, float, type(None))) for row in rows)
             for index in range(len(columns))
         ]
-        texts = [[cell(value) for value in row] for row in rows]
+        names, texts = self._shown(columns), [self._shown(row) for row in rows]
         if self.fancy:
-            self._bordered(columns, texts, numeric, title)
-        else:
-            self._plain(columns, texts, numeric, title)
+            self._render(tables.laid_out(names, texts, numeric, self._console().width, title))
+            return
+        if title:
+            self.line(title)
+        self._write("".join(f"{line}\n" for line in tables.plain(names, texts, numeric)))
+
+    def stream(self, rows: Iterable[Row], widths: Mapping[str, int]) -> None:
+        """Rows as they come, one line each under a head; a terminal that is too narrow gets a block for each.
+
+        `widths` are those of the columns, by name, in terminal cells; what is longer pushes its row.
+        """
+        columns, right = list(widths), [column == "ms" for column in widths]
+        room = self._console().width if self.fancy else sys.maxsize
+        as_lines = sum(widths.values()) + 2 * len(widths) <= room
+        if as_lines:
+            self.line(tables.line(self._shown(columns), list(widths.values()), right))
+        for number, row in enumerate(rows, 1):
+            texts = self._shown([row.get(column) for column in columns])
+            if as_lines:
+                self.line(tables.line(texts, list(widths.values()), right))
+            else:
+                self._render(tables.block(columns, texts, number, room))
 
     def tree(self, tree: Tree) -> None:
-        self._console().print(tree)
+        self._render(tree)
+
+    @property
+    def _encoding(self) -> str:
+        return _encoding(self.out)
+
+    def _shown(self, values: Iterable[object]) -> list[str]:
+        """Cells as this stream can carry them: what is measured is what is printed."""
+        return [encodable(cell(value), self._encoding) for value in values]
 
     def _console(self) -> Console:
         # A pipe has no width: nothing is folded or cut there.
-        return Console(file=self.out, highlight=False, soft_wrap=not self.fancy, width=None if self.fancy else 10_000)
+        fancy = self.fancy
+        return Console(
+            file=self.out,
+            force_terminal=fancy,
+            highlight=False,
+            soft_wrap=not fancy,
+            width=None if fancy else 10_000,
+        )
 
-    def _bordered(self, columns: Sequence[str], texts: list[list[str]], numeric: list[bool], title: str | None) -> None:
-        table = Table(box=ROUNDED, title=title, title_justify="left", title_style="bold", header_style="bold")
-        for column, right in zip(columns, numeric, strict=True):
-            table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
-        for row in texts:
-            table.add_row(*(Text(text) for text in row))
-        self._console().print(table)
+    def _render(self, shown: RenderableType) -> None:
+        console = self._console()
+        with console.capture() as captured:
+            console.print(shown)
+        self._write(captured.get())
 
-    def _plain(self, columns: Sequence[str], texts: list[list[str]], numeric: list[bool], title: str | None) -> None:
-        if title:
-            self.line(title)
-        widths = [max(map(cell_len, column)) for column in zip(columns, *texts, strict=True)]
-        for row in (list(columns), *texts):
-            padded = (
-                " " * (width - cell_len(text)) + text if right else text + " " * (width - cell_len(text))
-                for text, width, right in zip(row, widths, numeric, strict=True)
-            )
-            self.line("  ".join(padded).rstrip())
+    def _write(self, text: str) -> None:
+        """Raises UnwritableError; BrokenPipeError where the reader has had enough, which is no failure."""
+        with _writing():
+            self.out.write(encodable(text, self._encoding))
+            self.out.flush()
+
+
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or UTF_8
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwritableError(error.strerror or str(error)) from error

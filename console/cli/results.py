@@ -10,12 +10,12 @@ from itertools import islice
 
 from console.cli.deployment import Deployment
 from console.cli.feed import COLUMNS, ResultFeed, Row, brief
-from console.cli.output import Format, Output, cell
+from console.cli.output import Format, Output
 from streams.transport.admin import check_broker
 
 LATEST = 20
 # Widths of what is printed while it comes; longer values push their row, the answer ends it.
-WIDTHS = {"task_id": 36, "status": 9, "route": 16, "reason": 15, "agents": 18, "votes": 6, "ms": 8}
+WIDTHS = dict(zip(COLUMNS, (36, 9, 16, 15, 18, 6, 8, 20), strict=True))
 
 
 def print_results(
@@ -46,23 +46,12 @@ def _follow(feed: ResultFeed, from_beginning: bool, limit: int | None, form: For
         feed.from_end()
     out.note("following the results; Ctrl-C ends it")
     rows = islice(_endless(feed), limit)
-    if form is not Format.TABLE:
-        for row in rows:
-            out.json_line(row)
-        return
-    out.line(_columns({column: column for column in COLUMNS}))
+    if form is Format.TABLE:
+        out.stream(map(brief, rows), WIDTHS)
     for row in rows:
-        out.line(_columns(brief(row)))
+        out.json_line(row)
 
 
 def _endless(feed: ResultFeed) -> Iterator[Row]:
     while True:
         yield from feed.poll()
-
-
-def _columns(row: Row) -> str:
-    texts = {column: cell(row[column]) for column in COLUMNS}
-    padded = (
-        texts[column].rjust(width) if column == "ms" else texts[column].ljust(width) for column, width in WIDTHS.items()
-    )
-    return "  ".join([*padded, texts["answer"]])

@@ -24,6 +24,8 @@ SUBMITTED, DISPATCHED, RESULT = "SUBMITTED", "DISPATCHED", "RESULT"
 NOT_ANSWERS = frozenset({"STARTED", "FAILED", "REFUSED"})
 AGENT_KINDS = frozenset({"STARTED", "COMPLETED", "FAILED", "REFUSED", "NOTE"})
 
+BLANK_IS_NULL = ("status", "agent_id", "attempt", "stage", "intent", "reason", "detail")
+
 Row = Mapping[str, Any]
 Seat = tuple[str, int, str]  # agent, attempt, stage
 
@@ -46,7 +48,13 @@ def show_task(settings: Settings, task_id: str, *, tenant: str | None, form: For
     if form is Format.TABLE:
         out.tree(tree_of(rows))
     else:
-        out.records(rows, (), form)
+        out.records(map(told, rows), (), form)
+
+
+def told(row: Row) -> Row:
+    """A row for programs: what does not apply is null, and not the empty text or the 0 that the view has for it."""
+    blank = [name for name in BLANK_IS_NULL if not row[name]]
+    return {**row, **dict.fromkeys(blank)}
 
 
 def tree_of(rows: Sequence[Row]) -> Tree:
@@ -102,4 +110,4 @@ def _facts(row: Row) -> list[str]:
 
 def _short(detail: str) -> str:
     text = cell(detail)
-    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
+    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 3] + "..."

@@ -54,7 +54,7 @@ def submit_tasks(
     check_broker(deployment.settings, deployment.topology)
     # The producer introduces itself to the broker while the feed takes the ends of the results topic.
     with _producer(deployment) as producer, ResultFeed(deployment) as feed:
-        _produce(producer, deployment.topology, requests)
+        _produce(producer, deployment.topology, requests, out)
         if wait_s is None:
             _print_ids(requests, form, out)
             return
@@ -86,11 +86,13 @@ def _producer(deployment: Deployment) -> Iterator[Producer]:
         producer.close(1.0)
 
 
-def _produce(producer: Producer, topology: Topology, requests: Sequence[Request]) -> None:
+def _produce(producer: Producer, topology: Topology, requests: Sequence[Request], out: Output) -> None:
     topic = topology.topics().submitted
-    for request, value in zip(requests, encode(topology, requests), strict=True):
-        producer.send_one(topic, value, request.key)
-    producer.flush(FLUSH_TIMEOUT_S)
+    with Progress(out, "submitted", len(requests)) as progress:
+        for number, (request, value) in enumerate(zip(requests, encode(topology, requests), strict=True)):
+            producer.send_one(topic, value, request.key)
+            progress.at(number)
+        producer.flush(FLUSH_TIMEOUT_S)
 
 
 def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:
@@ -107,7 +109,8 @@ def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:
 def _print_results(feed: ResultFeed, requests: Sequence[Request], wait_s: float, form: Format, out: Output) -> None:
     awaited = dict.fromkeys((request.tenant, request.task_id) for request in requests)
     found: dict[Key, Row] = {}
-    with Progress(out, "results", len(awaited)) as progress:
+    # Rows that come down the same screen are progress enough.
+    with Progress(out, "results", len(awaited), shown=not (form is Format.JSONL and out.fancy)) as progress:
         deadline = time.monotonic() + wait_s
         while len(found) < len(awaited) and time.monotonic() < deadline:
             for key, row in _new_results(feed, awaited, found):

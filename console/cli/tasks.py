@@ -5,6 +5,7 @@ I/O: reads the file of tasks, or standard input.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -28,7 +29,7 @@ INT64_MAX = 2**63 - 1
 def _json_text(value: object) -> object:
     """A payload may be written as the JSON that it is, or as text that holds JSON."""
     if not isinstance(value, str):
-        return None if value is None else json.dumps(value, ensure_ascii=False)
+        return None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         json.loads(value)
     except (ValueError, RecursionError):
@@ -117,14 +118,22 @@ def read_tasks(file: Path, flags: Mapping[str, object], labels: Sequence[str]) -
             "--task-id names one task; in a file, each line states its own task_id.", code=ErrorCode.TASK_ID_OF_A_FILE
         )
     try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        content = _standard_input() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{file} cannot be read: {error.strerror}") from None
     return parse_tasks(content, str(file), _stated(flags, labels))
 
 
+def _standard_input() -> bytes:
+    # What was closed before the process began is None.
+    if sys.stdin is None:
+        raise InvalidInputError("Standard input is closed: there is nothing to read tasks from.")
+    return sys.stdin.buffer.read()
+
+
 def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> list[Request]:
     """As `read_tasks`; empty lines are skipped."""
+    _require_utf_8(content, source)
     tasks: list[Request] = []
     faults: list[str] = []
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -145,16 +154,28 @@ def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> 
     return tasks
 
 
+def _require_utf_8(content: bytes, source: str) -> None:
+    """Raises InvalidInputError for what begins like UTF-16 or UTF-32: no line of it could be read."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
+        raise InvalidInputError(
+            f"{source} is not UTF-8 but, by its first bytes, UTF-16 or UTF-32. Convert it: iconv -f UTF-16 -t UTF-8"
+        )
+
+
 def _parse_line(line: bytes, defaults: Mapping[str, object]) -> Request:
     """Raises InvalidInputError, or ValidationError."""
     try:
         said = json.loads(line)
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"is not UTF-8 at byte {error.start}") from None
+        raise InvalidInputError(
+            f"is not UTF-8 at byte {error.start + 1}; of Latin-1, for one, iconv -f LATIN1 -t UTF-8 makes it"
+        ) from None
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"is not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise InvalidInputError("is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InvalidInputError(f"is no JSON that can be used: {str(error).partition(';')[0]}") from None
     if not isinstance(said, dict):
         raise InvalidInputError('is not a JSON object, as in {"text": "..."}')
     return Request.model_validate({**defaults, **said})

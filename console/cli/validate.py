@@ -5,6 +5,7 @@ I/O: reads the file, imports the agents; stdout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from agents.registry import look_up
@@ -43,7 +44,7 @@ def _print_faults(error: TopologyError, form: Format, out: Output) -> None:
     elif form is Format.JSONL:
         out.records([_row(fault) for fault in error.faults], (), form)
     else:
-        out.json({"source": error.source, "valid": False, "faults": [_row(fault) for fault in error.faults]})
+        out.json(_report(error.source, [_row(fault) for fault in error.faults], None))
     out.note(f"{error.headline}; `pointsman explain {error.faults[0].code}` says more")
 
 
@@ -64,5 +65,16 @@ def _print_summary(path: Path, topology: Topology, form: Format, out: Output) ->
             f"{path}: valid, {len(topology.agents)} agents, {len(topology.routes)} routes, version {topology.version}"
         )
     elif form is Format.JSON:
-        summary = {"agents": list(topology.agents), "routes": list(topology.routes), "version": topology.version}
-        out.json({"source": str(path), "valid": True, "faults": [], **summary})
+        out.json(_report(str(path), [], topology))
+
+
+def _report(source: str, faults: Sequence[Row], topology: Topology | None) -> Row:
+    """The same fields whether it is valid or not; what an invalid file cannot say is null."""
+    return {
+        "source": source,
+        "valid": topology is not None,
+        "faults": faults,
+        "agents": list(topology.agents) if topology else None,
+        "routes": list(topology.routes) if topology else None,
+        "version": topology.version if topology else None,
+    }

@@ -8,9 +8,11 @@ import math
 from datetime import UTC, datetime
 
 import pytest
+from rich.text import Text
+from rich.tree import Tree
 
 from console.cli.failures import ExitCode, InvalidInputError, NotFoundError, UsageError, exit_code, explain
-from console.cli.output import Format, Output, cell, jsonable, printable
+from console.cli.output import Format, Output, UnwritableError, cell, dumps, jsonable, printable
 from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -47,6 +49,109 @@ def test_what_a_terminal_would_obey_is_spelt_out(text: str) -> None:
         assert not any((ord(char) < 0x20 and char != "\n") or 0x7F <= ord(char) < 0xA0 for char in shown)
 
 
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\U000e0041", "\xad", "\ud800"])
+def test_what_no_eye_sees_is_spelt_out(char: str) -> None:
+    shown = cell(f"a{char}b")
+    assert shown == f"a{char.encode('ascii', 'backslashreplace').decode()}b"
+    line = dumps({"t": f"a{char}b"})
+    assert char not in line
+    assert json.loads(line) == {"t": f"a{char}b"}
+
+
+@pytest.mark.parametrize("text", ["שלום", "日本", "e\u0301", "👩\u200d👩\u200d👧", "नमस्ते", "a\u200cb"])
+def test_what_scripts_are_written_with_stays(text: str) -> None:
+    assert cell(text) == text
+    assert dumps(text) == f'"{text}"'
+
+
+class Stream(io.StringIO):
+    """A text stream of an encoding, on a terminal or not, that takes no character which the encoding lacks."""
+
+    def __init__(self, encoding: str = "utf-8", *, terminal: bool = False) -> None:
+        super().__init__()
+        self._encoding, self._terminal = encoding, terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def write(self, text: str, /) -> int:
+        text.encode(self._encoding)
+        return super().write(text)
+
+
+ROWS: list[dict[str, object]] = [
+    {"name": "日本", "n": 12, "note": "naïve → \u202e\x1b[31m", "raw": b"\xff"},
+    {"name": "👩\u200d👩\u200d👧", "n": 1, "note": "e\u0301 \ud800", "raw": b""},
+]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("form", [*Format])
+def test_every_encoding_carries_every_form(encoding: str, terminal: bool, form: Format) -> None:
+    out = Output(Stream(encoding, terminal=terminal), Stream(encoding))
+    out.records(ROWS, ("name", "n", "note"), form)
+    out.note("日本 \ud800")
+    shown = out.out.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("\x1b") == shown.count("\x1b[1m") + shown.count("\x1b[2m") + shown.count("\x1b[0m")
+    if form is Format.JSON:
+        assert json.loads(shown) == jsonable(ROWS)
+    elif form is Format.JSONL:
+        assert [json.loads(line) for line in shown.splitlines()] == jsonable(ROWS)
+    elif not encoding.startswith("utf"):
+        assert "\\u65e5\\u672c" in shown
+        assert shown.isascii() or encoding != "ascii"
+
+
+def test_borders_and_guides_are_ascii_where_the_encoding_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Output(Stream("ascii", terminal=True), Stream())
+    out.table(("a", "b"), [(1, "x")])
+    tree = Tree(Text("root"))
+    tree.add(Text("日本"))
+    out.tree(tree)
+    shown = out.out.getvalue()  # type: ignore[attr-defined]
+    assert "| 1 | x |" in shown
+    assert "`-- \\u65e5\\u672c" in shown
+
+
+def test_a_dumb_terminal_is_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = Output(Stream(terminal=True), Stream())
+    out.table(("a", "b"), [(1, "x")])
+    assert out.out.getvalue() == "a  b\n1  x\n"  # type: ignore[attr-defined]
+
+
+def test_a_stream_that_was_closed_before_we_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    out = Output()
+    out.note("nobody listens")
+    with pytest.raises(UnwritableError, match="it is closed"):
+        out.line("data")
+
+
+def test_rows_that_come_one_by_one_are_lines_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[dict[str, object]] = [{"name": "日本", "ms": 1.5}, {"name": "b" * 30, "ms": None}]
+    lines = ["name                ms", "日本               1.5", f"{'b' * 30}           -"]
+    rules = [f"{number} {'-' * 16}" for number in (1, 2)]
+    blocks = [rules[0], "name", "日本", "ms", "1.5", rules[1], "name", "b" * 18, "b" * 12, "ms", "-"]
+    for width, shown in ((80, lines), (18, blocks)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("NO_COLOR", "1")
+        out = Output(Stream(terminal=True), Stream())
+        out.stream(rows, {"name": 10, "ms": 10})
+        plain = Text.from_ansi(out.out.getvalue()).plain.replace("─", "-")  # type: ignore[attr-defined]
+        assert [line.rstrip() for line in plain.splitlines()] == shown
+    piped = Output(Stream(), Stream())
+    piped.stream(rows, {"name": 10, "ms": 10})
+    assert len(piped.out.getvalue().splitlines()) == 3  # type: ignore[attr-defined]
+
+
 def test_markup_of_strangers_is_text() -> None:
     assert "[bold]x[/bold]" in written([{"t": "[bold]x[/bold]"}], ("t",), Format.TABLE)
 
@@ -56,6 +161,9 @@ def test_markup_of_strangers_is_text() -> None:
     [
         (None, "-"),
         (0.123456, "0.1235"),
+        (1234567.891, "1234567.89"),
+        (2000.0, "2000"),
+        (1e22, "1e+22"),
         ((), "-"),
         (["a", "b"], "a, b"),
         ({"k": 1}, "k=1"),

@@ -45,6 +45,8 @@ VARIABLE = re.compile(rf"\b{PREFIX}\w*")
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(make|pointsman)(?= |$)")
 
 TOPICS = Topics(agents=("<agent>",), partitions=1)
+# Variables of others that the console heeds, and the timeline's own kinds.
+FOREIGN = {"NO_COLOR", "COLUMNS", "PATH", "SUBMITTED", "DISPATCHED", "RESULT"}
 # The broker's properties come by a file, whatever the field is called.
 VARIABLES = {KAFKA_CONFIG, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "kafka")}
 
@@ -100,7 +102,7 @@ def span_exists(span: str) -> bool:
     if METRIC.fullmatch(span):
         return span in metrics()
     if CODE.fullmatch(span) and not span.startswith(PREFIX):
-        return span in codes() | make_variables()
+        return span in codes() | make_variables() | FOREIGN
     return True
 
 
@@ -174,7 +176,7 @@ def command_exists(line: str) -> bool:
             return False
         command = children[words.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-    return all(word.partition("=")[0] in known for word in words if word.startswith("-"))
+    return all(word.partition("=")[0] in known for word in words if word.startswith("-") and word != "-")
 
 
 def subcommands(command: Any) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from console.cli.completion import routes, tiers
 from console.cli.flags import (
     Broker,
     ClickHouse,
@@ -37,9 +38,11 @@ def submit(
     task_id: Annotated[str | None, typer.Option("--task-id", help="Default: a new one.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Default: default.")] = None,
     conversation: Annotated[str | None, typer.Option("--conversation", help="Its tasks keep their order.")] = None,
-    intent: Annotated[str | None, typer.Option("--intent", help="A route's name; else phrases decide.")] = None,
+    intent: Annotated[
+        str | None, typer.Option("--intent", autocompletion=routes, help="A route's name; else phrases decide.")
+    ] = None,
     confidence: Annotated[float | None, typer.Option("--confidence", help="Of the intent, 0 to 1.")] = None,
-    tier: Annotated[str | None, typer.Option("--tier", help="LOW, MEDIUM or HIGH.")] = None,
+    tier: Annotated[str | None, typer.Option("--tier", autocompletion=tiers, help="LOW, MEDIUM or HIGH.")] = None,
     deadline_in_ms: Annotated[int | None, typer.Option("--deadline-ms", metavar="MS", help="From now.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Comes back.")] = None,
     broker: Broker = None,

@@ -1,0 +1,43 @@
+"""The door of the script `pointsman`: whatever happens before and after a command ends in silence and an exit code.
+
+I/O: signals, stdout, stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from signal import SIG_DFL, SIGINT, default_int_handler, signal
+
+
+def main() -> int:
+    """Runs the command line of this process; gives its exit code."""
+    # Ctrl-C while modules are loaded, and while the interpreter winds up: an end, and not a traceback. What a command
+    # starts is started in between.
+    signal(SIGINT, SIG_DFL)
+    from console.cli.main import run  # noqa: PLC0415  not before the line above
+
+    try:
+        signal(SIGINT, default_int_handler)
+        return int(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        return 130  # between two lines of the above
+    finally:
+        signal(SIGINT, SIG_DFL)
+        settle()
+
+
+def settle() -> None:
+    """Writes out what is left; where nobody takes it, the interpreter must not try again and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  as short as it gets
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""What `--help` says beyond the flags: commands by what they are for, and an example or two of each.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from typer.core import TyperGroup
+
+# What is not named here comes last, under "Other".
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "On this machine": ("demo", "dev", "doctor"),
+    "Tasks and their results": ("submit", "results", "task", "history"),
+    "What a deployment consists of": ("validate", "agents", "init", "topics", "explain"),
+    "One process of it, for production": ("worker", "host", "store", "registry"),
+}
+OTHER = "Other"
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "demo": ("pointsman demo", "pointsman demo --broker localhost:9092 --keep /tmp/demo"),
+    "dev": ("pointsman dev", "pointsman dev --broker localhost:9092 --data /var/tmp/pointsman"),
+    "submit": (
+        'pointsman submit "find the Q3 revenue for EMEA" --wait',
+        "pointsman submit -f tasks.jsonl --tenant acme --wait -o jsonl",
+        "generate-tasks | pointsman submit -f -",
+    ),
+    "results": ("pointsman results --limit 5", "pointsman results --follow -o jsonl | jq .answer"),
+    "task show": ("pointsman task show 4f1c0a52-8d0e-4c7b-9a43-7d0f3b8c2f11 --tenant acme",),
+    "history": (
+        'pointsman history "show tables"',
+        'pointsman history "select status, count() from results group by status" -o json',
+    ),
+    "validate": ("pointsman validate", "pointsman validate staging.yaml -o json"),
+    "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
+    "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
+    "store": (
+        "pointsman store --broker kafka:9092 --clickhouse http://clickhouse:8123",
+        "pointsman store --data /var/lib/pointsman/clickhouse",
+    ),
+    "completion": ("pointsman completion bash > ~/.local/share/bash-completion/completions/pointsman",),
+}
+
+
+class Sections(TyperGroup):
+    """The root of the commands, which its help shows section by section, none of them cut."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Click's signature
+        shown = {name: command for name, command in self.commands.items() if not command.hidden}
+        named = {name for names in SECTIONS.values() for name in names}
+        rest = tuple(name for name in shown if name not in named)
+        widest = max(map(len, shown))
+        for title, names in {**SECTIONS, OTHER: rest}.items():
+            rows = [(name.ljust(widest), first_line(shown[name])) for name in names if name in shown]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def first_line(command: Any) -> str:
+    """What a command does, in one sentence."""
+    return str(command.help or "").strip().partition("\n")[0]
+
+
+def with_examples(root: Any) -> Any:
+    """The same commands, each with its examples below its flags."""
+    for path, command in leaves(root):
+        if lines := EXAMPLES.get(path):
+            # Click wraps paragraphs but for those that begin like this.
+            command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+    return root
+
+
+def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with the words that call it."""
+    children: Mapping[str, Any] = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from leaves(child, f"{path} {name}".strip())
+    if not children:
+        yield path, command

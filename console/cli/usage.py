@@ -1,0 +1,36 @@
+"""What is wrong with a command line, in words that say how to put it right.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.nearest import suggest
+
+# Commands whose text is one argument.
+ONE_TEXT = ("submit", "history")
+
+
+def usage_fault(error: Any, words: Sequence[str]) -> str:
+    """The lines for an exception of Typer's. No arguments at all, or a group's name alone, get the help text."""
+    message = str(error.format_message())
+    if message.startswith("Usage:"):
+        return message
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "pointsman"
+    return f"pointsman: {_clear(error, message, words)}\nTry `{path} --help`."
+
+
+def _clear(error: Any, message: str, words: Sequence[str]) -> str:
+    # Typer says of a choice that the attempt to read it failed, and of what is missing nothing more than its name.
+    text = re.sub(r"(?<=: )Value error, ", "", message).rstrip(".")
+    options = getattr(error, "possibilities", None)
+    if "No such option" in text and options:
+        return f"{text.partition(' (')[0]}{suggest(error.option_name, options)}"
+    if "unexpected extra argument" in text and words[0] in ONE_TEXT:
+        return f'{text}; put a text of several words in quotes: pointsman {words[0]} "..."'
+    return f"{text}." if text[-1] not in "?!" else text
