@@ -1,7 +1,7 @@
 """The short codes of all that can be wrong: T... for faults of a topology, E... for what ends a command.
 
 A code never changes its meaning and is never used again. What each one means, and what to do, is said in
-`schemas/explained/`; the reasons of decisions and dead letters (`schemas/reasons.py`) are their own codes. I/O: none.
+`console/explained/`; the reasons of decisions and dead letters (`schemas/reasons.py`) are their own codes. I/O: none.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from streams.transport.clients import ConnectionWatch, TransportError, client_config, quiet
 from streams.transport.consumer import close, watermarks
@@ -60,7 +61,8 @@ def delete_topics(settings: BrokerSettings, names: Iterable[str], topology: Clie
             future.result()
         except ck.KafkaException as raised:
             if raised.args[0].code() != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise ConfigurationError(f"a topic could not be deleted: {raised.args[0].str()}") from raised
+                text = f"a topic could not be deleted: {raised.args[0].str()}"
+                raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
 
 
 def _client(settings: BrokerSettings, topology: ClientSettings | None) -> AdminClient:
@@ -71,7 +73,8 @@ def _listed(client: AdminClient, settings: BrokerSettings) -> dict[str, int]:
     try:
         topics = client.list_topics(timeout=CHECK_TIMEOUT_S).topics
     except ck.KafkaException as raised:
-        raise UnreachableError("the Kafka broker", settings.broker, raised.args[0].str(), HINT) from raised
+        said = raised.args[0].str()
+        raise UnreachableError("the Kafka broker", settings.broker, said, HINT, code=ErrorCode.NO_BROKER) from raised
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
@@ -87,13 +90,15 @@ def _refuse_differences(client: AdminClient, wanted: list[TopicSpec], existing: 
         try:
             kind = future.result(timeout=CREATE_TIMEOUT_S)["message.timestamp.type"].value
         except ck.KafkaException as raised:
-            raise ConfigurationError(f"{resource.name} could not be described: {raised.args[0].str()}") from raised
+            text = f"{resource.name} could not be described: {raised.args[0].str()}"
+            raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
         if kind != "LogAppendTime":
             faults.append(f"{resource.name} has message.timestamp.type={kind}, it must be LogAppendTime")
     if faults:
         raise ConfigurationError(
             "\n".join(("The broker's topics do not fit this topology:", *(f"  {fault}" for fault in faults)))
-            + "\nUse another prefix in the topology, or migrate as docs/ describes."
+            + "\nUse another prefix in the topology, or migrate as docs/ describes.",
+            code=ErrorCode.TOPICS_DIFFER,
         )
 
 
@@ -111,7 +116,8 @@ def _create(client: AdminClient, specs: list[TopicSpec]) -> None:
         except ck.KafkaException as raised:
             # Two processes of one deployment may start together.
             if raised.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
-                raise ConfigurationError(f"{name} could not be created: {raised.args[0].str()}") from raised
+                text = f"{name} could not be created: {raised.args[0].str()}"
+                raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
 
 
 def _await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None) -> None:
@@ -126,7 +132,9 @@ def _await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topolog
     try:
         watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
     except TransportError as error:
-        raise UnreachableError("the Kafka broker", settings.broker, str(error), HINT) from error
+        raise UnreachableError(
+            "the Kafka broker", settings.broker, str(error), HINT, code=ErrorCode.NO_BROKER
+        ) from error
     finally:
         close(consumer, CLOSE_TIMEOUT_S)
 
