@@ -77,6 +77,7 @@ class ErrorCode(StrEnum):
     QUERY_REFUSED = "E109"
     ENGINE_FAILED = "E110"
     UNKNOWN_SCHEMA_ID = "E111"
+    UNWRITABLE = "E112"
 
     COMMAND_LINE = "E200"
     NOTHING_TO_SUBMIT = "E201"

@@ -34,6 +34,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'pointsman history "select status, count() from results group by status" -o json',
     ),
     "validate": ("pointsman validate", "pointsman validate staging.yaml -o json"),
+    "explain": ("pointsman explain T203", "pointsman explain NO_QUORUM", "pointsman explain"),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

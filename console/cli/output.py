@@ -21,6 +21,7 @@ from rich.tree import Tree
 
 from console.cli import tables
 from console.cli.values import UTF_8, cell, dumps, encodable, jsonable, printable
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
 __all__ = ["Format", "Output", "Row", "UnwritableError", "cell", "dumps", "is_screen", "jsonable", "printable"]
@@ -38,6 +39,8 @@ class Format(StrEnum):
 
 class UnwritableError(PointsmanError):
     """Data have nowhere to go."""
+
+    error_code = ErrorCode.UNWRITABLE
 
     def __init__(self, why: str) -> None:
         super().__init__(f"Standard output cannot be written: {why}. What is printed there may be incomplete.")

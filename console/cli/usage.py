@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from console.cli.failures import with_code
+from schemas.codes import ErrorCode
 from schemas.nearest import suggest
 
 # Commands whose text is one argument.
@@ -22,7 +24,7 @@ def usage_fault(error: Any, words: Sequence[str]) -> str:
         return message
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "pointsman"
-    return f"pointsman: {_clear(error, message, words)}\nTry `{path} --help`."
+    return f"pointsman: {with_code(_clear(error, message, words), ErrorCode.COMMAND_LINE)}\nTry `{path} --help`."
 
 
 def _clear(error: Any, message: str, words: Sequence[str]) -> str:

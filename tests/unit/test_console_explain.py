@@ -12,6 +12,7 @@ from console.cli.failures import ExitCode
 from console.cli.output import Format, Output
 from console.explained.table import table
 from tests.support.console import pointsman
+from tests.support.contract import breaches, promises
 
 Capture = pytest.CaptureFixture[str]
 
@@ -44,6 +45,10 @@ def test_a_reason_that_is_met_in_several_places_says_where(capsys: Capture) -> N
     assert row["kinds"] == ["why an agent was asked", "why an attempt is no answer", "why a task ended"]
     assert (row["wrong"], row["right"]) == (None, None)
     assert row == pointsman(capsys, "explain", "LOW_CONFIDENCE", "-o", "jsonl").rows[0]
+
+
+def test_the_fields_are_those_that_are_promised(capsys: Capture) -> None:
+    assert breaches(pointsman(capsys, "explain", "-o", "jsonl").rows, promises()["pointsman explain"]) == []
 
 
 @pytest.mark.parametrize(
