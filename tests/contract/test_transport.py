@@ -1,9 +1,12 @@
-"""BatchConsumer, Producer and admin against the real broker."""
+"""BatchConsumer, Producer and admin: one suite for the real broker and for the in-memory one of the simulation.
+
+What the in-memory broker cannot do is a strict expected failure.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import confluent_kafka as ck
 import pytest
@@ -16,14 +19,12 @@ from streams.transport.batch import Batch
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
 from streams.transport.consumer import NO_OFFSET, BatchConsumer, lag
 from streams.transport.producer import Producer
+from tests.support.brokers import BROKERS, Settings, either
 
-pytestmark = pytest.mark.broker
 
-
-@dataclass(frozen=True)
-class Settings:
-    broker: str
-    kafka: dict[str, str] = field(default_factory=dict)
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from either(request, __name__)
 
 
 def topic(name: str, partitions: int = 2) -> TopicSpec:

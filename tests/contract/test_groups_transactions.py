@@ -1,0 +1,237 @@
+"""Groups and transactions, as recovery and fencing rest on them: the real broker and the in-memory one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import confluent_kafka as ck
+import pytest
+
+from schemas.topics import TopicSpec
+from streams.transport.admin import ensure_topics
+from streams.transport.batch import TopicPartition
+from streams.transport.clients import CommitRejectedError, client_config
+from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.producer import Producer
+from tests.support.brokers import BROKERS, Settings, either
+
+WAIT_S = 30.0
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from either(request, __name__)
+
+
+class Member:
+    """A member of a group, and what it was told."""
+
+    def __init__(self, broker: str, group: str, topic: str, **config: Any) -> None:
+        settings = client_config(Settings(broker), None, "consumer", group=group)
+        self.source = BatchConsumer({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
+        self.told: list[tuple[str, list[int]]] = []
+        self.values: list[bytes | None] = []
+        self.source.subscribe(
+            [topic],
+            on_assign=lambda tps: self.told.append(("assigned", sorted(tp.partition for tp in tps))),
+            on_revoke=lambda tps: self.told.append(("revoked", sorted(tp.partition for tp in tps))),
+            on_lost=lambda tps: self.told.append(("lost", sorted(tp.partition for tp in tps))),
+        )
+
+    @property
+    def held(self) -> list[int]:
+        return sorted(tp.partition for tp in self.source.assignment())
+
+    def poll(self) -> None:
+        for batch in self.source.poll():
+            self.values += batch.values
+
+
+def until(holds: Callable[[], bool], *members: Member) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline, [(member.told, member.held) for member in members]
+        for member in members:
+            member.poll()
+
+
+def make(broker: str, name: str, partitions: int = 2) -> str:
+    ensure_topics(Settings(broker), [TopicSpec(name, None, partitions, "delete", 3_600_000)])
+    return name
+
+
+def reader(broker: str, **config: Any) -> BatchConsumer:
+    settings = client_config(Settings(broker), None, "consumer")
+    return BatchConsumer({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
+
+
+def transactional(broker: str, name: str) -> Any:
+    writer = ck.Producer({"bootstrap.servers": broker, "transactional.id": name, "log_level": 0})
+    writer.init_transactions(20)
+    return writer
+
+
+def test_two_members_share_what_one_had_and_the_one_that_stays_takes_all(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}shared", 4)
+    one = Member(broker, f"{prefix}group", topic)
+    until(lambda: one.held == [0, 1, 2, 3], one)
+    two = Member(broker, f"{prefix}group", topic)
+    until(lambda: len(one.held) == len(two.held) == 2, one, two)
+    assert sorted(one.held + two.held) == [0, 1, 2, 3]
+    assert one.told[:2] == [("assigned", [0, 1, 2, 3]), ("revoked", [0, 1, 2, 3])]
+    two.source.close()
+    assert two.told[-1][0] == "revoked"
+    until(lambda: one.held == [0, 1, 2, 3], one)
+    assert [kind for kind, _ in one.told] == ["assigned", "revoked"] * 2 + ["assigned"]
+    one.source.close()
+
+
+def test_what_a_member_commits_while_it_gives_up_is_where_the_next_one_reads_on(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}handed", 1)
+    out = Producer(client_config(Settings(broker), None, "producer"))
+    out.send(topic, 0, [b"a", b"b", b"c"])
+    out.flush(20)
+    one = Member(broker, f"{prefix}group", topic)
+    until(lambda: len(one.values) == 3, one)
+    one.source.commit({(topic, 0): (2, "so far")})
+    one.source.close()
+    two = Member(broker, f"{prefix}group", topic)
+    until(lambda: two.values == [b"c"], two)
+    assert two.source.committed([(topic, 0)]) == {(topic, 0): (2, "so far")}
+    two.source.close()
+
+
+def test_one_that_does_not_poll_loses_its_partitions_and_can_commit_nothing(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}lost", 2)
+    slow = Member(broker, f"{prefix}group", topic, **{"max.poll.interval.ms": 6_000})
+    until(lambda: slow.held == [0, 1], slow)
+    other = Member(broker, f"{prefix}group", topic)
+    until(lambda: other.held == [0, 1], other)
+    with pytest.raises(CommitRejectedError):
+        slow.source.commit({(topic, 0): (5, "")})
+    assert other.source.committed([(topic, 0)]) == {(topic, 0): (NO_OFFSET, "")}
+    # It heard of the rebalance, and then its time to poll was over.
+    until(lambda: slow.told[1:2] == [("revoked", [0, 1])], slow, other)
+    until(lambda: len(slow.held) == len(other.held) == 1, slow, other)
+    slow.source.close()
+    other.source.close()
+
+
+def test_one_that_does_not_poll_is_told_that_it_has_lost_them(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}alone", 1)
+    slow = Member(broker, f"{prefix}group", topic, **{"max.poll.interval.ms": 6_000})
+    until(lambda: slow.held == [0], slow)
+    time.sleep(7.5)
+    until(lambda: slow.told[1:] == [("lost", [0]), ("assigned", [0])], slow)
+    slow.source.close()
+
+
+def test_paused_partitions_give_nothing_and_then_everything_in_order(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}paused", 2)
+    source = reader(broker)
+    source.assign({(topic, 0): 0, (topic, 1): 0})
+    source.pause([(topic, 0)])
+    out = Producer(client_config(Settings(broker), None, "producer"))
+    for number in (0, 1):
+        out.send(topic, number, [f"{number}-{row}".encode() for row in range(30)])
+    out.flush(20)
+    found: list[bytes | None] = []
+    deadline = time.monotonic() + WAIT_S
+    while len(found) < 30 and time.monotonic() < deadline:
+        found += [value for batch in source.poll() for value in batch.values]
+    found += [value for batch in source.poll(0.5) for value in batch.values]
+    assert found == [f"1-{row}".encode() for row in range(30)]
+    source.resume([(topic, 0)])
+    while len(found) < 60 and time.monotonic() < deadline:
+        found += [value for batch in source.poll() for value in batch.values]
+    assert found[30:] == [f"0-{row}".encode() for row in range(30)]
+    source.close()
+
+
+def test_an_open_transaction_holds_back_those_who_read_what_is_committed(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}open", 1)
+    writer, out = transactional(broker, topic), Producer(client_config(Settings(broker), None, "producer"))
+    writer.begin_transaction()
+    writer.produce(topic, b"in the transaction", partition=0)
+    assert writer.flush(20) == 0
+    out.send(topic, 0, [b"beside it"])
+    out.flush(20)
+    careful, careless = reader(broker), reader(broker, **{"isolation.level": "read_uncommitted"})
+    assert careful.watermarks([(topic, 0)]) == {(topic, 0): (0, 0)}
+    assert careless.watermarks([(topic, 0)]) == {(topic, 0): (0, 2)}
+    values = [v for batch in careless.read_to_end({(topic, 0): 0}, {(topic, 0): 2}) for v in batch.values]
+    assert values == [b"in the transaction", b"beside it"]
+    careful.assign({(topic, 0): 0})
+    assert careful.poll(0.5) == []
+    writer.commit_transaction(20)
+    found: list[bytes | None] = []
+    deadline = time.monotonic() + WAIT_S
+    while len(found) < 2 and time.monotonic() < deadline:
+        found += [value for batch in careful.poll() for value in batch.values]
+    assert found == [b"in the transaction", b"beside it"]
+    careful.close()
+    careless.close()
+
+
+def test_a_second_holder_of_a_transactional_id_fences_the_first(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}fenced", 1)
+    former = transactional(broker, topic)
+    former.begin_transaction()
+    former.produce(topic, b"never", partition=0)
+    assert former.flush(20) == 0
+    latter = transactional(broker, topic)
+    with pytest.raises(ck.KafkaException) as raised:
+        former.commit_transaction(20)
+    assert raised.value.args[0].fatal()
+    latter.begin_transaction()
+    latter.produce(topic, b"once", partition=0)
+    latter.commit_transaction(20)
+    source = reader(broker)
+    until_offset = source.watermarks([(topic, 0)])[TopicPartition(topic, 0)][1]
+    values = [v for batch in source.read_to_end({(topic, 0): 0}, {(topic, 0): until_offset}) for v in batch.values]
+    assert values == [b"once"]
+    source.close()
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_positions_in_a_transaction_are_committed_with_it_or_not_at_all(broker: str, prefix: str, commit: bool) -> None:
+    topic, group = make(broker, f"{prefix}offsets{commit}", 1), f"{prefix}group{commit}"
+    raw = ck.Consumer({**client_config(Settings(broker), None, "consumer", group=group)})
+    raw.subscribe([topic])
+    deadline = time.monotonic() + WAIT_S
+    while not raw.assignment() and time.monotonic() < deadline:
+        raw.consume(1, 0.1)
+    writer = transactional(broker, f"{topic}-writer")
+    writer.begin_transaction()
+    writer.produce(topic, b"output", partition=0)
+    positions = [ck.TopicPartition(topic, 0, 7, metadata="low")]
+    writer.send_offsets_to_transaction(positions, raw.consumer_group_metadata(), 20)
+    (writer.commit_transaction if commit else writer.abort_transaction)(20)
+    (found,) = raw.committed([ck.TopicPartition(topic, 0)], timeout=20)
+    assert (found.offset, found.metadata or "") == ((7, "low") if commit else (NO_OFFSET, ""))
+    raw.close()
+
+
+def test_a_member_that_is_out_of_its_group_puts_no_position_into_a_transaction(broker: str, prefix: str) -> None:
+    topic, group = make(broker, f"{prefix}zombie", 1), f"{prefix}group"
+    config = client_config(Settings(broker), None, "consumer", group=group)
+    raw = ck.Consumer({**config, "max.poll.interval.ms": 6_000})
+    raw.subscribe([topic])
+    deadline = time.monotonic() + WAIT_S
+    while not raw.assignment() and time.monotonic() < deadline:
+        raw.consume(1, 0.1)
+    metadata = raw.consumer_group_metadata()
+    heir = Member(broker, group, topic)
+    until(lambda: heir.held == [0], heir)
+    writer = transactional(broker, f"{topic}-writer")
+    writer.begin_transaction()
+    writer.produce(topic, b"output", partition=0)
+    with pytest.raises(ck.KafkaException) as raised:
+        writer.send_offsets_to_transaction([ck.TopicPartition(topic, 0, 7)], metadata, 20)
+    assert raised.value.args[0].txn_requires_abort()
+    writer.abort_transaction(20)
+    assert heir.source.committed([(topic, 0)]) == {(topic, 0): (NO_OFFSET, "")}
+    raw.close()
+    heir.source.close()

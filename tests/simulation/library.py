@@ -1,0 +1,59 @@
+"""Puts the in-memory broker's clients where the transport has imported confluent_kafka's.
+
+A client whose `bootstrap.servers` is not the address of an in-memory cluster is the real one. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import confluent_kafka as ck
+from confluent_kafka import admin
+
+from tests.simulation.admin import AdminClient
+from tests.simulation.consumer import Consumer
+from tests.simulation.producer import Producer
+from tests.simulation.standins import replaced
+from tests.simulation.wire import Cluster
+
+ADDRESS = "memory:9092"
+MODULES = (
+    "streams.transport.consumer",
+    "streams.transport.producer",
+    "streams.transport.faust_reader",
+    "streams.transport.admin",
+)
+
+
+class Library:
+    """Takes the place of the module `confluent_kafka`: its clients are those of a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ck, name)
+
+    def Consumer(self, config: Mapping[str, Any]) -> Any:  # noqa: N802  the module's name
+        return Consumer(self._cluster, config) if _is_ours(config) else ck.Consumer(config)
+
+    def Producer(self, config: Mapping[str, Any]) -> Any:  # noqa: N802  the module's name
+        return Producer(self._cluster, config) if _is_ours(config) else ck.Producer(config)
+
+    def AdminClient(self, config: Mapping[str, Any]) -> Any:  # noqa: N802  the module's name
+        return AdminClient(self._cluster, config) if _is_ours(config) else admin.AdminClient(config)
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("bootstrap.servers") == ADDRESS)
+
+
+@contextmanager
+def installed(cluster: Cluster, *modules: str) -> Iterator[Library]:
+    """In the transport, and in further modules that have imported confluent_kafka as `ck`."""
+    library = Library(cluster)
+    places = [(f"{module}.ck", library) for module in (*MODULES, *modules)]
+    with replaced(*places, ("streams.transport.admin.AdminClient", library.AdminClient)):
+        yield library
