@@ -22,6 +22,7 @@ import numpy as np
 
 from console.cli.output import Output
 from console.local.ports import Ports
+from console.local.services import PIPELINE
 from console.local.supervisor import Endpoints, Supervisor
 from loadtest.audit import audit_at_rest
 from schemas.codec import Codec
@@ -111,7 +112,9 @@ def run(topology: Topology, rate: float, seconds: float, folder: Path, out: Outp
     path = folder / "topology.yaml"
     path.write_text(topology.model_dump_json(indent=2))  # JSON is YAML
     settings = Settings.resolve({}, {})
-    supervisor = Supervisor(path, topology, folder, settings, own_broker=True, wished=Ports(), report=out.note)
+    supervisor = Supervisor(
+        path, topology, folder, settings, own_broker=True, usual=Ports(), services=PIPELINE, report=out.note
+    )
     with supervisor:
         ends = supervisor.start()
         at = Settings.resolve({"broker": ends.broker, "clickhouse": ends.clickhouse}, {})

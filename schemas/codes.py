@@ -118,6 +118,12 @@ class ErrorCode(StrEnum):
     KAFKA_STORAGE = "E520"
     PHRASES = "E521"
     REGISTRY_ADDRESS = "E522"
+    PORT_TAKEN = "E523"
+    DATA_DIRECTORY = "E524"
+    DATA_OF_ANOTHER_VERSION = "E525"
+    DISK_FULL = "E526"
+    CLICKHOUSE_LOGIN = "E527"
+    LOCAL_BROKER_FAULT = "E528"
 
 
 # Faults of a key itself, not of the value that stands behind it.

@@ -5,100 +5,81 @@ I/O: processes, files, stdout, stderr.
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from agents.registry import resolve
+from console.cli.banner import banner
 from console.cli.deployment import Deployment
+from console.cli.failures import UsageError
 from console.cli.output import Output
+from console.local.interrupts import interruptible
 from console.local.ports import Ports
-from console.local.supervisor import Endpoints, Supervisor
-from schemas.registry import REGISTRY
-from schemas.settings import Settings
+from console.local.supervisor import Supervisor
 
 WATCH_S = 0.25
 # Taken where nobody holds them, so that every other command finds them without being told.
-USUAL_PORTS = Ports(broker=9092, clickhouse=8123)
+USUAL_PORTS = Ports(broker=9092, clickhouse=8123, registry=8081)
 
 
-def run_dev(deployment: Deployment, data: Path, *, own_broker: bool, out: Output) -> None:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks for: services of the user's own are named by flags alone.
+
+    The environment does not count: it is where the banner says to put the addresses of what is started here.
+    """
+
+    data: Path
+    own_broker: bool
+    own_clickhouse: bool
+    ports: Ports
+
+    def check(self) -> None:
+        """Raises UsageError."""
+        for flag, port, other, own in (
+            ("--kafka-port", self.ports.broker, "--broker", self.own_broker),
+            ("--clickhouse-port", self.ports.clickhouse, "--clickhouse", self.own_clickhouse),
+        ):
+            if port and not own:
+                raise UsageError(f"{flag} is where a service of our own listens; with {other} there is none. Drop one.")
+
+
+def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
     """Starts everything, prints the banner, and returns after a signal asked for the end and all processes are gone.
 
-    Raises ConfigurationError for agents that cannot be called, what the supervisor raises, and ProcessEndedError when a
-    process dies meanwhile.
+    Raises UsageError, ConfigurationError for agents that cannot be called, what the supervisor raises,
+    ProcessEndedError when a process dies meanwhile, and KeyboardInterrupt where a signal came before everything served,
+    or a second one before everything was stopped: then what had been started is gone, too.
     """
     began = time.monotonic()
+    wishes.check()
     resolve(deployment.topology)  # a typo in an agent is told now, and not by the end of a log
+    had_data = (wishes.data / "run").exists()
     supervisor = Supervisor(
         deployment.topology_path,
         deployment.topology,
-        data.resolve(),
+        wishes.data.resolve(),
         deployment.settings,
-        own_broker=own_broker,
-        wished=USUAL_PORTS,
+        own_broker=wishes.own_broker,
+        own_clickhouse=wishes.own_clickhouse,
+        usual=USUAL_PORTS,
+        named=wishes.ports,
         report=out.note,
     )
-    had_data = (data / "clickhouse").exists()
+    serving = False
     with interruptible(), supervisor:
         try:
             endpoints = supervisor.start()
-            _print_banner(deployment, endpoints, data, own_broker=own_broker, had_data=had_data, out=out)
+            for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
+                out.line(line)
             out.note(f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.")
+            serving = True
             while True:
                 supervisor.check()
                 time.sleep(WATCH_S)
         except KeyboardInterrupt:
             out.note("stopping; a second Ctrl-C kills")
+            if not serving:
+                raise
     out.note("stopped")
-
-
-def _print_banner(
-    deployment: Deployment, at: Endpoints, data: Path, *, own_broker: bool, had_data: bool, out: Output
-) -> None:
-    topology = deployment.topology
-    whose = "started here" if own_broker else "yours"
-    kept = "yes" if own_broker else "the history is; the topics as your Kafka keeps them"
-    lines = {
-        "Kafka": f"{at.broker}  ({whose}; topics {topology.topics().submitted}, {topology.topics().results}, ...)",
-        "ClickHouse": f"{at.clickhouse}  (database pointsman; `pointsman history SQL`, curl, any client)",
-        "metrics": "  ".join(f"{name} {url}" for name, url in at.metrics.items()),
-        "registry": f"{REGISTRY}  (Avro schemas and their ids)",
-        "topology": f"{deployment.topology_path.resolve()}  "
-        f"({len(topology.agents)} agents, {len(topology.routes)} routes, version {topology.version})",
-        "data": f"{data.resolve()}  ({'found from an earlier start' if had_data else 'new'})",
-        "data survives a restart": kept,
-    }
-    width = max(map(len, lines))
-    out.line("pointsman dev")
-    for name, value in lines.items():
-        out.line(f"  {name.ljust(width)}  {value}")
-    for variable, value, usual in _settings_to_state(at):
-        if value != usual:
-            out.line(f"  export {variable}={value}")
-    out.line('  Try: pointsman submit "find the Q3 revenue for EMEA" --wait')
-
-
-def _settings_to_state(at: Endpoints) -> Iterator[tuple[str, str, str]]:
-    """Variable, value, and the default that makes stating it unnecessary."""
-    usual = Settings()
-    yield "POINTSMAN_BROKER", at.broker, usual.broker
-    yield "POINTSMAN_CLICKHOUSE", at.clickhouse.rstrip("/"), usual.clickhouse
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does: what it started must not outlive it."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

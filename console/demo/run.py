@@ -13,7 +13,6 @@ from pathlib import Path
 from secrets import token_hex
 
 from console.cli.deployment import Deployment
-from console.cli.dev import interruptible
 from console.cli.failures import ExitCode
 from console.cli.feed import ResultFeed, Row
 from console.cli.history import opened
@@ -21,7 +20,9 @@ from console.cli.output import Output
 from console.cli.progress import Progress
 from console.demo.report import print_report
 from console.demo.workload import Key, plan, tasks
+from console.local.interrupts import interruptible
 from console.local.ports import Ports
+from console.local.services import PIPELINE
 from console.local.supervisor import Endpoints, Supervisor
 from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log
@@ -92,7 +93,8 @@ def _run(deployment: Deployment, folder: Path, *, own_broker: bool, out: Output)
         folder,
         deployment.settings,
         own_broker=own_broker,
-        wished=Ports(),
+        usual=Ports(),
+        services=PIPELINE,
         short_lived=True,
         report=out.note,
     )

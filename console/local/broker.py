@@ -16,13 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from console.local.child import tail
+from console.local.broker_faults import fault_in, without_frames
+from console.local.child import LOG_TAIL_LINES, tail
 from console.local.guard import Guard
+from console.local.interrupts import shielded
+from console.local.ports import free_ports
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 JARS = REPOSITORY / "ops" / "broker" / "lib"
+OUT = "broker.out"
+FAULT_LINES = 60
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
 JAVA_VERSION_MIN = 17
@@ -32,8 +37,8 @@ QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Any valid id will do: a node of ours never meets another cluster.
 CLUSTER_ID = "cG9pbnRzbWFuLWRldi0wMA"
 
-LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="{log}" append="true">
-<PatternLayout pattern="%d{{ISO8601}} %-5p %c{{1}} %m%n"/></File></Appenders>
+LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="broker.log" append="true">
+<PatternLayout pattern="%d{ISO8601} %-5p %c{1} %m%n"/></File></Appenders>
 <Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers></Configuration>
 """
 
@@ -45,7 +50,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+log.dirs=data
 num.network.threads=2
 num.io.threads=2
 num.partitions=1
@@ -65,18 +70,6 @@ group.min.session.timeout.ms=2000
 log.cleaner.dedupe.buffer.size=16777216
 log.segment.bytes=268435456
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody holds now; all held at once while choosing, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _java_version() -> int:
@@ -103,16 +96,24 @@ class LocalBroker:
 
     `short_lived` halves what a start costs and lowers the rate that the node ever reaches: for a life of a minute.
     `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
-    answer within 60 s. `stop` is clean and bounded, `kill` is SIGKILL.
+    answer within 60 s. `inherit` are descriptors that stay open in it. `stop` is clean and bounded, `kill` is SIGKILL.
     """
 
     def __init__(
-        self, data_dir: Path, port: int | None = None, *, heap_mib: int = 1024, short_lived: bool = False
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        *,
+        heap_mib: int = 1024,
+        short_lived: bool = False,
+        inherit: Sequence[int] = (),
     ) -> None:
-        self._dir, self._heap_mib = data_dir, heap_mib
+        self._dir, self._heap_mib, self._inherit = data_dir.absolute(), heap_mib, tuple(inherit)
         self._jvm = QUICK_JVM if short_lived else FAST_JVM
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
+        self._answered = False
+        self._log_from = 0
         ports = data_dir / "ports"
         if port is None and ports.exists():
             self.port, self._controller = map(int, ports.read_text().split())
@@ -151,23 +152,31 @@ class LocalBroker:
                 code=ErrorCode.PREREQUISITES,
             )
         self._dir.mkdir(parents=True, exist_ok=True)
+        (self._dir / OUT).write_bytes(b"")
+        self._log_from = self.log_path.stat().st_size if self.log_path.exists() else 0
         config = self._write_config()
-        if not (self._dir / "data" / "meta.properties").exists():
-            self._java(
-                "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config), jvm=QUICK_JVM, heap_mib=128
-            ).check()
-        self._process = self._java("kafka.Kafka", str(config), jvm=self._jvm, heap_mib=self._heap_mib).process
-        self._guard = Guard(self._process.pid)
+        # Its first start makes this folder. What there is without it is of a formatting that was cut off.
+        if not (self._dir / "data" / "__cluster_metadata-0").exists():
+            shutil.rmtree(self._dir / "data", ignore_errors=True)
+            self._format(config)
+        with shielded():
+            self._process = self._java("kafka.Kafka", config, jvm=self._jvm, heap_mib=self._heap_mib)
+            self._guard = Guard(self._process.pid)
+        self._answered = False
         self._wait_until_it_answers()
+        self._answered = True
         return self.address
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """SIGTERM, then SIGKILL if the node is not gone within `timeout_s`: its next start then checks its logs."""
+        """SIGTERM, then SIGKILL if the node is not gone within `timeout_s`: its next start then checks its logs.
+
+        One that never answered has nothing to lose by a SIGKILL, and may be long in heeding a SIGTERM.
+        """
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM if self._answered else signal.SIGKILL)
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(max(0.0, timeout_s))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -178,6 +187,18 @@ class LocalBroker:
             self._process.kill()
             self._process.wait()
             self._gone()
+
+    def last_words(self) -> str:
+        """The end of what it said: of its log, then of its output, less what only its authors can read."""
+        return without_frames("\n".join(filter(None, self._tails(LOG_TAIL_LINES))))
+
+    def fault(self) -> str | None:
+        """What its last words mean for a person; None where they are of no known fault."""
+        return fault_in("\n".join(self._tails(FAULT_LINES)))
+
+    def _tails(self, lines: int) -> tuple[str, str]:
+        """Of log and output since the start."""
+        return tail(self.log_path, lines, self._log_from), tail(self._dir / OUT, lines)
 
     def _gone(self) -> None:
         self._process = None
@@ -196,30 +217,53 @@ class LocalBroker:
 
     def _write_config(self) -> Path:
         (self._dir / "ports").write_text(f"{self.port} {self._controller}\n")
-        (self._dir / "log4j2.xml").write_text(LOG4J.format(log=self.log_path))
+        (self._dir / "log4j2.xml").write_text(LOG4J)
         config = self._dir / "server.properties"
-        config.write_text(
-            PROPERTIES.format(port=self.port, controller=self._controller, data=self._dir / "data"),
-        )
+        config.write_text(PROPERTIES.format(port=self.port, controller=self._controller))
         return config
 
-    def _java(self, main_class: str, *arguments: str, jvm: Sequence[str], heap_mib: int) -> _Java:
+    def _format(self, config: Path) -> None:
+        """Makes the storage of a new node."""
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with shielded():
+                process = self._java(
+                    "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", config, jvm=QUICK_JVM, heap_mib=128
+                )
+            if process.wait(START_TIMEOUT_S) == 0:
+                return
+        finally:
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+        text = f"Kafka's storage could not be made in {self._dir}. {self.fault() or self.last_words()}"
+        raise ConfigurationError(text, code=ErrorCode.KAFKA_STORAGE)
+
+    def _java(
+        self, main_class: str, *arguments: str | Path, jvm: Sequence[str], heap_mib: int
+    ) -> subprocess.Popen[bytes]:
         command = [
             "java",
             f"-Xmx{heap_mib}m",
             *jvm,
-            f"-Dlog4j2.configurationFile={self._dir / 'log4j2.xml'}",
-            "-cp",
-            f"{JARS}/*",
+            "-Dlog4j2.configurationFile=log4j2.xml",
+            f"-Dpointsman.data={self._dir}",  # read by nobody but who looks for it among the processes
+            *("-cp", f"{JARS}/*"),
             main_class,
-            *arguments,
+            *map(str, arguments),
         ]
-        with (self._dir / "broker.out").open("ab") as out:
+        with (self._dir / OUT).open("ab") as out:
             # A session of its own: a Ctrl-C meant for the supervisor must not reach the broker before its turn.
-            process = subprocess.Popen(
-                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            # In its directory, so that no path, with whatever commas or blanks, has to stand in Java's properties.
+            return subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self._dir,
+                pass_fds=self._inherit,
             )
-        return _Java(process, self._dir / "broker.out")
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
@@ -234,19 +278,9 @@ class LocalBroker:
             time.sleep(0.1)
         alive = self._process.poll() is None
         self.kill()
+        if fault := self.fault():
+            text = f"The local Kafka broker did not start. {fault}\nIts log: {self.log_path}"
+            raise ConfigurationError(text, code=ErrorCode.LOCAL_BROKER_FAULT)
         why = "it did not answer in time" if alive else "its process ended"
-        out = self._dir / "broker.out"
-        hint = f"Read {self.log_path} and {out}. The end of the latter:\n{tail(out)}"
+        hint = f"Read {self.log_path} and {self._dir / OUT}. Their last words:\n{self.last_words()}"
         raise UnreachableError("the local Kafka broker", self.address, why, hint, code=ErrorCode.LOCAL_BROKER)
-
-
-class _Java:
-    """A started JVM and where its output goes."""
-
-    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
-        self.process, self._out = process, out
-
-    def check(self) -> None:
-        if self.process.wait(START_TIMEOUT_S) != 0:
-            text = f"Kafka's storage could not be formatted:\n{tail(self._out)}"
-            raise ConfigurationError(text, code=ErrorCode.KAFKA_STORAGE)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from console.local.interrupts import shielded
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
@@ -21,15 +22,21 @@ LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 16_384
 
 
-def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log; empty when there is none."""
+def tail(path: Path, lines: int = LOG_TAIL_LINES, since: int = 0) -> str:
+    """The last lines of a log, of what was written after its first `since` bytes; empty when there is none."""
     try:
         with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            log.seek(max(since, path.stat().st_size - LOG_TAIL_BYTES))
             text = log.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
     return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def last_words(name: str, log: Path) -> str:
+    """What a process of ours told people at its end, which follows its last line of log; else the end of the log."""
+    _, found, told = f"\n{tail(log, LOG_TAIL_BYTES)}".rpartition(f"\npointsman {name}: ")
+    return told if found else tail(log)
 
 
 class ProcessEndedError(PointsmanError):
@@ -37,10 +44,11 @@ class ProcessEndedError(PointsmanError):
 
     error_code = ErrorCode.PROCESS_ENDED
 
-    def __init__(self, name: str, status: int | None, log: str, tail: str) -> None:
+    def __init__(self, name: str, status: int | None, log: str, words: str, hint: str | None = None) -> None:
         self.name, self.status = name, status
-        said = f"Its last words:\n{tail}" if tail else "It said nothing."
-        super().__init__(f"The {name} process {_ended(status)}. {said}\nThe whole log: {log}")
+        said = f"Its last words:\n{words}" if words else "It said nothing."
+        lines = (f"The {name} process {_ended(status)}. {said}", hint, f"The whole log: {log}")
+        super().__init__("\n".join(filter(None, lines)))
 
 
 def _ended(status: int | None) -> str:
@@ -56,14 +64,21 @@ class Child:
 
     Its standard input is a pipe whose other end lives in this process: `--stop-with-stdin` makes it end when we die,
     however we die. It says that it serves by writing JSON to its ready file. Each start begins a new log; the one
-    before is kept beside it.
+    before is kept beside it. `inherit` are descriptors that stay open in it.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], log_path: Path, ready_path: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        log_path: Path,
+        ready_path: Path,
+        environment: Mapping[str, str],
+        inherit: Sequence[int] = (),
     ) -> None:
         self.name, self.log_path = name, log_path
         self._command, self._ready_path, self._environment = list(command), ready_path, dict(environment)
+        self._inherit = tuple(inherit)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,7 +93,7 @@ class Child:
         self._ready_path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, shielded():
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
@@ -86,6 +101,7 @@ class Child:
                 stderr=log,
                 start_new_session=True,
                 env=self._environment,
+                pass_fds=self._inherit,
             )
 
     def ready(self) -> dict[str, object] | None:
@@ -103,7 +119,7 @@ class Child:
     def check(self) -> None:
         """Raises ProcessEndedError when the process has ended."""
         if self._process is not None and (status := self._process.poll()) is not None:
-            raise ProcessEndedError(self.name, status, str(self.log_path), tail(self.log_path))
+            raise ProcessEndedError(self.name, status, str(self.log_path), last_words(self.name, self.log_path))
 
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)

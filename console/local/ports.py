@@ -1,53 +1,126 @@
 """Which loopback ports the services of a data directory listen on: the same at every start where nobody took them.
 
-I/O: loopback sockets, one small file.
+I/O: loopback sockets, /proc, one small file.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from console.local.broker import free_ports
+from console.local.holders import holder_of, refusal
+from schemas.codes import ErrorCode
+from schemas.errors import ConfigurationError
 
 FILE = "ports.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where broker and ClickHouse listen; as a wish, 0 means any."""
+    """Where each service listens; 0 means any."""
 
     broker: int = 0
     clickhouse: int = 0
-
-    def or_free(self) -> Ports:
-        """These where nobody holds them, else free ones."""
-        spare = free_ports(2)
-        wanted = (self.broker, self.clickhouse)
-        return Ports(
-            *(port if port and port_is_free(port) else other for port, other in zip(wanted, spare, strict=True))
-        )
+    registry: int = 0
+    store_metrics: int = 0
+    worker_metrics: int = 0
+    host_metrics: int = 0
 
     @classmethod
-    def remembered(cls, directory: Path) -> Ports | None:
-        """What `remember` wrote there; None where there is nothing usable."""
+    def remembered(cls, directory: Path) -> Ports:
+        """What `remember` wrote there; all 0 where there is nothing usable."""
         try:
-            return cls(**json.loads((directory / FILE).read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+            kept = json.loads((directory / FILE).read_text())
+        except (OSError, ValueError):
+            return cls()
+        known = {each.name for each in fields(cls)}
+        usable = {name: port for name, port in kept.items() if name in known} if isinstance(kept, dict) else {}
+        return cls(**{name: port for name, port in usable.items() if isinstance(port, int) and 0 < port < 2**16})
+
+    def or_else(self, other: Ports) -> Ports:
+        """These, and the other's where there is none: a start that uses a Kafka elsewhere forgets no port of ours."""
+        return Ports(**{name: port or getattr(other, name) for name, port in asdict(self).items()})
 
     def remember(self, directory: Path) -> None:
         (directory / FILE).write_text(json.dumps(asdict(self)) + "\n")
 
 
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do it: a port in TIME_WAIT counts as free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+# What people call them, and the flag that names a port.
+LABELS: Mapping[str, str] = {
+    "broker": "Kafka",
+    "clickhouse": "ClickHouse",
+    "registry": "the schema registry",
+    "store_metrics": "the store's metrics",
+    "worker_metrics": "the worker's metrics",
+    "host_metrics": "the host's metrics",
+}
+FLAGS: Mapping[str, str] = {
+    "broker": "--kafka-port",
+    "clickhouse": "--clickhouse-port",
+    "registry": "--registry-port",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The ports to listen on, and a sentence for each that could not be what was expected."""
+
+    ports: Ports
+    notes: tuple[str, ...] = ()
+
+
+def choose(wanted: Iterable[str], *, named: Ports, remembered: Ports, usual: Ports) -> Choice:
+    """A port for each of the `wanted` services: the one named, else that of an earlier start, else the usual one.
+
+    What is remembered or usual gives way to whoever has it. Raises ConfigurationError, with every port at once, where
+    one that was named is taken.
+    """
+    chosen: dict[str, int] = {}
+    notes: list[str] = []
+    faults: list[str] = []
+    for name in wanted:
+        asked, kept = getattr(named, name), getattr(remembered, name)
+        expected = asked or kept or getattr(usual, name)
+        why_not = _why_not(expected, chosen.values())
+        if expected and why_not is None:
+            chosen[name] = expected
+        elif asked:
+            faults.append(
+                f"{FLAGS[name]}: port {asked} {why_not}. Free it, name another one, or leave the flag out: then a free "
+                "one is taken."
+            )
+        else:
+            chosen[name] = next(port for port in iter(lambda: free_ports(1)[0], 0) if port not in chosen.values())
+            if expected:
+                which = f"port {expected} of the last start" if kept else f"port {expected}"
+                notes.append(f"{which} {why_not}: {LABELS[name]} listens on {chosen[name]} instead")
+    if faults:
+        raise ConfigurationError("\n".join(faults), code=ErrorCode.PORT_TAKEN)
+    return Choice(Ports(**chosen), tuple(notes))
+
+
+def _why_not(port: int, chosen: Iterable[int]) -> str | None:
+    if not port:
+        return None
+    if port in chosen:
+        return "is another service's here"
+    holder = holder_of(port)
+    return None if holder is None else str(holder)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody holds now on either loopback address; all held at once while choosing, so they differ."""
+    with ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            each = held.enter_context(socket.socket())
+            each.bind(("127.0.0.1", 0))
+            port = int(each.getsockname()[1])
+            if refusal(port, socket.AF_INET6, "::1") != errno.EADDRINUSE:
+                found.append(port)
+        return found

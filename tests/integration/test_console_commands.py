@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.failures import ExitCode
-from console.local.broker import free_ports
+from console.local.ports import free_ports
 from tests.support.console import pointsman
 
 Capture = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ import pytest
 from console.cli.failures import ExitCode
 from console.cli.serve import END_TIMEOUT_S
 from console.local.child import Child, ProcessEndedError
-from console.local.ports import Ports, port_is_free
+from console.local.holders import holder_of
 
 # A process of `_serve` whose work is one of these.
 WORK = {
@@ -95,7 +95,8 @@ def test_a_signal_ends_it_cleanly(
         announced = running.announced()
         assert announced["pid"] == running.process.pid
         assert isinstance(announced["metrics"], int)
-        assert not port_is_free(announced["metrics"])
+        assert (holder := holder_of(announced["metrics"])) is not None
+        assert holder.pid == running.process.pid
         running.process.send_signal(number)
         code, err = running.end(seconds=END_TIMEOUT_S)
         assert code == ExitCode.OK, err
@@ -193,14 +194,3 @@ def test_a_child_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> No
     assert again.wait(time.monotonic() + 20) is True
     assert "my last words" in (tmp_path / "thing.previous.log").read_text()
     assert (tmp_path / "thing.log").read_text() == ""
-
-
-def test_ports_are_remembered_and_given_way_with(tmp_path: Path) -> None:
-    assert Ports.remembered(tmp_path) is None
-    first = Ports().or_free()
-    assert first.broker != first.clickhouse
-    first.remember(tmp_path)
-    assert Ports.remembered(tmp_path) == first
-    assert first.or_free() == first
-    (tmp_path / "ports.json").write_text("half writ")
-    assert Ports.remembered(tmp_path) is None

@@ -10,7 +10,7 @@ import confluent_kafka as ck
 import pytest
 
 from console.cli.failures import ExitCode
-from console.local.broker import free_ports
+from console.local.ports import free_ports
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.topology import Topology

@@ -19,7 +19,8 @@ from typing import Any
 import confluent_kafka as ck
 import pytest
 
-from console.local.broker import LocalBroker, free_ports
+from console.local.broker import LocalBroker
+from console.local.ports import free_ports
 from loadtest.audit_log import read_log
 from schemas.codec import Codec
 from schemas.errors import ConfigurationError, UnreachableError

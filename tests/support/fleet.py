@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from console.local.broker import free_ports
 from console.local.child import Child
+from console.local.ports import free_ports
 from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log, read_log
 from loadtest.auditor import Report

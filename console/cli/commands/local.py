@@ -7,7 +7,7 @@ I/O: through the commands.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,16 +17,38 @@ from console.cli.output import Output
 app = typer.Typer()
 
 
+PORT: Any = {"min": 1, "max": 65535, "metavar": "PORT"}
+
+
 @app.command()
 def dev(
     broker: Broker = None,
+    clickhouse: Annotated[
+        str | None, typer.Option("--clickhouse", metavar="URL", help="Keep the history in a ClickHouse of your own.")
+    ] = None,
     topology: TopologyFile = None,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Kept between starts.")] = Path(".pointsman"),
+    kafka_port: Annotated[
+        int | None, typer.Option("--kafka-port", **PORT, help="Default: 9092 where it is free.")
+    ] = None,
+    clickhouse_port: Annotated[
+        int | None, typer.Option("--clickhouse-port", **PORT, help="Default: 8123 where it is free.")
+    ] = None,
+    registry_port: Annotated[
+        int | None, typer.Option("--registry-port", **PORT, help="Default: 8081 where it is free.")
+    ] = None,
 ) -> None:
-    """Run broker, store, worker and host here until Ctrl-C."""
-    from console.cli.dev import run_dev
+    """Run broker, store, schema registry, worker and host here until Ctrl-C."""
+    from console.cli.dev import Wishes, run_dev
+    from console.local.ports import Ports
 
-    run_dev(deployment_of(broker=broker, topology=topology), data, own_broker=broker is None, out=Output())
+    wishes = Wishes(
+        data,
+        own_broker=broker is None,
+        own_clickhouse=clickhouse is None,
+        ports=Ports(broker=kafka_port or 0, clickhouse=clickhouse_port or 0, registry=registry_port or 0),
+    )
+    run_dev(deployment_of(broker=broker, clickhouse=clickhouse, topology=topology), wishes, Output())
 
 
 @app.command()
