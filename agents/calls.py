@@ -1,19 +1,17 @@
-"""Calls an agent and tells what came of it, whatever its code does: answers, raises or returns rubbish.
+"""Calls an agent and tells what came of it, whatever its kind and whatever its code does.
 
 I/O: the wall clock, and what the agents do.
 """
 
 from __future__ import annotations
 
-import inspect
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
-from agents.contract import AgentWrongInput, Answer, Context
+from agents.contract import AgentWrongInput, Context, Task
 from agents.dispatches import Attempt
-from agents.outcome import Outcome, from_answer, from_batch, from_error
-from agents.registry import Code, is_async
-from schemas.topology import Agent
-from streams.transport.threads import DaemonPool
+from agents.outcome import Outcome, from_error
 
 
 def wall_us() -> int:
@@ -21,44 +19,46 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
-class Caller:
-    """Calls one agent. Plain functions run in at most `agent.concurrency` threads of its own.
+def task_of(attempt: Attempt) -> Task:
+    """As the agent sees it. Raises AgentWrongInput for a payload that is no JSON."""
+    try:
+        return attempt.task()
+    except ValueError as error:
+        raise AgentWrongInput(f"the payload is no JSON: {error}") from error
 
-    Both calls raise nothing, and turn even their cancellation into an outcome: whoever cancels them is not interested.
+
+class Runner(Protocol):
+    """How agents of one kind are called. It belongs to the host's event loop, and is made before that runs.
+
+    `batched`: one call takes many attempts; else there is one in each. `run` may raise whatever comes up: AgentFailed
+    and AgentRefused where the agent surely did nothing, OutcomeUnclear where its outcome was not learned. It may be
+    cancelled, and then lets nothing of the call go on that it can stop. `close` ends what it holds, within a second.
     """
 
-    def __init__(self, agent_id: str, agent: Agent, code: Code) -> None:
-        self._code = code
-        self._writes = agent.effect == "write"
-        self._async = is_async(code)
-        self._pool = DaemonPool(f"agent-{agent_id}", agent.concurrency)
+    @property
+    def batched(self) -> bool: ...
 
-    async def call(self, attempt: Attempt, context: Context) -> Outcome:
-        """The outcome of one attempt."""
+    async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]: ...
+
+    async def close(self) -> None: ...
+
+
+class Caller:
+    """Calls one agent.
+
+    `call` raises nothing, and turns even its cancellation into an outcome: whoever cancels it is not interested.
+    """
+
+    def __init__(self, runner: Runner, *, writes: bool) -> None:
+        self._runner, self._writes = runner, writes
+        self.batched = runner.batched
+
+    async def call(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:
+        """The outcomes of the attempts of one call."""
         try:
-            task = attempt.task()
-        except ValueError as error:
-            return from_error(AgentWrongInput(f"the payload is no JSON: {error}"), may_have_acted=False)
-        try:
-            answer: Answer
-            if self._async:
-                answer = await self._code(task, context)
-            else:
-                answer = await self._pool.run(self._code, task, context)
-                # A plain function may hand on another's coroutine.
-                answer = await answer if inspect.isawaitable(answer) else answer
-            return from_answer(answer)
+            return await self._runner.run(attempts, context)
         except BaseException as error:  # noqa: BLE001  sys.exit() in an agent must not end the host
-            return from_error(error, may_have_acted=self._writes)
-
-    async def call_batch(self, attempts: list[Attempt]) -> list[Outcome]:
-        """The outcomes of rows of one batch of dispatches, from one call."""
-        try:
-            rows = attempts[0].source.batch_input([attempt.row for attempt in attempts])
-            output = await self._pool.run(self._code, rows)
-            return from_batch(output, len(attempts), may_have_acted=self._writes)
-        except BaseException as error:  # noqa: BLE001  as above
             return [from_error(error, may_have_acted=self._writes)] * len(attempts)
 
-    def close(self) -> None:
-        self._pool.close()
+    async def close(self) -> None:
+        await self._runner.close()

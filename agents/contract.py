@@ -2,7 +2,8 @@
 
 Two kinds are called in the process. A `python` agent is `async run(task, context) -> Answer`, which must not block, for
 all share one event loop; or the same without `async`, which then runs in a thread. A `batch` agent is
-`run_batch(RecordBatch) -> RecordBatch`, in a thread as well, for rules that work in columns. I/O: none.
+`run_batch(RecordBatch) -> RecordBatch`, in a thread as well, for rules that work in columns. The other kinds, `http`
+and `command`, get and give the same values as JSON: `agents.wire`. I/O: none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Task:
     """One request, as an agent sees it.
 
     `payload` is the parsed JSON of the request, None where it has none. `deadline_ms` is absolute, in milliseconds
-    since the epoch. `stage` is WORK for the first answer and REGROUND for the one re-run that must cite.
+    since the epoch. `stage` is WORK for the first answer and REGROUND for the one re-run that must cite. `traceparent`
+    is the W3C trace context of the request.
     """
 
     task_id: str
@@ -38,6 +40,7 @@ class Task:
     deadline_ms: int = 0
     stage: str = "WORK"
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)  # Python 3.11 takes none unhashable
+    traceparent: str | None = None
 
     @property
     def idempotency_key(self) -> str:

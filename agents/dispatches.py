@@ -72,6 +72,7 @@ class Attempt:
     deadline_ms: int
     expires_ms: int
     labels: list[tuple[str, str]]
+    traceparent: str | None
     conversation: Conversation | None
     began_before: bool = False
 
@@ -93,6 +94,7 @@ class Attempt:
             self.deadline_ms,
             stage,
             dict(self.labels) if self.labels else NO_LABELS,
+            self.traceparent,
         )
 
 
@@ -115,7 +117,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
         offsets,
         attempt_ids(slips, tasks),
         *(_list(slips, name) for name in ("agent_id", "intent", "timeout_ms", "routed_at")),
-        *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels")),
+        *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels", "traceparent")),
         _list(source.identities, "deadline_ms"),
         strict=True,
     )
@@ -123,7 +125,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
         inbox, offset, id_, agent_id, intent, timeout_ms, routed_at, conversation_id, text, payload, language = columns[
             :11
         ]
-        labels, deadline_ms = columns[11:]
+        labels, traceparent, deadline_ms = columns[11:]
         conversation = None
         if conversation_id is not None:
             conversation = Conversation(inbox.agent_id, inbox.partition, id_.tenant, conversation_id)
@@ -141,6 +143,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
             deadline_ms,
             min(routed_at // 1000 + timeout_ms, deadline_ms),
             labels,
+            traceparent,
             conversation,
         )
 

@@ -20,7 +20,8 @@ from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
 from agents.readback import ReadBack, Recovered
-from agents.registry import Code
+from agents.registry import Target
+from agents.runners.make import make_runner
 from agents.service import Room, Service
 from schemas.codec import Codec
 from schemas.topology import Topology
@@ -59,7 +60,7 @@ class Host:
     def __init__(
         self,
         topology: Topology,
-        codes: Mapping[str, Code],
+        targets: Mapping[str, Target],
         codec: Codec,
         consumer: BatchConsumer,
         producer: Producer,
@@ -72,7 +73,13 @@ class Host:
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
             name: Service(
-                name, agent, Caller(name, agent, codes[name]), self._events, self._contexts, self._room, self._fail
+                name,
+                agent,
+                Caller(make_runner(name, agent, targets[name]), writes=agent.effect == "write"),
+                self._events,
+                self._contexts,
+                self._room,
+                self._fail,
             )
             for name, agent in topology.agents.items()
         }
@@ -106,8 +113,7 @@ class Host:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reader.run(self._consumer.close, CLOSE_S), CLOSE_S)
             self._reader.close()
-            for service in self._services.values():
-                service.close()
+            await asyncio.gather(*(service.close() for service in self._services.values()))
 
     @staticmethod
     async def _first_done(tasks: set[asyncio.Future[None]], stop: threading.Event) -> set[asyncio.Future[None]]:

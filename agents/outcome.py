@@ -41,7 +41,15 @@ class Outcome(NamedTuple):
     finished_at: int = 0
 
 
-class UnusableAnswer(Exception):  # noqa: N818  what happened, not what is wrong with the program
+class OutcomeUnclear(Exception):  # noqa: N818  what happened, not what is wrong with the program
+    """The agent was called, and what came of it was not learned. Of one that only reads it failed, as `error_class`."""
+
+    def __init__(self, message: str, error_class: str = ErrorClass.INTERNAL) -> None:
+        self.error_class = str(error_class)
+        super().__init__(message)
+
+
+class UnusableAnswer(OutcomeUnclear):
     """An agent returned something that is no answer."""
 
 
@@ -66,8 +74,10 @@ def from_error(error: BaseException, *, may_have_acted: bool) -> Outcome:
         return failed(error.error_class, str(error))
     if isinstance(error, AgentRefused):
         return refused(str(error))
-    text = str(error) if isinstance(error, UnusableAnswer) else f"{type(error).__name__}: {error}"
-    return failed(ErrorClass.UNKNOWN_OUTCOME if may_have_acted else ErrorClass.INTERNAL, text)
+    text, error_class = f"{type(error).__name__}: {error}", str(ErrorClass.INTERNAL)
+    if isinstance(error, OutcomeUnclear):
+        text, error_class = str(error), error.error_class
+    return failed(ErrorClass.UNKNOWN_OUTCOME if may_have_acted else error_class, text)
 
 
 def from_answer(answer: object) -> Outcome:

@@ -45,7 +45,7 @@ def run_host(
     Creates the topics that are missing. Raises ConfigurationError for an agent that cannot be called or topics that do
     not fit, UnreachableError where there is no broker, DeliveryError or TransportError when it cannot go on.
     """
-    codes = resolve(topology)
+    targets = resolve(topology)
     ensure_topics(settings, topology.topics().specs(), topology)
     group = f"{topology.prefix}pointsman-host"
     registry, bytes_max = FileRegistry.load(), topology.limits.record_bytes_max
@@ -56,7 +56,9 @@ def run_host(
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
     try:
         announce(topology, codec, producer)
-        host = Host(topology, codes, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history))
+        host = Host(
+            topology, targets, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history)
+        )
         _run(host.run(ready, stop))
     finally:
         history.close(CLOSE_S)

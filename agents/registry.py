@@ -1,6 +1,6 @@
-"""Which code an agent of the topology is: found, checked and given its options before anything starts.
+"""What an agent of the topology is: its code, service or program, found and checked before anything starts.
 
-I/O: imports the modules that the topology names, from the working directory among other places.
+I/O: imports the modules that the topology names, from the working directory among other places; looks for programs.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from agents.targets import Endpoint, Program, UnfitAgentError, endpoint, program
 from schemas.codes import FaultCode
 from schemas.errors import ConfigurationError, Fault, TopologyError
 from schemas.nearest import suggest
 from schemas.topology import Agent, Topology
 
 Code = Callable[..., Any]
+Target = Code | Endpoint | Program
 
-# What each kind is called with; its options follow as keyword arguments.
+# What each kind of function is called with; its options follow as keyword arguments.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "batch": ("rows",)}
 
 
@@ -35,31 +37,45 @@ class UncallableError(ConfigurationError):
         super().__init__(text)
 
 
-def resolve(topology: Topology) -> dict[str, Code]:
-    """The code of every agent, with its options bound. Raises TopologyError with all that is wrong at once."""
+def resolve(topology: Topology) -> dict[str, Target]:
+    """What every agent is, ready to be called. Raises TopologyError with all that is wrong at once."""
     found, faults = look_up(topology)
     if faults:
         raise TopologyError(topology.source, tuple(faults))
     return found
 
 
-def look_up(topology: Topology) -> tuple[dict[str, Code], list[Fault]]:
-    """The code of every agent that can be called, and what is wrong with the others, each at its place in the file."""
+def look_up(topology: Topology) -> tuple[dict[str, Target], list[Fault]]:
+    """Every agent that can be called, and what is wrong with the others, each at its place in the file."""
     # A console script has its own folder on the path in the place of the working directory.
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
         sys.path.append(here)
-    found: dict[str, Code] = {}
+    found: dict[str, Target] = {}
     faults: list[Fault] = []
     for name, agent in topology.agents.items():
         try:
             found[name] = resolve_agent(agent)
         except UncallableError as error:
             faults.append(topology.fault(error.fault_code, ("agents", name, *error.key), str(error)))
+        except UnfitAgentError as error:
+            faults += [topology.fault(code, ("agents", name, *key), text) for code, key, text in error.faults]
     return found, faults
 
 
-def resolve_agent(agent: Agent) -> Code:
-    """The code of one agent. Raises UncallableError."""
+def resolve_agent(agent: Agent) -> Target:
+    """What one agent is: its code, service or program. Raises UncallableError, UnfitAgentError."""
+    match agent.kind:
+        case "http":
+            return endpoint(agent, os.environ)
+        case "command":
+            return program(agent, os.environ)
+        case _:
+            return code_of(agent)
+
+
+def code_of(agent: Agent) -> Code:
+    """The function of an agent of kind `python` or `batch`, with its options bound. Raises UncallableError."""
+    assert agent.run is not None, "the topology is checked"
     module_name, _, function_name = agent.run.partition(":")
     module = _module(module_name)
     code = getattr(module, function_name, None)

@@ -78,9 +78,9 @@ class Service:
     ) -> None:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
         self._events, self._contexts, self._room, self._fail = events, contexts, room, fail
-        self._is_batch, self._writes = agent.kind == "batch", agent.effect == "write"
+        self._writes = agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
-        self._lanes: Lanes[_Work] = Lanes(1 if self._is_batch else agent.concurrency)
+        self._lanes: Lanes[_Work] = Lanes(1 if caller.batched else agent.running_max)
         self._running: set[_Work] = set()
         self.taken = 0
         self._durations = HOST_ATTEMPT_DURATION.labels(agent=agent_id)
@@ -93,7 +93,7 @@ class Service:
         if not attempts:
             return
         self._count(len(attempts))
-        if self._is_batch:
+        if self._caller.batched:
             self._lanes.add(_Work(list(attempts), None))
         else:
             for attempt in attempts:
@@ -127,8 +127,8 @@ class Service:
             log.info("calls were cut off", agent=self.agent_id, calls=len(late))
         self.pump()
 
-    def close(self) -> None:
-        self._caller.close()
+    async def close(self) -> None:
+        await self._caller.close()
 
     def _begin(self, work: _Work) -> None:
         loop = asyncio.get_running_loop()
@@ -148,10 +148,7 @@ class Service:
             work.started_us = wall_us()
         if not work.attempts:
             return []
-        if self._is_batch:
-            return await self._caller.call_batch(work.attempts)
-        (attempt,) = work.attempts
-        return [await self._caller.call(attempt, self._contexts.of(attempt.conversation))]
+        return await self._caller.call(work.attempts, self._contexts.of(work.conversation))
 
     def _called(self, work: _Work, call: asyncio.Task[list[Outcome]]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.

@@ -52,6 +52,8 @@ class FaultCode(StrEnum):
     OUT_OF_ORDER = "T307"
     BEYOND_RETENTION = "T308"
     SECRET = "T309"  # noqa: S105  a code, not a secret
+    KEY_OF_ANOTHER_KIND = "T310"
+    HEADER_OF_THE_HOST = "T311"
 
     NO_MODULE = "T401"
     MODULE_FAILS = "T402"
@@ -60,6 +62,10 @@ class FaultCode(StrEnum):
     UNKNOWN_OPTION = "T405"
     WRONG_SIGNATURE = "T406"
     ASYNC_BATCH = "T407"
+    NO_PROGRAM = "T408"
+    NO_FOLDER = "T409"
+    VARIABLE_UNSET = "T410"
+    VARIABLE_UNFIT = "T411"
 
 
 class ErrorCode(StrEnum):
@@ -130,6 +136,6 @@ class ErrorCode(StrEnum):
 OF_THE_KEY = frozenset(
     {
         *(FaultCode.UNKNOWN_KEY, FaultCode.AGENT_NAME, FaultCode.INTENT_NAME, FaultCode.TOPIC_NAME_TOO_LONG),
-        *(FaultCode.SECRET, FaultCode.UNKNOWN_OPTION),
+        *(FaultCode.SECRET, FaultCode.UNKNOWN_OPTION, FaultCode.KEY_OF_ANOTHER_KIND, FaultCode.HEADER_OF_THE_HOST),
     }
 )

@@ -12,37 +12,22 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from schemas.codes import FaultCode
 from schemas.errors import Fault, TopologyError
 from schemas.topics import Topics
+from schemas.topology_agent import MIB, NUMBER_MAX, Agent, Names, Section, Whole
 from schemas.topology_build import build
 from schemas.topology_checks import check
 from schemas.topology_syntax import place_of
 from schemas.topology_yaml import TEXT_BYTES_MAX, Document, KeyPath, Origin, path_text, read_yaml
 
-MIB = 1024 * 1024
-# No number of a topology comes near it: 34 years in milliseconds, 1 TiB. Sums of such stay within 64 bits.
-NUMBER_MAX = 2**40
-TIMEOUT_MS_MAX = 2**31 - 1  # a slip carries it in 32 bits
+__all__ = ["NUMBER_MAX", "Agent", "Topology", "load_topology", "parse_topology"]  # the first two live next door
 
 # What `Topology.version` covers of agents and limits.
 DECIDING_AGENT_FIELDS = {"effect", "timeout_ms", "accuracy", "confidence_when_unstated", "grounded"}
 DECIDING_LIMITS = {"finished_tasks_max", "duplicate_horizon_ms", "deadline_max_ms", "depth_max", "timeout_grace_ms"}
-
-Effect = Literal["read", "idempotent", "write"]
-Kind = Literal["python", "batch"]
-Scalar = str | int | float | bool | None
-Whole = Annotated[int, Field(le=NUMBER_MAX)]
-# Strict models take no list for a tuple; a file has nothing but lists.
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-
-
-class Section(BaseModel):
-    """What all parts share: frozen once read, no unknown key, no value of a neighbouring type, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Defaults(Section):
@@ -134,40 +119,6 @@ class BreakerPolicy(Section):
     jitter: float = Field(0.1, ge=0, lt=1, description="Share by which that time is drawn longer or shorter.")
     probes: Whole = Field(2, ge=1, description="Trial dispatches that must all succeed before the agent is back.")
     probe_ttl_ms: Whole = Field(5_000, ge=1, description="Time after which an unused probe goes to another partition.")
-
-
-class Agent(Section):
-    """One AI agent; its name is its key in `agents`."""
-
-    kind: Kind = Field("python", description="python: one task a call; batch: a record batch a call.")
-    run: str = Field(
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
-        description="The code, as module:function; importable by the host.",
-    )
-    effect: Effect = Field(
-        description="What calling it does to the world: read (nothing), idempotent (the same when repeated under its "
-        "key), write (neither: never in a panel, never repeated when its outcome is unknown)."
-    )
-    timeout_ms: int = Field(5_000, ge=1, le=TIMEOUT_MS_MAX, description="Time that one attempt may take.")
-    concurrency: Whole = Field(64, ge=1, description="Attempts that one host runs of it at the same time.")
-    accuracy: float = Field(0.8, gt=0.5, lt=0.999, description="Share of right answers: the weight of its vote.")
-    confidence_when_unstated: float = Field(
-        0.75, ge=0, le=1, description="Confidence of an answer for which it states none."
-    )
-    grounded: bool = Field(default=False, description="Whether an answer without citations counts as none.")
-    costly: bool = Field(
-        default=False, description="Whether STARTED is logged before the call; a write agent's always is."
-    )
-    version: str = Field("1", min_length=1, description="Version of its code, prompt and model; goes into its log.")
-    description: str = Field("", description="What it does, for people.")
-    options: Mapping[str, Scalar] = Field(
-        default_factory=dict, description="Keyword arguments passed to its code; never secrets."
-    )
-
-    @property
-    def logs_start(self) -> bool:
-        """STARTED must be in the log before the call."""
-        return self.costly or self.effect == "write"
 
 
 class Phrase(Section):

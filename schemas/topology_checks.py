@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas import topology_kinds
 from schemas.codes import FaultCode
 from schemas.nearest import suggest
 from schemas.topics import DAY_MS
+from schemas.topology_finding import Finding
 
 if TYPE_CHECKING:
     from schemas.topology import Route, Topology
@@ -22,15 +24,6 @@ AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 SECRET = re.compile(r"password|secret|\.pem$|oauthbearer\.config$")
 # Kept for so long are the topics with the shortest retention that recovery reads (schemas/topics.py).
 RETENTION_MS = 7 * DAY_MS
-
-
-class Finding(NamedTuple):
-    """A broken rule: where it is best mended, in plain words, and which other keys it depends on."""
-
-    code: FaultCode
-    path: KeyPath
-    message: str
-    depends_on: tuple[KeyPath, ...] = ()
 
 
 def check(topology: Topology) -> Iterator[Finding]:
@@ -211,4 +204,5 @@ RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (
     _orders,
     _retention,
     _secrets,
+    *topology_kinds.RULES,
 )

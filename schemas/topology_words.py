@@ -18,6 +18,7 @@ from schemas.topology_yaml import KeyPath
 
 VALUE_CHARACTERS_MAX = 40
 SECRETIVE = "kafka"  # values of this section are never repeated
+SECRETIVE_AGENT_KEYS = {"url", "headers", "env"}  # nor are these: somebody may have written a secret there
 
 _KINDS: dict[type, str] = {list: "a list", dict: "a mapping", type(None): "empty"}
 
@@ -60,6 +61,10 @@ _PLAIN = {"missing", "too_short", "string_too_short"}  # what the value is adds 
 
 _PATTERNS = {
     "run": "must name code as module:function",
+    "url": "must be http://HOST[:PORT]/PATH or https://, without user, password or fragment",
+    "value": "must be one line of text",
+    "prefix of a variable": "must be one line of text",
+    "env": "must name a variable: letters, digits and underscores, no digit first",
     "phrase": "must not be blank",
     "prefix": "may hold letters, digits, dots, underscores and hyphens only",
 }
@@ -73,18 +78,25 @@ def describe(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tup
     need = _NEEDS.get(kind, _Need(FaultCode.WRONG_FORM, detail["msg"]))
     said = need.said(context)
     if kind == "string_pattern_mismatch":
-        said = _PATTERNS.get(str(detail["loc"][-1]), said)
+        key = "prefix of a variable" if path[-1:] == ("prefix",) and path[1:] else str(detail["loc"][-1])
+        said = _PATTERNS.get(key, said)
     elif path[2:3] == ("phrases",) and kind == "model_type":
         said = "must be text, or a mapping of phrase and confidence"
+    elif path[2:3] in (("headers",), ("env",)) and kind == "model_type":
+        said = "must be text, or {env: NAME}"
     elif path[:1] == (SECRETIVE,):
         said = "must be text, a whole number, or true or false"
     elif path[2:3] == ("options",):
         said = "must be text, a number, true, false or null"
-    if path[:1] == (SECRETIVE,):
+    if _is_secretive(path):
         return need.code, said
     if kind in _PLAIN:
         return need.code, f"{said}{_choices(path, model) if kind == 'missing' else ''}"
     return need.code, f"{said}, but is {_shown(detail['input'])}{_meant(kind, context, detail['input'])}"
+
+
+def _is_secretive(path: KeyPath) -> bool:
+    return path[:1] == (SECRETIVE,) or (path[:1] == ("agents",) and not SECRETIVE_AGENT_KEYS.isdisjoint(path[2:3]))
 
 
 def _known_key(path: KeyPath, model: type[BaseModel]) -> str:

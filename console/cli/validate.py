@@ -31,7 +31,7 @@ def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
 
 
 def _check_agents(topology: Topology) -> None:
-    """Raises TopologyError for agents whose code cannot be found or called."""
+    """Raises TopologyError for agents whose code, program or variables cannot be found."""
     _, faults = look_up(topology)
     if faults:
         raise TopologyError(topology.source, tuple(faults))

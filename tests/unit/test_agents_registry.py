@@ -11,7 +11,8 @@ import pytest
 
 from agents.builtin import echo
 from agents.contract import EMPTY_CONTEXT, Task
-from agents.registry import is_async, resolve, resolve_agent
+from agents.registry import code_of, is_async, look_up, resolve
+from agents.targets import Endpoint, Program
 from schemas.errors import ConfigurationError, TopologyError
 from schemas.topology import Agent, load_topology
 from tests.support.agents_bench import make_topology
@@ -23,7 +24,7 @@ def agent(run: str, **fields: Any) -> Agent:
 
 def refusal(run: str, **fields: Any) -> str:
     with pytest.raises(ConfigurationError) as raised:
-        resolve_agent(agent(run, **fields))
+        code_of(agent(run, **fields))
     return str(raised.value)
 
 
@@ -34,7 +35,7 @@ def test_the_shipped_topology_names_code_that_can_be_called(repository: Path) ->
 
 
 def test_options_are_bound() -> None:
-    code = resolve_agent(agent("agents.builtin.echo:reply", options={"confidence": 0.1}))
+    code = code_of(agent("agents.builtin.echo:reply", options={"confidence": 0.1}))
     answer = asyncio.run(code(Task("t", "hello"), EMPTY_CONTEXT))
     assert (answer.text, answer.confidence) == ("hello", 0.1)
 
@@ -58,7 +59,7 @@ def test_a_wrong_signature_is_said() -> None:
         "agents.builtin.echo:reply", kind="batch"
     )
     # Names of the parameters are the author's; their number is not.
-    assert resolve_agent(agent("tests.unit.test_agents_registry:_other_names"))("a", "b") == "ab"
+    assert code_of(agent("tests.unit.test_agents_registry:_other_names"))("a", "b") == "ab"
 
 
 def test_an_async_function_is_no_batch_agent() -> None:
@@ -81,7 +82,9 @@ def test_code_outside_the_checkout_is_found_in_the_working_directory(
     (tmp_path / "my_raising_fleet.py").write_text("raise RuntimeError('no')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry])
-    assert is_async(resolve(make_topology("", {"mine": {"run": "my_fleet:run"}}))["mine"])
+    found = resolve(make_topology("", {"mine": {"run": "my_fleet:run"}}))["mine"]
+    assert callable(found)
+    assert is_async(found)
     broken = "module my_broken_fleet cannot be imported: No module named 'not_there_at_all'"
     assert refusal("my_broken_fleet:run") == broken
     assert "my_crooked_fleet.py:1" in refusal("my_crooked_fleet:run")
@@ -106,3 +109,59 @@ def _other_names(a: str, b: str) -> str:
 
 
 async def _async_rows(rows: object) -> None: ...
+
+
+# Services and programs.
+
+
+def told(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], **fields: Any) -> dict[str, str]:
+    """What is wrong with an agent, by key, where the host has this environment."""
+    monkeypatch.setattr("os.environ", environ)
+    _, faults = look_up(make_topology("", {"a": {"run": None, **fields}}))
+    return {fault.path.removeprefix("agents.a."): fault.message for fault in faults}
+
+
+def test_a_services_headers_come_from_the_environment_and_stay_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = {"kind": "http", "url": "http://x/", "headers": {"a": "b", "c": {"env": "TOKEN", "prefix": "Bearer "}}}
+    monkeypatch.setattr("os.environ", {"TOKEN": "hunter2"})
+    found = resolve(make_topology("", {"a": {"run": None, **service}}))["a"]
+    assert found == Endpoint("http://x/", {"a": "b", "c": "Bearer hunter2"})
+    assert "hunter2" not in repr(found)
+    unset = "variable TOKEN is not set where the host runs"
+    assert told(monkeypatch, {}, **service) == {"headers.c": unset}
+    assert told(monkeypatch, {"TOKEN": ""}, **service) == {"headers.c": unset}
+    assert told(monkeypatch, {"TOKENS": "x"}, **service) == {"headers.c": f"{unset}; did you mean TOKENS?"}
+    two_lines = told(monkeypatch, {"TOKEN": "hunter2\n"}, **service)
+    assert two_lines == {"headers.c": "variable TOKEN holds more than one line of ASCII"}
+
+
+def test_a_program_is_found_on_the_path_or_from_its_folder_and_has_little_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "tool"
+    tool.touch()
+    tool.chmod(0o755)
+    (tmp_path / "bin" / "text").touch()
+    environ = {"PATH": str(tmp_path / "bin"), "HOME": "/root", "KEY": "k"}
+    program = {"kind": "command", "command": ["tool", "-x"], "env": {"A": "b", "KEY": {"env": "KEY"}}}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.environ", environ)
+    plain = {"PATH": str(tmp_path / "bin"), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    for more, word, cwd in (({}, "tool", ""), ({"cwd": "bin"}, "./tool", "bin"), ({}, "bin/tool", ""), ({}, tool, "")):
+        agent = {"run": None, **program, **more, "command": [str(word), "-x"]}
+        found = resolve(make_topology("", {"a": agent}))["a"]
+        assert isinstance(found, Program)
+        assert Path(found.words[0]).resolve() == tool
+        assert found == Program((found.words[0], "-x"), str(tmp_path / cwd), {**plain, "A": "b", "KEY": "k"})
+        assert "'k'" not in repr(found)
+
+    def refused(**fields: Any) -> dict[str, str]:
+        return told(monkeypatch, environ, **{**program, **fields})
+
+    assert refused(command=["tol"]) == {"command[0]": "there is no program tol on PATH; did you mean tool?"}
+    assert refused(command=["text"]) == {"command[0]": "there is no program text on PATH"}
+    assert refused(command=["./tool"]) == {"command[0]": f"there is no program {tmp_path}/tool"}
+    assert "chmod +x it, or name its interpreter" in refused(command=["bin/text"])["command[0]"]
+    assert refused(cwd="nowhere", command=["tool"]) == {"cwd": f"there is no folder {tmp_path}/nowhere"}
+    assert refused(env={"X": {"env": "NOPE"}}) == {"env.X": "variable NOPE is not set where the host runs"}

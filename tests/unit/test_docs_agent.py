@@ -36,6 +36,7 @@ def topology() -> Topology:
 
 def test_the_fragment_makes_a_valid_topology_that_names_the_code() -> None:
     agent = topology().agents["opening_hours_agent"]
+    assert agent.run is not None
     name, _, function = agent.run.partition(":")
     assert name == "my_agents"
     assert callable(getattr(module(), function))

@@ -88,7 +88,7 @@ def test_the_shipped_phrases_tell_natural_requests_apart(
             "routes.money.phrases[1].probability",
             "is not a known key; there are: phrase, confidence",
         ),
-        ("    run: pack.age:beta\n", "", "agents.beta.run", "is missing and has no default"),
+        ("    run: pack.age:beta\n", "", "agents.beta.run", "is missing: an agent of kind python needs the code"),
         ("    effect: idempotent\n", "", "agents.beta.effect", "is missing and has no default"),
         ("run: pack.age:beta", "run: pack.age.beta", "agents.beta.run", "must name code as module:function"),
         ("effect: idempotent", "effect: writes", "agents.beta.effect", "read, idempotent or write, but is 'writes'"),

@@ -1,0 +1,60 @@
+"""Agents that are functions of this process: of kind `python`, in the loop or in threads, and of kind `batch`.
+
+I/O: what the agents do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from agents.calls import task_of
+from agents.contract import Answer, Context
+from agents.dispatches import Attempt
+from agents.outcome import Outcome, from_answer, from_batch
+from agents.registry import Code, is_async
+from schemas.topology import Agent
+from streams.transport.threads import DaemonPool
+
+
+class PythonRunner:
+    """One task a call. Plain functions run in at most `agent.running_max` threads of their own."""
+
+    batched = False
+
+    def __init__(self, agent_id: str, agent: Agent, code: Code) -> None:
+        self._code, self._async = code, is_async(code)
+        self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
+
+    async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:
+        (attempt,) = attempts
+        task = task_of(attempt)
+        answer: Answer
+        if self._async:
+            answer = await self._code(task, context)
+        else:
+            answer = await self._pool.run(self._code, task, context)
+            # A plain function may hand on another's coroutine.
+            answer = await answer if inspect.isawaitable(answer) else answer
+        return [from_answer(answer)]
+
+    async def close(self) -> None:
+        self._pool.close()
+
+
+class BatchRunner:
+    """Rows of one batch of dispatches a call, in a thread. Each remembers nothing of another: there is no context."""
+
+    batched = True
+
+    def __init__(self, agent_id: str, agent: Agent, code: Code) -> None:
+        self._code, self._writes = code, agent.effect == "write"
+        self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
+
+    async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:  # noqa: ARG002  one interface
+        rows = attempts[0].source.batch_input([attempt.row for attempt in attempts])
+        output = await self._pool.run(self._code, rows)
+        return from_batch(output, len(attempts), may_have_acted=self._writes)
+
+    async def close(self) -> None:
+        self._pool.close()

@@ -1,0 +1,20 @@
+"""The runner of each kind. I/O: none."""
+
+from __future__ import annotations
+
+from agents.calls import Runner
+from agents.registry import Target
+from agents.runners.http_service import HttpRunner
+from agents.runners.in_process import BatchRunner, PythonRunner
+from agents.targets import Endpoint, Program
+from schemas.errors import ConfigurationError
+from schemas.topology import Agent
+
+
+def make_runner(agent_id: str, agent: Agent, target: Target) -> Runner:
+    """`target` is what agents.registry found of it."""
+    if isinstance(target, Endpoint):
+        return HttpRunner(agent_id, agent, target)
+    if isinstance(target, Program):
+        raise ConfigurationError(f"agents.{agent_id}: this version runs no agents of kind command yet")
+    return (BatchRunner if agent.kind == "batch" else PythonRunner)(agent_id, agent, target)
