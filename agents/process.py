@@ -16,6 +16,7 @@ from agents.calls import wall_us
 from agents.host import SHARE, Host
 from agents.readback import ReadBack
 from agents.registry import resolve
+from schemas.access import used_by
 from schemas.codec import Codec
 from schemas.records import table
 from schemas.registry import FileRegistry
@@ -46,7 +47,7 @@ def run_host(
     not fit, UnreachableError where there is no broker, DeliveryError or TransportError when it cannot go on.
     """
     targets = resolve(topology)
-    ensure_topics(settings, topology.topics().specs(), topology)
+    ensure_topics(settings, used_by("host", topology.topics()), topology)
     group = f"{topology.prefix}pointsman-host"
     registry, bytes_max = FileRegistry.load(), topology.limits.record_bytes_max
     codec = Codec(registry, bytes_max)

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 Cleanup = Literal["delete", "compact"]
+Kind = Literal["submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health"]
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -19,22 +20,69 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What `topics apply` creates. `record` names the Avro record; None where bytes are kept as they came."""
+    """What `topics apply` creates. `record` names the Avro record; None where bytes are kept as they came.
+
+    `replication` and `min_insync_replicas`: None leaves them to the broker. `kind` is the part that the topic plays in
+    a deployment; None for one outside of any.
+    """
 
     name: str
     record: str | None
     partitions: int
     cleanup: Cleanup
     retention_ms: int
+    kind: Kind | None = None
+    replication: int | None = None
+    min_insync_replicas: int | None = None
+
+    def config(self) -> dict[str, str]:
+        """The topic's properties as Kafka names them: all that this project has an opinion on."""
+        kept = "delete.retention.ms" if self.cleanup == "compact" else "retention.ms"
+        stated = {
+            "cleanup.policy": self.cleanup,
+            kept: str(self.retention_ms),
+            # Recovery looks positions up by append time.
+            "message.timestamp.type": "LogAppendTime",
+        }
+        if self.min_insync_replicas is not None:
+            stated["min.insync.replicas"] = str(self.min_insync_replicas)
+        return stated
+
+
+class TopicSettings(Protocol):
+    """The part of `schemas.topology.TopicPolicy` that decides how topics are made."""
+
+    @property
+    def replication(self) -> int | None: ...
+
+    @property
+    def min_insync_replicas(self) -> int | None: ...
+
+    @property
+    def tasks_retention_ms(self) -> int: ...
+
+    @property
+    def logs_retention_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What a topology says that says nothing of its topics."""
+
+    replication: int | None = None
+    min_insync_replicas: int | None = None
+    tasks_retention_ms: int = 7 * DAY_MS
+    logs_retention_ms: int = 30 * DAY_MS
 
 
 @dataclass(frozen=True)
 class Topics:
-    """Names for one deployment: `prefix` is its trust domain, `agents` come from the topology."""
+    """Names for one deployment: `prefix` is its trust domain, `agents` and `settings` come from the topology."""
 
     agents: tuple[str, ...]
     partitions: int
     prefix: str = ""
+    settings: TopicSettings = _Usual()
 
     @property
     def submitted(self) -> str:
@@ -86,18 +134,25 @@ class Topics:
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """All topics of the deployment, in the order in which records flow through them."""
-        n = self.partitions
+        tasks, logs = self.settings.tasks_retention_ms, self.settings.logs_retention_ms
         return (
-            TopicSpec(self.submitted, "TaskSubmitted", n, "delete", 7 * DAY_MS),
-            *(TopicSpec(name, "TaskDispatched", n, "delete", 30 * DAY_MS) for name in self.inboxes),
-            *(TopicSpec(name, "AgentEvent", n, "delete", 30 * DAY_MS) for name in self.logs),
-            TopicSpec(self.results, "TaskResult", n, "delete", 7 * DAY_MS),
-            TopicSpec(self.orchestrator, "OrchestratorEvent", n, "delete", 30 * DAY_MS),
-            TopicSpec(self.dead, None, n, "delete", 30 * DAY_MS),
-            TopicSpec(self.breakers, "BreakerState", 1, "compact", DAY_MS),
-            TopicSpec(self.cards, "AgentCard", 1, "compact", DAY_MS),
-            TopicSpec(self.health, "HealthCounts", n, "delete", HOUR_MS),
+            self._spec(self.submitted, "submitted", "TaskSubmitted", tasks),
+            *(self._spec(name, "inbox", "TaskDispatched", logs) for name in self.inboxes),
+            *(self._spec(name, "events", "AgentEvent", logs) for name in self.logs),
+            self._spec(self.results, "results", "TaskResult", tasks),
+            self._spec(self.orchestrator, "orchestrator", "OrchestratorEvent", logs),
+            self._spec(self.dead, "dead", None, logs),
+            self._spec(self.breakers, "breakers", "BreakerState", DAY_MS, compacted=True),
+            self._spec(self.cards, "cards", "AgentCard", DAY_MS, compacted=True),
+            self._spec(self.health, "health", "HealthCounts", HOUR_MS),
         )
+
+    def _spec(
+        self, name: str, kind: Kind, record: str | None, retention_ms: int, *, compacted: bool = False
+    ) -> TopicSpec:
+        partitions, cleanup = (1, "compact") if compacted else (self.partitions, "delete")
+        replicas = (self.settings.replication, self.settings.min_insync_replicas)
+        return TopicSpec(name, record, partitions, cast("Cleanup", cleanup), retention_ms, kind, *replicas)
 
     def record_of(self, topic: str) -> str | None:
         """The Avro record that `topic` carries; None for the dead topic and for foreign names."""

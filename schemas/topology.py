@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from schemas.codes import FaultCode
 from schemas.errors import Fault, TopologyError
-from schemas.topics import Topics
+from schemas.topics import DAY_MS, HOUR_MS, Topics
 from schemas.topology_agent import MIB, NUMBER_MAX, Agent, Names, Section, Whole
 from schemas.topology_build import build
 from schemas.topology_checks import check
@@ -75,6 +75,28 @@ class Limits(Section):
     history_interval_ms: Whole = Field(1_000, ge=1, description="Time between two inserts into the history.")
     history_buffer_bytes_max: Whole = Field(
         256 * MIB, ge=1, description="Bytes the store holds while the history does not answer; then it stops reading."
+    )
+
+
+class TopicPolicy(Section):
+    """How the deployment's topics are made; `pointsman topics plan` compares it with the broker."""
+
+    replication: int | None = Field(
+        None, ge=1, le=32_767, description="Copies of each partition; null: the broker's default. In production 3."
+    )
+    min_insync_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=32_767,
+        description="Copies that must have a record before it counts as written; null: the broker's. In production 2.",
+    )
+    tasks_retention_ms: Whole = Field(
+        7 * DAY_MS, ge=HOUR_MS, description="Time for which submissions and results are kept."
+    )
+    logs_retention_ms: Whole = Field(
+        30 * DAY_MS,
+        ge=HOUR_MS,
+        description="Time for which agents' logs, orchestrator events and dead letters are kept.",
     )
 
 
@@ -174,6 +196,7 @@ class Topology(Section):
     kafka: Mapping[str, str | int | bool] = Field(
         default_factory=dict, description="librdkafka settings for every client; secrets belong in a file of their own."
     )
+    topic_policy: TopicPolicy = Field(default_factory=TopicPolicy, description="How the topics are made.")
     defaults: Defaults = Field(default_factory=Defaults, description="What tasks get that state nothing.")
     limits: Limits = Field(default_factory=Limits, description="Bounds.")
     bands: Bands = Field(default_factory=Bands, description="From confidence in the intent to the way it is served.")
@@ -196,7 +219,7 @@ class Topology(Section):
         return self._origin.document.fault(code, path, message)
 
     def topics(self) -> Topics:
-        return Topics(agents=tuple(self.agents), partitions=self.partitions, prefix=self.prefix)
+        return Topics(tuple(self.agents), self.partitions, self.prefix, self.topic_policy)
 
     def voters(self, intent: str) -> tuple[str, ...]:
         """Agents that may sit in this route's panels, in order of preference."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas import topology_kinds
 from schemas.codes import FaultCode
 from schemas.nearest import suggest
-from schemas.topics import DAY_MS
 from schemas.topology_finding import Finding
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 TOPIC_CHARACTERS_MAX = 249  # Kafka's bound
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 SECRET = re.compile(r"password|secret|\.pem$|oauthbearer\.config$")
-# Kept for so long are the topics with the shortest retention that recovery reads (schemas/topics.py).
-RETENTION_MS = 7 * DAY_MS
 
 
 def check(topology: Topology) -> Iterator[Finding]:
@@ -162,6 +159,7 @@ _ORDERS = (
     _Order(("consensus", "quorum"), ("consensus", "panel_size")),
     _Order(("consensus", "panel_size"), ("consensus", "high_value_panel_size"), at_low=False),
     _Order(("breaker", "open_ms"), ("breaker", "open_ms_max")),
+    _Order(("topic_policy", "min_insync_replicas"), ("topic_policy", "replication")),
     _Order(("limits", "health_interval_ms"), ("breaker", "window_ms")),
     _Order(("limits", "record_bytes_max"), ("limits", "batch_bytes_max")),
     _Order(("limits", "record_bytes_max"), ("limits", "inflight_bytes_max")),
@@ -172,7 +170,7 @@ _ORDERS = (
 def _orders(topology: Topology) -> Iterator[Finding]:
     for low, high, at_low in _ORDERS:
         least, most = (getattr(getattr(topology, section), key) for section, key in (low, high))
-        if least > most:
+        if None not in (least, most) and least > most:
             path, other, relation = (low, high, "above") if at_low else (high, low, "below")
             mine, theirs = (least, most) if at_low else (most, least)
             text = f"{mine} is {relation} {'.'.join(other)}, {theirs}"
@@ -180,11 +178,16 @@ def _orders(topology: Topology) -> Iterator[Finding]:
 
 
 def _retention(topology: Topology) -> Iterator[Finding]:
+    """Recovery reads tasks as old as the farthest deadline, and results for the duplicate horizon."""
+    policy = topology.topic_policy
+    kept = min(("tasks_retention_ms", "logs_retention_ms"), key=lambda key: int(getattr(policy, key)))
+    retention_ms = getattr(policy, kept)
     for key in ("deadline_max_ms", "duplicate_horizon_ms"):
         value = getattr(topology.limits, key)
-        if value >= RETENTION_MS:
-            text = f"{value} is not below the time for which topics keep what recovery needs, {RETENTION_MS}"
-            yield Finding(FaultCode.BEYOND_RETENTION, ("limits", key), text)
+        if value >= retention_ms:
+            text = f"{value} is not below the time for which topics keep what recovery needs, topic_policy.{kept}"
+            depends_on = (("topic_policy", kept),)
+            yield Finding(FaultCode.BEYOND_RETENTION, ("limits", key), f"{text}, {retention_ms}", depends_on)
 
 
 def _secrets(topology: Topology) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any
 import faust
 import pyarrow as pa
 
+from schemas.access import used_by
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
@@ -41,10 +42,11 @@ def run_worker(
     """Serves this worker's share of the partitions until `stop` is set; then ends within four seconds.
 
     Creates the topics that are missing. `ready` is called once, when the first partitions are live, or when there are
-    none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit),
-    DeliveryError and TransportError (the process has to be started again: it recovers from its last cut).
+    none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit,
+    or are missing and may not be created), DeliveryError and TransportError (the process has to be started again: it
+    recovers from its last cut).
     """
-    ensure_topics(settings, topology.topics().specs(), topology)
+    ensure_topics(settings, used_by("worker", topology.topics()), topology)
     registry = FileRegistry.load()
     view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
     with closing(view):

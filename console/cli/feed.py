@@ -28,6 +28,12 @@ Marks = Mapping[TopicPartition, tuple[int, int]]
 Row = dict[str, Any]
 
 
+def no_topics(broker: str, why: str) -> UnreachableError:
+    """The broker answers, and has not what the topology speaks of."""
+    hint = "Start the deployment (`pointsman dev`), make its topics (`pointsman topics apply`), or check its prefix."
+    return UnreachableError("the deployment's topics", broker, why, hint, code=ErrorCode.NO_TOPICS)
+
+
 class ResultFeed:
     """Reads the results topic outside any group: looking changes nothing.
 
@@ -48,10 +54,7 @@ class ResultFeed:
             self._marks: Marks = self._consumer.watermarks(owners)
         except TransportError as error:
             self.close()
-            hint = "Start the deployment (`pointsman dev`), or check the topology's prefix."
-            raise UnreachableError(
-                "the deployment's topics", settings.broker, str(error), hint, code=ErrorCode.NO_TOPICS
-            ) from error
+            raise no_topics(settings.broker, str(error)) from error
 
     def from_end(self) -> None:
         """`poll` gives what is written from the opening of this feed on."""

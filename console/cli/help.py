@@ -35,6 +35,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "validate": ("pointsman validate", "pointsman validate staging.yaml -o json"),
     "explain": ("pointsman explain T203", "pointsman explain NO_QUORUM", "pointsman explain"),
+    "topics plan": ("pointsman topics plan", "pointsman topics plan --form acl > acls.sh"),
+    "topics apply": ("pointsman topics apply", "pointsman topics apply --yes -o jsonl"),
+    "topics list": ("pointsman topics list -o json | jq 'map(.records) | add'",),
+    "topics describe": ("pointsman topics describe tasks.results.v1",),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from console.cli.deployment import Deployment
 from console.cli.failures import InvalidInputError
-from console.cli.feed import COLUMNS, ResultFeed, Row, brief
+from console.cli.feed import COLUMNS, ResultFeed, Row, brief, no_topics
 from console.cli.output import Format, Output
 from console.cli.progress import Progress
 from console.cli.tasks import Request, records
@@ -23,6 +23,7 @@ from schemas.topology import Topology
 from streams.transport.admin import check_broker
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
+from streams.transport.topic_admin import TopicAdmin
 
 FLUSH_TIMEOUT_S = 30.0
 
@@ -51,13 +52,16 @@ def submit_tasks(
     NoResultError after printing the results that came.
     """
     encode(deployment.topology, requests)  # what cannot be sent is told before anything is opened
+    if wait_s is None:  # whoever only produces may have no right to read results
+        _require_topic(deployment)
+        with _producer(deployment) as producer:
+            _produce(producer, deployment.topology, requests, out)
+        _print_ids(requests, form, out)
+        return
     check_broker(deployment.settings, deployment.topology)
     # The producer introduces itself to the broker while the feed takes the ends of the results topic.
     with _producer(deployment) as producer, ResultFeed(deployment) as feed:
         _produce(producer, deployment.topology, requests, out)
-        if wait_s is None:
-            _print_ids(requests, form, out)
-            return
         feed.from_end()
         out.note(f"submitted {len(requests)}; waiting {wait_s:g} s at most")
         _print_results(feed, requests, wait_s, form, out)
@@ -75,6 +79,13 @@ def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
     if faults:
         raise InvalidInputError("\n".join(["Nothing was submitted.", *faults[:20]]), code=ErrorCode.TASK_REFUSED)
     return values
+
+
+def _require_topic(deployment: Deployment) -> None:
+    """Raises UnreachableError where no broker answers, or has no topic for tasks: a producer would try for minutes."""
+    topic = deployment.topology.topics().submitted
+    if topic not in TopicAdmin(deployment.settings, deployment.topology).listed():
+        raise no_topics(deployment.settings.broker, f"topics are missing: {topic}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from streams.history.loader import Loader
 from streams.history.migrations import migrate
 from streams.history.queries import connect
 from streams.history.sink import Sink
-from streams.transport.admin import check_broker
+from streams.transport.admin import require_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
@@ -51,9 +51,10 @@ def run_store(
     With `data_dir` the engine runs here and answers ClickHouse's HTTP interface on the loopback port that
     `settings.clickhouse` names (0 takes a free one); without it a server is expected there, and waited for. `ready` is
     called once with {"clickhouse": url}. Raises ConfigurationError (the port or the directory is taken, the tables are
-    another version's), UnreachableError (no broker), TransportError and DeliveryError (the process must end).
+    another version's, a topic is missing), UnreachableError (no broker), TransportError and DeliveryError (the process
+    must end).
     """
-    check_broker(settings, topology)
+    require_topics(settings, topology.topics().specs(), topology)
     user, password = settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
     with _clickhouse(settings, data_dir) as url:
 

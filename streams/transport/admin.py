@@ -8,30 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import confluent_kafka as ck
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from streams.transport.clients import ConnectionWatch, TransportError, client_config, quiet
 from streams.transport.consumer import close, watermarks
+from streams.transport.topic_admin import HINT, TopicAdmin
+from streams.transport.topic_plan import compare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from schemas.topics import TopicSpec
     from streams.transport.clients import BrokerSettings, ClientSettings
+    from streams.transport.topic_plan import TopicState
 
-CHECK_TIMEOUT_S = 3.0
-CREATE_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 1.0
-# The broker's default: Apache Kafka takes -1 for it since 2.4.
-DEFAULT_REPLICATION = -1
-HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
+LISTED_MAX = 5
+STAMP = "message.timestamp.type"
+MIGRATE = "A partition count cannot change; docs/topics.md says how to migrate to another prefix."
+APPLY = (
+    "Create them with `pointsman topics apply` as a user who may, or grant the right: "
+    "`pointsman topics plan --form acl` prints all that each process needs."
+)
 
 
 def check_broker(settings: BrokerSettings, topology: ClientSettings | None = None) -> None:
     """Raises UnreachableError within about three seconds where no broker answers."""
-    _listed(_client(settings, topology), settings)
+    TopicAdmin(settings, topology).listed()
 
 
 def ensure_topics(
@@ -40,88 +44,50 @@ def ensure_topics(
     """Create the missing topics and give their names.
 
     Raises ConfigurationError where an existing topic has another partition count or keeps its producers' timestamps
-    (recovery looks positions up by append time), UnreachableError where no broker answers, or leads a partition.
+    (recovery looks positions up by append time), or where a missing one may not be created, UnreachableError where no
+    broker answers, or leads a partition.
     """
-    client, wanted = _client(settings, topology), list(specs)
-    existing = _listed(client, settings)
-    _refuse_differences(client, wanted, existing)
+    admin, wanted = TopicAdmin(settings, topology), list(specs)
+    existing = admin.cluster(spec.name for spec in wanted).topics
+    _refuse_differences(wanted, existing)
     missing = [spec for spec in wanted if spec.name not in existing]
-    if missing:
-        _create(client, missing)
+    failed = {name: why for name, why in admin.create(missing).items() if why is not None}
+    if failed:
+        raise ConfigurationError(
+            f"{_count(len(missing))} missing, or hidden from this user, and could not be created:\n"
+            + "\n".join(_listed(f"{name}: {why}" for name, why in failed.items()))
+            + f"\n{APPLY}",
+            code=ErrorCode.TOPIC_REQUEST,
+        )
     # All of them: another process may have made some a moment ago.
-    _await_leaders(settings, wanted, topology)
+    await_leaders(settings, wanted, topology)
     return [spec.name for spec in missing]
+
+
+def require_topics(
+    settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None = None
+) -> None:
+    """Raises ConfigurationError where a topic is missing, UnreachableError where no broker answers."""
+    known = TopicAdmin(settings, topology).listed()
+    missing = [spec.name for spec in specs if spec.name not in known]
+    if missing:
+        raise ConfigurationError(
+            f"{_count(len(missing))} missing, or hidden from this user:\n" + "\n".join(_listed(missing)) + f"\n{APPLY}",
+            code=ErrorCode.TOPIC_REQUEST,
+        )
 
 
 def delete_topics(settings: BrokerSettings, names: Iterable[str], topology: ClientSettings | None = None) -> None:
     """Delete topics; those that are not there are no error."""
-    client = _client(settings, topology)  # kept: its futures fail with it
-    for future in client.delete_topics(list(names), operation_timeout=CREATE_TIMEOUT_S).values():
-        try:
-            future.result()
-        except ck.KafkaException as raised:
-            if raised.args[0].code() != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                text = f"a topic could not be deleted: {raised.args[0].str()}"
-                raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
+    for name, why in TopicAdmin(settings, topology).delete(list(names)).items():
+        if why is not None:
+            raise ConfigurationError(f"{name} could not be deleted: {why}", code=ErrorCode.TOPIC_REQUEST)
 
 
-def _client(settings: BrokerSettings, topology: ClientSettings | None) -> AdminClient:
-    return AdminClient(quiet(client_config(settings, topology, "admin"), ConnectionWatch("admin")))
-
-
-def _listed(client: AdminClient, settings: BrokerSettings) -> dict[str, int]:
-    try:
-        topics = client.list_topics(timeout=CHECK_TIMEOUT_S).topics
-    except ck.KafkaException as raised:
-        said = raised.args[0].str()
-        raise UnreachableError("the Kafka broker", settings.broker, said, HINT, code=ErrorCode.NO_BROKER) from raised
-    return {name: len(topic.partitions) for name, topic in topics.items()}
-
-
-def _refuse_differences(client: AdminClient, wanted: list[TopicSpec], existing: dict[str, int]) -> None:
-    known = [spec for spec in wanted if spec.name in existing]
-    faults = [
-        f"{spec.name} has {existing[spec.name]} partitions, topology says {spec.partitions}"
-        for spec in known
-        if existing[spec.name] != spec.partitions
-    ]
-    resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in known]
-    for resource, future in client.describe_configs(resources).items() if resources else ():
-        try:
-            kind = future.result(timeout=CREATE_TIMEOUT_S)["message.timestamp.type"].value
-        except ck.KafkaException as raised:
-            text = f"{resource.name} could not be described: {raised.args[0].str()}"
-            raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
-        if kind != "LogAppendTime":
-            faults.append(f"{resource.name} has message.timestamp.type={kind}, it must be LogAppendTime")
-    if faults:
-        raise ConfigurationError(
-            "\n".join(("The broker's topics do not fit this topology:", *(f"  {fault}" for fault in faults)))
-            + "\nUse another prefix in the topology, or migrate as docs/ describes.",
-            code=ErrorCode.TOPICS_DIFFER,
-        )
-
-
-def _create(client: AdminClient, specs: list[TopicSpec]) -> None:
-    topics = [
-        NewTopic(
-            spec.name, num_partitions=spec.partitions, replication_factor=DEFAULT_REPLICATION, config=_config_of(spec)
-        )
-        for spec in specs
-    ]
-    futures = client.create_topics(topics, operation_timeout=CREATE_TIMEOUT_S, request_timeout=CREATE_TIMEOUT_S)
-    for name, future in futures.items():
-        try:
-            future.result()
-        except ck.KafkaException as raised:
-            # Two processes of one deployment may start together.
-            if raised.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
-                text = f"{name} could not be created: {raised.args[0].str()}"
-                raise ConfigurationError(text, code=ErrorCode.TOPIC_REQUEST) from raised
-
-
-def _await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None) -> None:
-    """Returns once every partition's leader answers for it.
+def await_leaders(
+    settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None = None
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Returns once every partition's leader answers for it: its first offset, and the one after its last.
 
     The controller has made the topics; the brokers hear of it a moment later. librdkafka 2.16 was seen to report
     records delivered that were sent in that moment and are not in the log.
@@ -130,19 +96,39 @@ def _await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topolog
     # A consumer, for its requests are tried again while there is no leader; an admin client was seen to go on failing.
     consumer = ck.Consumer(quiet(config, ConnectionWatch("admin")))
     try:
-        watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
+        found = watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
     except TransportError as error:
         raise UnreachableError(
             "the Kafka broker", settings.broker, str(error), HINT, code=ErrorCode.NO_BROKER
         ) from error
     finally:
         close(consumer, CLOSE_TIMEOUT_S)
+    return {(tp[0], tp[1]): marks for tp, marks in found.items()}
 
 
-def _config_of(spec: TopicSpec) -> dict[str, str]:
-    kept = "delete.retention.ms" if spec.cleanup == "compact" else "retention.ms"
-    return {
-        "cleanup.policy": spec.cleanup,
-        kept: str(spec.retention_ms),
-        "message.timestamp.type": "LogAppendTime",
-    }
+def _refuse_differences(wanted: list[TopicSpec], existing: Mapping[str, TopicState]) -> None:
+    steps = list(compare(wanted, existing))
+    counts = [f"{step.topic} {step.why}" for step in steps if step.action == "refused"]
+    stamps = [
+        f"{step.topic} has {STAMP}={change.now}, it must be {change.wanted}"
+        for step in steps
+        for change in step.changes
+        if change.key == STAMP
+    ]
+    if counts or stamps:
+        advice = [MIGRATE] if counts else []
+        advice += ["`pointsman topics apply` sets it."] if stamps else []
+        raise ConfigurationError(
+            "\n".join(("The broker's topics do not fit this topology:", *_listed((*counts, *stamps)), *advice)),
+            code=ErrorCode.TOPICS_DIFFER,
+        )
+
+
+def _count(missing: int) -> str:
+    return "1 topic is" if missing == 1 else f"{missing} topics are"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    every = [f"  {line}" for line in lines]
+    more = len(every) - LISTED_MAX
+    return every if more <= 1 else [*every[:LISTED_MAX], f"  ... and {more} more"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import confluent_kafka as ck
 
+from schemas.access import READER_GROUP
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
@@ -137,7 +138,7 @@ def client_config(
     if role == "consumer":
         own |= {"auto.offset.reset": reset, **_FETCH[fetch]}
         # librdkafka wants a group id even from a consumer that never joins one.
-        own["group.id"] = group or "pointsman-reader"
+        own["group.id"] = group or READER_GROUP
     given = {**(topology.kafka if topology else {}), **settings.kafka}
     foreign = {"consumer": _PRODUCER_ONLY, "producer": _CONSUMER_ONLY, "admin": _CONSUMER_ONLY + _PRODUCER_ONLY}[role]
     passed = {key: value for key, value in given.items() if not key.startswith(foreign)}

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from schemas.topics import Topics
-from schemas.topology_checks import RETENTION_MS
+from schemas.topology import parse_topology
 from tests.support.topologies import TEXT, changed, faults_of, line_of
 
 
@@ -114,6 +113,20 @@ CASES = {
         "limits.duplicate_horizon_ms",
         "604800000",
         "is not below the time",
+    ),
+    "deadline beyond the logs' retention": Case(
+        "limits:\n  deadline_max_ms: 60000",
+        "topic_policy: {logs_retention_ms: 3600000}\nlimits:\n  deadline_max_ms: 3600000",
+        "limits.deadline_max_ms",
+        "deadline_max_ms",
+        "topic_policy.logs_retention_ms, 3600000",
+    ),
+    "more copies needed than there are": Case(
+        "limits:\n",
+        "topic_policy:\n  replication: 1\n  min_insync_replicas: 2\nlimits:\n",
+        "topic_policy.min_insync_replicas",
+        "min_insync",
+        "2 is above topic_policy.replication, 1",
     ),
     "quorum above panel size": Case(
         "quorum: 2", "quorum: 3", "consensus.quorum", "quorum: 3", "3 is above consensus.panel_size, 2"
@@ -224,10 +237,12 @@ def test_what_is_just_within_a_rule_is_allowed(old: str, new: str) -> None:
 
 
 def test_recovery_finds_what_it_reads_for_as_long_as_a_task_may_take() -> None:
-    topics = Topics(agents=("a",), partitions=1)
+    text = changed(("deadline_max_ms: 60000", "deadline_max_ms: 604799999"))
+    topology = parse_topology(text, "x")
+    topics = topology.topics()
     kept = {spec.name: spec.retention_ms for spec in topics.specs()}
     read = (topics.submitted, topics.results, topics.orchestrator, *topics.inboxes, *topics.logs)
-    assert min(kept[name] for name in read) == RETENTION_MS
+    assert min(kept[name] for name in read) > topology.limits.deadline_max_ms
 
 
 def test_faults_of_every_kind_are_reported_at_once_and_in_the_order_of_the_file() -> None:

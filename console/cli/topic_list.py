@@ -1,0 +1,132 @@
+"""`pointsman topics list` and `describe`: the deployment's topics as they are, and how far our groups have read.
+
+I/O: Kafka, stdout, stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from console.cli.deployment import Deployment
+from console.cli.failures import ExitCode, NotFoundError
+from console.cli.output import Format, Output, Row
+from console.cli.topics import duration
+from schemas.access import PROCESSES, USES, group_of
+from schemas.nearest import suggest
+from schemas.topics import TopicSpec
+from streams.transport.admin import await_leaders
+from streams.transport.topic_admin import TopicAdmin
+
+COLUMNS = ("topic", "record", "partitions", "replication", "retention", "cleanup", "records", "lag")
+PARTITION_COLUMNS = ("partition", "leader", "replicas", "in_sync", "first_offset", "end_offset", "records", "lag")
+APPLY = "`pointsman topics apply` makes it."
+
+Marks = Mapping[tuple[str, int], tuple[int, int]]
+Groups = Mapping[str, Mapping[tuple[str, int], int]]
+
+
+def list_topics(deployment: Deployment, *, form: Format, out: Output) -> ExitCode:
+    """Prints one row for each topic that the deployment needs; those that the broker lacks have no numbers."""
+    topics = deployment.topology.topics()
+    admin = TopicAdmin(deployment.settings, deployment.topology)
+    known = admin.listed()
+    there = [spec for spec in topics.specs() if spec.name in known]
+    marks, groups = _marks(deployment, there, known), _groups(admin, topics.prefix)
+    rows = [_row(spec, known.get(spec.name), marks, groups) for spec in topics.specs()]
+    out.records([_shown(row) for row in rows] if form is Format.TABLE else rows, COLUMNS, form)
+    if missing := len(rows) - len(there):
+        out.note(
+            f"{missing} of {len(rows)} topics are missing, or hidden from this user. "
+            "`pointsman topics apply` makes them."
+        )
+    return ExitCode.OK
+
+
+def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Output) -> ExitCode:
+    """Prints a topic's properties, who writes and reads it, and its partitions.
+
+    `name` may leave out the deployment's prefix. Raises NotFoundError for a topic that is none of the deployment's, or
+    that the broker does not have.
+    """
+    topics = deployment.topology.topics()
+    specs = {spec.name: spec for spec in topics.specs()}
+    spec = specs.get(name) or specs.get(f"{topics.prefix}{name}")
+    if spec is None:
+        raise NotFoundError(f"{name} is no topic of this deployment{suggest(name, specs)}")
+    admin = TopicAdmin(deployment.settings, deployment.topology)
+    topic = admin.listed().get(spec.name)
+    if topic is None:
+        raise NotFoundError(f"The broker has no topic {spec.name}, or hides it from this user. {APPLY}")
+    config = admin.cluster([spec.name]).topics[spec.name].config
+    marks, groups = _marks(deployment, [spec], {spec.name: topic}), _groups(admin, topics.prefix)
+    about = _about(spec, config, _row(spec, topic, marks, groups))
+    partitions = [_partition(spec.name, number, topic, marks, groups) for number in sorted(topic.partitions)]
+    if form is Format.TABLE:
+        out.table(("property", "value"), list(_shown(about).items()))
+        out.line()
+        out.records([_shown(row) for row in partitions], PARTITION_COLUMNS, form)
+    elif form is Format.JSON:
+        out.json({**about, "partitions": partitions})
+    else:
+        out.records(partitions, PARTITION_COLUMNS, form)
+    return ExitCode.OK
+
+
+def _marks(deployment: Deployment, specs: Iterable[TopicSpec], known: Mapping[str, Any]) -> Marks:
+    """First and next offset of each partition that is there; a topic may have another count than it should."""
+    fitting = [spec for spec in specs if len(known[spec.name].partitions) == spec.partitions]
+    return await_leaders(deployment.settings, fitting, deployment.topology)
+
+
+def _groups(admin: TopicAdmin, prefix: str) -> Groups:
+    return {process: admin.positions(group_of(process, prefix)) for process in PROCESSES}
+
+
+def _row(spec: TopicSpec, topic: Any, marks: Marks, groups: Groups) -> dict[str, Any]:
+    own = {tp: mark for tp, mark in marks.items() if tp[0] == spec.name}
+    lag = {process: sum(_behind(own, read).values()) for process, read in groups.items() if _behind(own, read)}
+    return {
+        "topic": spec.name,
+        "record": spec.record,
+        "partitions": len(topic.partitions) if topic else None,
+        "replication": min((len(each.replicas) for each in topic.partitions.values()), default=0) if topic else None,
+        "retention_ms": spec.retention_ms,
+        "cleanup": spec.cleanup,
+        "records": sum(end - first for first, end in own.values()) if own else None,
+        "lag": lag,
+    }
+
+
+def _behind(marks: Marks, read: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    """Records appended and not committed by a group, of the partitions in which it has committed."""
+    return {tp: max(end - max(read[tp], first), 0) for tp, (first, end) in marks.items() if tp in read}
+
+
+def _about(spec: TopicSpec, config: Mapping[str, str], row: Row) -> dict[str, Any]:
+    writers, readers = USES[spec.kind] if spec.kind else ((), ())
+    kept = {key: config.get(key) for key in (*spec.config(), "min.insync.replicas", "max.message.bytes")}
+    return {**row, "written_by": list(writers), "read_by": list(readers), "config": kept}
+
+
+def _partition(name: str, number: int, topic: Any, marks: Marks, groups: Groups) -> dict[str, Any]:
+    state, mark = topic.partitions[number], marks.get((name, number))
+    own = {} if mark is None else {(name, number): mark}
+    return {
+        "partition": number,
+        "leader": state.leader,
+        "replicas": list(state.replicas),
+        "in_sync": list(state.isrs),
+        "first_offset": mark[0] if mark else None,
+        "end_offset": mark[1] if mark else None,
+        "records": mark[1] - mark[0] if mark else None,
+        "lag": {process: sum(_behind(own, read).values()) for process, read in groups.items() if _behind(own, read)},
+    }
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for people."""
+    return {
+        ("retention" if key == "retention_ms" else key): duration(value) if key == "retention_ms" else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,175 @@
+"""Topics on the broker: as they are, made, and changed, each with its own failure.
+
+I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import confluent_kafka as ck
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from schemas.codes import ErrorCode
+from schemas.errors import ConfigurationError, UnreachableError
+from schemas.topics import TopicSpec
+from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, quiet
+from streams.transport.topic_plan import Change, ClusterState, TopicState
+
+CHECK_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 30.0
+# The broker's default: Apache Kafka takes -1 for it since 2.4.
+DEFAULT_REPLICATION = -1
+HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
+
+_Error = ck.KafkaError
+DENIED = frozenset(
+    {_Error.TOPIC_AUTHORIZATION_FAILED, _Error.CLUSTER_AUTHORIZATION_FAILED, _Error.GROUP_AUTHORIZATION_FAILED}
+)
+
+
+class TopicAdmin:
+    """One admin client. Every method raises UnreachableError where no broker answers."""
+
+    def __init__(self, settings: BrokerSettings, topology: ClientSettings | None = None) -> None:
+        self._broker = settings.broker
+        self._client = AdminClient(quiet(client_config(settings, topology, "admin"), ConnectionWatch("admin")))
+
+    def listed(self) -> dict[str, Any]:
+        """Metadata of all topics that this user may see, by name."""
+        return dict(self._metadata().topics)
+
+    def cluster(self, names: Iterable[str]) -> ClusterState:
+        """The brokers, and those of the named topics that exist.
+
+        Raises ConfigurationError where this user may not see how a topic is configured.
+        """
+        metadata = self._metadata()
+        found = {name: metadata.topics[name] for name in names if name in metadata.topics}
+        configs = self._configs(found)
+        topics = {
+            name: TopicState(len(topic.partitions), _copies(topic), configs[name]) for name, topic in found.items()
+        }
+        return ClusterState(len(metadata.brokers), self._default_replication(metadata.brokers), topics)
+
+    def create(self, specs: Sequence[TopicSpec]) -> dict[str, str | None]:
+        """Makes the topics; for each what went wrong, or None. One that is there already is no error."""
+        if not specs:
+            return {}
+        futures = self._client.create_topics(
+            [_new(spec) for spec in specs], operation_timeout=REQUEST_TIMEOUT_S, request_timeout=REQUEST_TIMEOUT_S
+        )
+        return {
+            name: self._outcome(future, f"Create on topic {name}", harmless=_Error.TOPIC_ALREADY_EXISTS)
+            for name, future in futures.items()
+        }
+
+    def change(self, changes: Mapping[str, Sequence[Change]]) -> dict[str, str | None]:
+        """Sets properties of topics, and leaves all others as they are; for each what went wrong, or None."""
+        if not changes:
+            return {}
+        resources = [
+            ConfigResource(ResourceType.TOPIC, name, incremental_configs=[_set(change) for change in each])
+            for name, each in changes.items()
+        ]
+        futures = self._client.incremental_alter_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        return {
+            resource.name: self._outcome(future, f"AlterConfigs on topic {resource.name}")
+            for resource, future in futures.items()
+        }
+
+    def delete(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Deletes topics; those that are not there are no error."""
+        futures = self._client.delete_topics(list(names), operation_timeout=REQUEST_TIMEOUT_S)
+        return {
+            name: self._outcome(future, f"Delete on topic {name}", harmless=_Error.UNKNOWN_TOPIC_OR_PART)
+            for name, future in futures.items()
+        }
+
+    def positions(self, group: str) -> dict[tuple[str, int], int]:
+        """What a consumer group has committed; empty where this user may not see it, or there is no such group."""
+        request = [ck.ConsumerGroupTopicPartitions(group)]
+        (future,) = self._client.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S).values()
+        try:
+            found = future.result().topic_partitions
+        except ck.KafkaException as raised:
+            if raised.args[0].code() in (*DENIED, _Error.GROUP_ID_NOT_FOUND):
+                return {}
+            raise self._unreachable(raised) from raised
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+
+    def _metadata(self) -> Any:
+        try:
+            return self._client.list_topics(timeout=CHECK_TIMEOUT_S)
+        except ck.KafkaException as raised:
+            raise self._unreachable(raised) from raised
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if resources else {}
+        found, denied = {}, []
+        for resource, future in futures.items():
+            try:
+                found[resource.name] = {key: entry.value for key, entry in future.result().items()}
+            except ck.KafkaException as raised:
+                if raised.args[0].code() not in DENIED:
+                    raise self._unreachable(raised) from raised
+                denied.append(resource.name)
+        if denied:
+            raise ConfigurationError(
+                f"This user may not see how {_few(denied)} is configured: it needs DescribeConfigs on the topic. "
+                "`pointsman topics plan --form acl` prints all rights that each process needs.",
+                code=ErrorCode.TOPIC_REQUEST,
+            )
+        return found
+
+    def _default_replication(self, brokers: Mapping[int, Any]) -> int | None:
+        resource = ConfigResource(ResourceType.BROKER, str(min(brokers, default=0)))
+        (future,) = self._client.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S).values()
+        try:
+            return int(future.result()["default.replication.factor"].value)
+        except (ck.KafkaException, KeyError, ValueError):
+            return None  # a right of its own, which nothing else needs
+
+    def _outcome(self, future: Any, right: str, harmless: int | None = None) -> str | None:
+        try:
+            future.result()
+        except ck.KafkaException as raised:
+            error = raised.args[0]
+            if error.code() == harmless:
+                return None
+            if error.code() in DENIED:
+                return f"this user lacks the right {right}"
+            if error.retriable() or error.code() in (_Error._TIMED_OUT, _Error._TRANSPORT):  # noqa: SLF001  their only names
+                raise self._unreachable(raised) from raised
+            return str(error.str())
+        return None
+
+    def _unreachable(self, raised: ck.KafkaException) -> UnreachableError:
+        return UnreachableError("the Kafka broker", self._broker, raised.args[0].str(), HINT, code=ErrorCode.NO_BROKER)
+
+
+def _copies(topic: Any) -> int:
+    """Of the partition with the fewest: so many copies all of them have."""
+    return min((len(partition.replicas) for partition in topic.partitions.values()), default=0)
+
+
+def _new(spec: TopicSpec) -> NewTopic:
+    copies = DEFAULT_REPLICATION if spec.replication is None else spec.replication
+    return NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=copies, config=spec.config())
+
+
+def _set(change: Change) -> ConfigEntry:
+    return ConfigEntry(change.key, change.wanted, incremental_operation=AlterConfigOpType.SET)
+
+
+def _few(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
