@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from console.cli.failures import ExitCode
-from console.local.broker import free_ports
 from console.local.child import Child
+from console.local.ports import free_ports
 from schemas.access import PRINCIPALS
 from streams.history.queries import History
 from tests.support.fleet import READY_S, wait_for

@@ -19,7 +19,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from console.local.broker import LocalBroker, free_ports
+from console.local.broker import LocalBroker
+from console.local.ports import free_ports
 
 PASSWORD = "not-a-secret"
 OPERATIONS = {
