@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from confluent_kafka.admin import ResourceType
+
 from tests.simulation.broker import BrokerError
 from tests.simulation.wire import Client, Cluster, Listing, exception
 
@@ -47,9 +49,12 @@ class AdminClient(Client):
         del self.broker.topics[name]
 
     def describe_configs(self, resources: Sequence[Any], **_: Any) -> dict[Any, Future[Mapping[str, Entry]]]:
-        return {each: self._done(lambda each=each: self._config(each.name)) for each in resources}  # type: ignore[misc]
+        return {each: self._done(lambda each=each: self._config(each)) for each in resources}  # type: ignore[misc]
 
-    def _config(self, name: str) -> Mapping[str, Entry]:
+    def _config(self, resource: Any) -> Mapping[str, Entry]:
+        if resource.restype is ResourceType.BROKER:
+            return {"default.replication.factor": Entry("1")}
+        name = resource.name
         self.broker.partition(name, 0)
         return {setting: Entry(value) for setting, value in self.broker.configs[name].items()}
 

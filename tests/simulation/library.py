@@ -24,6 +24,7 @@ MODULES = (
     "streams.transport.producer",
     "streams.transport.faust_reader",
     "streams.transport.admin",
+    "streams.transport.topic_admin",
 )
 
 
@@ -55,5 +56,5 @@ def installed(cluster: Cluster, *modules: str) -> Iterator[Library]:
     """In the transport, and in further modules that have imported confluent_kafka as `ck`."""
     library = Library(cluster)
     places = [(f"{module}.ck", library) for module in (*MODULES, *modules)]
-    with replaced(*places, ("streams.transport.admin.AdminClient", library.AdminClient)):
+    with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library

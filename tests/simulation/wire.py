@@ -258,9 +258,20 @@ class Listing:
     """Of confluent_kafka: what `list_topics` gives, as far as it is used."""
 
     def __init__(self, broker: Broker) -> None:
-        self.topics = {name: _Topic(dict.fromkeys(range(len(each)))) for name, each in broker.topics.items()}
+        one = _Partition()
+        self.topics = {name: _Topic(dict.fromkeys(range(len(each)), one)) for name, each in broker.topics.items()}
+        self.brokers = {1: None}
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """One copy of each, on the only broker."""
+
+    leader: int = 1
+    replicas: tuple[int, ...] = (1,)
+    isrs: tuple[int, ...] = (1,)
 
 
 @dataclass
 class _Topic:
-    partitions: dict[int, None]
+    partitions: dict[int, _Partition]
