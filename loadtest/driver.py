@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.workload import Workload
-from schemas.codec import Codec
-from schemas.records import table
-from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
-from streams.transport.clients import client_config
-from streams.transport.producer import Producer
+from streams.client import Client
 
 TICK_S = 0.02
 FLUSH_S = 60.0
@@ -45,36 +41,29 @@ class Sent:
 
 def drive(settings: Settings, topology: Topology, rate: float, seconds: float, seed: int = 1) -> Sent:
     """Sends `rate` tasks a second for so many seconds. Raises DeliveryError."""
-    producer = Producer(client_config(settings, topology, "producer", name="pointsman-load"))
-    codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
-    topic, total = topology.topics().submitted, round(rate * seconds)
+    total = round(rate * seconds)
     began_us, behind_s = time.time_ns() // 1000, 0.0
-    try:
-        for first, columns, keys in _ticks(Workload(topology, seed), began_us, rate, total):
-            n = len(keys)
-            values = codec.encode(table("TaskSubmitted", columns, n), "TaskSubmitted")
-            for key, value in zip(keys, values, strict=True):
-                producer.send_one(topic, value, key)
-            behind_s = max(behind_s, (time.time_ns() // 1000 - began_us) / 1e6 - (first + n) / rate)
+    with Client.of(settings, topology, "pointsman-load") as client:
+        for first, columns in _ticks(Workload(topology, seed), began_us, rate, total):
+            prepared = client.prepare_columns(columns)
+            client.hand_over(prepared)
+            sent = first + len(prepared.task_ids)
+            behind_s = max(behind_s, (time.time_ns() // 1000 - began_us) / 1e6 - sent / rate)
         took_s = (time.time_ns() // 1000 - began_us) / 1e6
-        producer.flush(FLUSH_S)
-    finally:
-        producer.close()
+        client.send([], timeout_s=FLUSH_S)
     return Sent(total, took_s, behind_s)
 
 
-def _ticks(
-    workload: Workload, began_us: int, rate: float, total: int
-) -> Iterator[tuple[int, dict[str, Any], Sequence[bytes]]]:
-    """What is due, as soon as it is: number of the first task, columns, keys."""
+def _ticks(workload: Workload, began_us: int, rate: float, total: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What is due, as soon as it is: number of the first task, columns."""
     sent = 0
     while sent < total:
         elapsed_s = (time.time_ns() // 1000 - began_us) / 1e6
         due = min(total, int(elapsed_s * rate))
         if due > sent:
-            columns, keys = workload.tasks(range(sent, due))
+            columns = workload.tasks(range(sent, due))
             columns["submitted_at"] = [began_us + int(number * 1e6 / rate) for number in range(sent, due)]
-            yield sent, columns, keys
+            yield sent, columns
             sent = due
         time.sleep(TICK_S)
 

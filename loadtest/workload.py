@@ -6,7 +6,6 @@ other one leaves its intent to the phrase rules. Conversations are Zipf-distribu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,18 +31,17 @@ class Workload:
         }
         self._texts = [f"{phrase.phrase if phrase else name} {FILLER}" for name, phrase in surest.items()]
 
-    def tasks(self, numbers: range) -> tuple[dict[str, Any], Sequence[bytes]]:
-        """Columns of TaskSubmitted, without submitted_at, and the keys, of the tasks with these numbers."""
+    def tasks(self, numbers: range) -> dict[str, Any]:
+        """Columns of TaskSubmitted, without submitted_at, of the tasks with these numbers."""
         draw = np.random.default_rng((self._seed, numbers.start))
         n = len(numbers)
         routes = draw.integers(0, len(self._intents), n).tolist()
         confidences = draw.choice([SURE, HALF_SURE, UNSURE], n, p=SHARES).tolist()
         conversations = [f"c{number % CONVERSATIONS}" for number in draw.zipf(ZIPF, n).tolist()]
-        columns = {
+        return {
             "task_id": [f"{self._seed}-{number}" for number in numbers],
             "conversation_id": conversations,
             "text": [self._texts[route] for route in routes],
             "intent": [self._intents[route] if row % 2 else None for row, route in enumerate(routes)],
             "confidence": confidences,
         }
-        return columns, [conversation.encode() for conversation in conversations]

@@ -5,9 +5,13 @@ I/O: none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.codes import ErrorCode, FaultCode
+
+TASK_FAULTS_SHOWN_MAX = 20
 
 
 class PointsmanError(Exception):
@@ -99,3 +103,26 @@ class UnknownSchemaError(PointsmanError):
     def __init__(self, schema_id: int) -> None:
         self.schema_id = schema_id
         super().__init__(f"schema id {schema_id} is not in the registry")
+
+
+class TaskFault(NamedTuple):
+    """Why a task cannot be submitted. `row` counts from 0 within the call, `task_id` is None where none is known."""
+
+    row: int
+    task_id: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.task_id or f'task {self.row}'}: {self.message}"
+
+
+class InvalidTasksError(PointsmanError):
+    """Tasks that would be refused, or put away, by the deployment; every one that was looked at is named."""
+
+    error_code = ErrorCode.TASK_REFUSED
+
+    def __init__(self, faults: Sequence[TaskFault]) -> None:
+        self.faults = tuple(faults)
+        more = len(faults) - TASK_FAULTS_SHOWN_MAX
+        shown = [str(fault) for fault in faults[:TASK_FAULTS_SHOWN_MAX]]
+        super().__init__("\n".join([*shown, f"... and {more} more"] if more > 0 else shown))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from schemas.codes import ErrorCode
-from schemas.errors import ConfigurationError, PointsmanError, TopologyError, UnreachableError
+from schemas.errors import ConfigurationError, InvalidTasksError, PointsmanError, TopologyError, UnreachableError
 
 
 class ExitCode(IntEnum):
@@ -51,6 +51,7 @@ def exit_code(error: BaseException) -> ExitCode:
         (NotFoundError, ExitCode.NOT_FOUND),
         (ConfigurationError, ExitCode.INVALID),
         (InvalidInputError, ExitCode.INVALID),
+        (InvalidTasksError, ExitCode.INVALID),
     ):
         if isinstance(error, kind):
             return code

@@ -6,26 +6,18 @@ I/O: Kafka, stdout, stderr.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 
 from console.cli.deployment import Deployment
 from console.cli.failures import InvalidInputError
-from console.cli.feed import COLUMNS, ResultFeed, Row, brief, no_topics
+from console.cli.feed import COLUMNS, brief, row_of
 from console.cli.output import Format, Output
 from console.cli.progress import Progress
-from console.cli.tasks import Request, records
-from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
-from schemas.registry import FileRegistry
-from schemas.topology import Topology
-from streams.transport.admin import check_broker
-from streams.transport.clients import client_config
-from streams.transport.producer import Producer
-from streams.transport.topic_admin import TopicAdmin
-
-FLUSH_TIMEOUT_S = 30.0
+from schemas.nearest import suggest
+from streams.client import Client, InvalidTasksError, Prepared, Result, Results, Submission, TaskFault
+from streams.client.client import BATCH_ROWS
 
 Key = tuple[str, str]  # tenant, task id
 
@@ -44,102 +36,78 @@ class NoResultError(PointsmanError):
 
 
 def submit_tasks(
-    deployment: Deployment, requests: Sequence[Request], *, wait_s: float | None, form: Format, out: Output
+    deployment: Deployment, tasks: Sequence[Submission], *, wait_s: float | None, form: Format, out: Output
 ) -> None:
     """Produces the tasks; prints their ids, or waits at most `wait_s` and prints their results.
 
     Raises InvalidInputError (a task above the size limit, an unknown intent), UnreachableError, DeliveryError, and
     NoResultError after printing the results that came.
     """
-    encode(deployment.topology, requests)  # what cannot be sent is told before anything is opened
-    if wait_s is None:  # whoever only produces may have no right to read results
-        _require_topic(deployment)
-        with _producer(deployment) as producer:
-            _produce(producer, deployment.topology, requests, out)
-        _print_ids(requests, form, out)
-        return
-    check_broker(deployment.settings, deployment.topology)
-    # The producer introduces itself to the broker while the feed takes the ends of the results topic.
-    with _producer(deployment) as producer, ResultFeed(deployment) as feed:
-        _produce(producer, deployment.topology, requests, out)
-        feed.from_end()
-        out.note(f"submitted {len(requests)}; waiting {wait_s:g} s at most")
-        _print_results(feed, requests, wait_s, form, out)
+    with Client.of(deployment.settings, deployment.topology, "pointsman-submit") as client:
+        prepared = _prepared(client, tasks, deployment.topology.routes)
+        client.connect()  # the producer introduces itself to the broker while the ends of the results topic are asked
+        results = client.results() if wait_s is not None else None
+        _send(client, prepared, len(tasks), out)
+        if results is None or wait_s is None:
+            _print_ids(tasks, form, out)
+            return
+        out.note(f"submitted {len(tasks)}; waiting {wait_s:g} s at most")
+        _print_results(results, tasks, wait_s, form, out)
 
 
-def encode(topology: Topology, requests: Sequence[Request]) -> list[bytes]:
-    """Record values of the tasks, submitted now. Raises InvalidInputError for those that would be refused."""
-    values = Codec(FileRegistry.load(), topology.limits.record_bytes_max).encode(records(requests), "TaskSubmitted")
-    faults = []
-    for request, value in zip(requests, values, strict=True):
-        if len(value) > topology.limits.record_bytes_max:
-            faults.append(f"{request.task_id}: {len(value)} bytes, {topology.limits.record_bytes_max} are allowed")
-        if request.intent is not None and request.intent not in topology.routes:
-            faults.append(f"{request.task_id}: no route {request.intent!r}; there are {', '.join(topology.routes)}")
-    if faults:
-        raise InvalidInputError("\n".join(["Nothing was submitted.", *faults[:20]]), code=ErrorCode.TASK_REFUSED)
-    return values
-
-
-def _require_topic(deployment: Deployment) -> None:
-    """Raises UnreachableError where no broker answers, or has no topic for tasks: a producer would try for minutes."""
-    topic = deployment.topology.topics().submitted
-    if topic not in TopicAdmin(deployment.settings, deployment.topology).listed():
-        raise no_topics(deployment.settings.broker, f"topics are missing: {topic}")
-
-
-@contextmanager
-def _producer(deployment: Deployment) -> Iterator[Producer]:
-    producer = Producer(client_config(deployment.settings, deployment.topology, "producer", name="pointsman-submit"))
+def _prepared(client: Client, tasks: Sequence[Submission], routes: Collection[str]) -> list[Prepared]:
+    """Raises InvalidInputError for tasks that would be refused: what cannot be sent is told before anything is."""
     try:
-        yield producer
-    finally:
-        producer.close(1.0)
+        _refuse_unknown_intents(tasks, routes)
+        return [client.prepare(tasks[at : at + BATCH_ROWS]) for at in range(0, len(tasks), BATCH_ROWS)]
+    except InvalidTasksError as error:
+        raise InvalidInputError(f"Nothing was submitted.\n{error}", code=ErrorCode.TASK_REFUSED) from None
 
 
-def _produce(producer: Producer, topology: Topology, requests: Sequence[Request], out: Output) -> None:
-    topic = topology.topics().submitted
-    with Progress(out, "submitted", len(requests)) as progress:
-        for number, (request, value) in enumerate(zip(requests, encode(topology, requests), strict=True)):
-            producer.send_one(topic, value, request.key)
-            progress.at(number)
-        producer.flush(FLUSH_TIMEOUT_S)
+def _refuse_unknown_intents(tasks: Sequence[Submission], routes: Collection[str]) -> None:
+    faults = [
+        TaskFault(row, task.task_id, f"there is no route {task.intent}{suggest(task.intent, routes)}")
+        for row, task in enumerate(tasks)
+        if task.intent is not None and task.intent not in routes
+    ]
+    if faults:
+        raise InvalidTasksError(faults)
 
 
-def _print_ids(requests: Sequence[Request], form: Format, out: Output) -> None:
+def _send(client: Client, batches: Sequence[Prepared], count: int, out: Output) -> None:
+    with Progress(out, "submitted", count) as progress:
+        for number, batch in enumerate(batches):
+            client.hand_over(batch)
+            progress.at(number * BATCH_ROWS)
+        client.send([])
+
+
+def _print_ids(tasks: Sequence[Submission], form: Format, out: Output) -> None:
     if form is Format.TABLE:
-        for request in requests:
-            out.line(request.task_id)
-        out.note(
-            f"submitted {len(requests)}; `pointsman results --follow` shows results, `pointsman task show ID` a task"
-        )
+        for task in tasks:
+            out.line(task.task_id)
+        out.note(f"submitted {len(tasks)}; `pointsman results --follow` shows results, `pointsman task show ID` a task")
     else:
-        out.records([{"tenant": each.tenant, "task_id": each.task_id} for each in requests], (), form)
+        out.records([{"tenant": each.tenant, "task_id": each.task_id} for each in tasks], (), form)
 
 
-def _print_results(feed: ResultFeed, requests: Sequence[Request], wait_s: float, form: Format, out: Output) -> None:
-    awaited = dict.fromkeys((request.tenant, request.task_id) for request in requests)
-    found: dict[Key, Row] = {}
+def _print_results(results: Results, tasks: Sequence[Submission], wait_s: float, form: Format, out: Output) -> None:
+    awaited = dict.fromkeys((task.tenant, task.task_id) for task in tasks)
+    found: dict[Key, Result] = {}
     # Rows that come down the same screen are progress enough.
     with Progress(out, "results", len(awaited), shown=not (form is Format.JSONL and out.fancy)) as progress:
         deadline = time.monotonic() + wait_s
         while len(found) < len(awaited) and time.monotonic() < deadline:
-            for key, row in _new_results(feed, awaited, found):
-                found[key] = row
-                if form is Format.JSONL:
-                    out.json_line(row)
+            for result in results.poll():
+                if result.key in awaited:
+                    found[result.key] = result
+                    if form is Format.JSONL:
+                        out.json_line(row_of(result))
             progress.at(len(found))
-    rows = [found[key] for key in awaited if key in found]
+    ours = [found[key] for key in awaited if key in found]
     if form is Format.JSON:
-        out.json(rows)
-    elif form is Format.TABLE and rows:
-        out.records(map(brief, rows), COLUMNS, form)
+        out.json(list(map(row_of, ours)))
+    elif form is Format.TABLE and ours:
+        out.records(map(brief, ours), COLUMNS, form)
     if missing := [key for key in awaited if key not in found]:
         raise NoResultError(missing, len(awaited), wait_s)
-
-
-def _new_results(feed: ResultFeed, awaited: Container[Key], found: Container[Key]) -> Iterator[tuple[Key, Row]]:
-    for row in feed.poll():
-        key = (row["tenant"], row["task_id"])
-        if key in awaited and key not in found:
-            yield key, row

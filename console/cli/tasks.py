@@ -1,4 +1,4 @@
-"""Tasks as people write them: from flags or from JSON lines to TaskSubmitted records.
+"""Tasks as people write them: from flags or from JSON lines to submissions.
 
 I/O: reads the file of tasks, or standard input.
 """
@@ -7,94 +7,22 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from uuid import uuid4
+from typing import Any
 
-import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from console.cli.failures import InvalidInputError, UsageError
 from schemas.codes import ErrorCode
-from schemas.records import record, table
+from streams.client import Submission
+from streams.client.submissions import reason, wrong
 
 FAULTS_SHOWN_MAX = 20
-INT64_MAX = 2**63 - 1
 
 
-def _json_text(value: object) -> object:
-    """A payload may be written as the JSON that it is, or as text that holds JSON."""
-    if not isinstance(value, str):
-        return None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
-    try:
-        json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError("text that is not JSON") from None
-    return value
-
-
-Text = Annotated[str, Field(min_length=1)]
-Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
-
-
-class Request(BaseModel):
-    """One task of a file; names and meanings are TaskSubmitted's, but for `deadline_in_ms`, which counts from now."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    text: Text
-    task_id: Text = Field(default_factory=lambda: str(uuid4()))
-    tenant: Text = "default"
-    conversation_id: Text | None = None
-    payload: Annotated[str | None, BeforeValidator(_json_text)] = None
-    intent: Text | None = None
-    confidence: float | None = Field(None, ge=0, le=1)
-    value_tier: Annotated[Literal["UNKNOWN", "LOW", "MEDIUM", "HIGH"], Upper] = "UNKNOWN"
-    jurisdiction: str | None = None
-    data_class: Annotated[Literal["UNKNOWN", "PUBLIC", "INTERNAL", "PERSONAL", "SENSITIVE"], Upper] = "UNKNOWN"
-    language: str | None = None
-    deadline_ms: int | None = Field(None, gt=0, le=INT64_MAX)
-    deadline_in_ms: int | None = Field(None, gt=0, le=INT64_MAX // 2)
-    budget_microusd: int | None = Field(None, ge=0, le=INT64_MAX)
-    cause_id: str | None = None
-    root_id: str | None = None
-    depth: int = Field(0, ge=0, le=2**31 - 1)
-    labels: Mapping[str, str] = Field(default_factory=dict)
-    traceparent: str | None = None
-
-    @property
-    def key(self) -> bytes:
-        """Of the Kafka record: what keeps a conversation, and a task with its duplicates, in one partition."""
-        return (self.conversation_id or self.task_id).encode()
-
-    def columns(self, now_us: int) -> dict[str, Any]:
-        """Fields of TaskSubmitted, submitted at this time (microseconds since the epoch)."""
-        fields = self.model_dump(exclude={"deadline_in_ms"})
-        if self.deadline_in_ms is not None:
-            fields["deadline_ms"] = now_us // 1000 + self.deadline_in_ms
-        return fields | {"submitted_at": now_us}
-
-
-def records(requests: Sequence[Request], now_us: int | None = None) -> pa.RecordBatch:
-    """A TaskSubmitted batch, one row per request."""
-    now_us = time.time_ns() // 1000 if now_us is None else now_us
-    rows = [request.columns(now_us) for request in requests]
-    kind = record("TaskSubmitted")
-    columns = {
-        field.name: pa.array([_arrow(row[field.name], field.type) for row in rows], field.type) for field in kind.arrow
-    }
-    return table(kind, columns, len(rows))
-
-
-def _arrow(value: object, kind: pa.DataType) -> object:
-    return list(value.items()) if isinstance(value, Mapping) and pa.types.is_map(kind) else value
-
-
-def one_task(text: str | None, flags: Mapping[str, object], labels: Sequence[str]) -> Request:
+def one_task(text: str | None, flags: Mapping[str, object], labels: Sequence[str]) -> Submission:
     """The task that the flags describe. Raises UsageError."""
     if text is None:
         raise UsageError(
@@ -102,13 +30,13 @@ def one_task(text: str | None, flags: Mapping[str, object], labels: Sequence[str
             code=ErrorCode.NOTHING_TO_SUBMIT,
         )
     try:
-        return Request.model_validate({**_stated(flags, labels), "text": text})
+        return Submission.model_validate({**_stated(flags, labels), "text": text})
     except ValidationError as error:
         text = "; ".join(_flag_fault(dict(each)) for each in error.errors(include_url=False))
         raise UsageError(text, code=ErrorCode.FLAG_VALUE) from None
 
 
-def read_tasks(file: Path, flags: Mapping[str, object], labels: Sequence[str]) -> list[Request]:
+def read_tasks(file: Path, flags: Mapping[str, object], labels: Sequence[str]) -> list[Submission]:
     """The tasks of a file, one JSON object a line; "-" is standard input. Flags are defaults for what a line omits.
 
     Raises InvalidInputError that names every faulty line, UsageError for flags that only one task can have.
@@ -131,10 +59,10 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> list[Request]:
+def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> list[Submission]:
     """As `read_tasks`; empty lines are skipped."""
     _require_utf_8(content, source)
-    tasks: list[Request] = []
+    tasks: list[Submission] = []
     faults: list[str] = []
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
@@ -142,8 +70,7 @@ def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> 
         try:
             tasks.append(_parse_line(line, defaults))
         except ValidationError as error:
-            said = "; ".join(_line_fault(dict(each)) for each in error.errors(include_url=False))
-            faults.append(f"{source}:{number}: {said}")
+            faults.append(f"{source}:{number}: {'; '.join(wrong(error))}")
         except InvalidInputError as error:
             faults.append(f"{source}:{number}: {error}")
     if faults:
@@ -162,7 +89,7 @@ def _require_utf_8(content: bytes, source: str) -> None:
         )
 
 
-def _parse_line(line: bytes, defaults: Mapping[str, object]) -> Request:
+def _parse_line(line: bytes, defaults: Mapping[str, object]) -> Submission:
     """Raises InvalidInputError, or ValidationError."""
     try:
         said = json.loads(line)
@@ -178,7 +105,9 @@ def _parse_line(line: bytes, defaults: Mapping[str, object]) -> Request:
         raise InvalidInputError(f"is no JSON that can be used: {str(error).partition(';')[0]}") from None
     if not isinstance(said, dict):
         raise InvalidInputError('is not a JSON object, as in {"text": "..."}')
-    return Request.model_validate({**defaults, **said})
+    if "deadline_ms" in said:  # says the same in other words
+        defaults = {name: value for name, value in defaults.items() if name != "deadline_in_ms"}
+    return Submission.model_validate({**defaults, **said})
 
 
 def _stated(flags: Mapping[str, object], labels: Sequence[str]) -> dict[str, object]:
@@ -206,19 +135,7 @@ _FLAGS = {
 
 def _flag_fault(error: dict[str, Any]) -> str:
     name = str(error["loc"][0])
-    return f"{_FLAGS.get(name, '--' + name.replace('_', '-'))}: {_wrong(error)}"
-
-
-def _line_fault(error: dict[str, Any]) -> str:
-    return f"{'.'.join(map(str, error['loc']))}: {_wrong(error)}"
-
-
-def _wrong(error: dict[str, Any]) -> str:
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "extra_forbidden":
-        return "is no field of a task"
-    return re.sub("^(Input|String|Value error,) ", "", str(error["msg"]))
+    return f"{_FLAGS.get(name, '--' + name.replace('_', '-'))}: {reason(error)}"
 
 
 def _cut(faults: list[str]) -> list[str]:

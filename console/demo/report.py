@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from console.cli.history import print_table
 from console.cli.output import Format, Output
 from console.cli.show import tree_of
 from loadtest.audit_log import Log
+from streams.client import Result
 from streams.history.queries import History
-
-Row = dict[str, Any]
 
 TABLES = {
     "Why agents were asked": """
@@ -51,7 +49,7 @@ STORY = """SELECT tenant, task_id FROM pointsman.task_timeline
     LIMIT 1"""
 
 
-def print_report(results: Sequence[Row], log: Log, history: History, out: Output) -> None:
+def print_report(results: Sequence[Result], log: Log, history: History, out: Output) -> None:
     """Tables, one task's life, and one question with its answer. Raises QueryError, UnreachableError."""
     _print_results(results, out)
     _print_latency(results, out)
@@ -76,19 +74,19 @@ def _print_query(title: str, sql: str, history: History, out: Output) -> None:
         out.line(f"{title}: none")
 
 
-def _print_results(results: Sequence[Row], out: Output) -> None:
-    counts = Counter((row["intent"] or "-", row["status"], row["reason"]) for row in results)
+def _print_results(results: Sequence[Result], out: Output) -> None:
+    counts = Counter((result.intent or "-", result.status, result.reason) for result in results)
     rows = [(*what, count) for what, count in sorted(counts.items())]
     out.line()
     out.table(("route", "status", "reason", "tasks"), rows, "What became of the tasks")
 
 
-def _print_latency(results: Sequence[Row], out: Output) -> None:
+def _print_latency(results: Sequence[Result], out: Output) -> None:
     by_status: dict[str, list[float]] = defaultdict(list)
-    for row in results:
-        if row["ms"] is not None:
-            for status in (row["status"], "all"):
-                by_status[status].append(row["ms"])
+    for result in results:
+        if result.ms is not None:
+            for status in (result.status, "all"):
+                by_status[status].append(result.ms)
     names = [*sorted(by_status.keys() - {"all"}), "all"]
     rows = [
         (name, len(by_status[name]), *(round(percentile(by_status[name], share), 1) for share in (0.5, 0.99)))

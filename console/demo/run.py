@@ -14,7 +14,6 @@ from secrets import token_hex
 
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode
-from console.cli.feed import ResultFeed, Row
 from console.cli.history import opened
 from console.cli.output import Output
 from console.cli.progress import Progress
@@ -31,14 +30,12 @@ from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.registry import FileRegistry
+from streams.client import Client, Result, Results
 from streams.history.queries import History
 from streams.transport.admin import check_broker, delete_topics
-from streams.transport.clients import client_config
-from streams.transport.producer import Producer
 
 RESULTS_TIMEOUT_S = 60.0
 HISTORY_TIMEOUT_S = 60.0
-FLUSH_TIMEOUT_S = 30.0
 # A steady trickle, so that the times from submission to decision are not those of a queue.
 SENDS_PER_BURST, BURST_S = 10, 0.1
 
@@ -134,9 +131,10 @@ def _as_served(deployment: Deployment, at: Endpoints, *, own_broker: bool) -> De
 
 
 def _show(deployment: Deployment, supervisor: Supervisor, out: Output) -> Report:
-    with ResultFeed(deployment) as feed, opened(deployment.settings) as history:
-        feed.from_beginning()
-        accepted = _submit(deployment, out)
+    client = Client.of(deployment.settings, deployment.topology, "pointsman-demo")
+    with client, opened(deployment.settings) as history:
+        feed = client.results(start="beginning")
+        accepted = _submit(client, deployment.topology.limits.record_bytes_max, out)
         results = _await_results(feed, accepted, supervisor, out)
         log, report = _audit(deployment, history, supervisor, out)
         print_report(results, log, history, out)
@@ -146,25 +144,20 @@ def _show(deployment: Deployment, supervisor: Supervisor, out: Output) -> Report
     return report
 
 
-def _submit(deployment: Deployment, out: Output) -> set[Key]:
+def _submit(client: Client, record_bytes_max: int, out: Output) -> set[Key]:
     """Sends the whole plan; gives the tasks that are due a result."""
-    codec = Codec(FileRegistry.load(), deployment.topology.limits.record_bytes_max)
-    sends = plan(tasks(), codec)
-    producer = Producer(client_config(deployment.settings, deployment.topology, "producer", name="pointsman-demo"))
-    topic, accepted, strays, began = deployment.topology.topics().submitted, set[Key](), 0, time.monotonic()
-    try:
-        for number, send in enumerate(sends, 1):
-            began = time.monotonic() if number == 1 else began  # the first one loads the encoder
-            producer.send_one(topic, send.value, send.key)
-            if send.task is None:
-                strays += 1
-            else:
-                accepted.add(send.task)
-            if number % SENDS_PER_BURST == 0:
-                time.sleep(max(0.0, began + number / SENDS_PER_BURST * BURST_S - time.monotonic()))
-        producer.flush(FLUSH_TIMEOUT_S)
-    finally:
-        producer.close(1.0)
+    sends = plan(tasks(), client, Codec(FileRegistry.load(), record_bytes_max))
+    accepted, strays, began = set[Key](), 0, time.monotonic()
+    for number, send in enumerate(sends, 1):
+        began = time.monotonic() if number == 1 else began  # the first one loads the encoder
+        client.hand_over(send.record)
+        if send.task is None:
+            strays += 1
+        else:
+            accepted.add(send.task)
+        if number % SENDS_PER_BURST == 0:
+            time.sleep(max(0.0, began + number / SENDS_PER_BURST * BURST_S - time.monotonic()))
+    client.send([])
     took = time.monotonic() - began
     again = number - len(accepted) - strays
     out.note(
@@ -173,16 +166,16 @@ def _submit(deployment: Deployment, out: Output) -> set[Key]:
     return accepted
 
 
-def _await_results(feed: ResultFeed, accepted: set[Key], supervisor: Supervisor, out: Output) -> list[Row]:
+def _await_results(feed: Results, accepted: set[Key], supervisor: Supervisor, out: Output) -> list[Result]:
     """The results, as many as come until all tasks have one or the time is over: the audit tells what is missing."""
     began = time.monotonic()
-    missing, results = set(accepted), list[Row]()
+    missing, results = set(accepted), list[Result]()
     with Progress(out, "results", len(accepted)) as progress:
         while missing and time.monotonic() - began < RESULTS_TIMEOUT_S:
             supervisor.check()
-            for row in feed.poll():
-                results.append(row)
-                missing.discard((row["tenant"], row["task_id"]))
+            found = feed.poll()
+            results += found
+            missing.difference_update(result.key for result in found)
             progress.at(len(accepted) - len(missing))
     out.note(f"{len(results)} results, the last {time.monotonic() - began:.1f} s after the last task")
     return results

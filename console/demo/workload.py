@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console.cli.tasks import Request, parse_tasks, records
+from console.cli.tasks import parse_tasks
 from schemas.codec import Codec
 from schemas.reasons import DeadReason
 from schemas.records import table
+from streams.client import Client, Prepared, Submission
 
 TASKS = Path(__file__).with_name("tasks.jsonl")
 # Every so many tasks one comes again: by turns at once, while it is in flight, and at the end, when it is answered.
@@ -33,23 +34,22 @@ Key = tuple[str, str]  # tenant, task id
 class Send:
     """One record for the submitted topic. `task` is None where it is no valid record."""
 
-    value: bytes | None
-    key: bytes | None
+    record: Prepared
     task: Key | None
 
 
-def tasks() -> list[Request]:
+def tasks() -> list[Submission]:
     return parse_tasks(TASKS.read_bytes(), str(TASKS), {})
 
 
-def plan(requests: list[Request], codec: Codec) -> Iterator[Send]:
+def plan(requests: list[Submission], client: Client, codec: Codec) -> Iterator[Send]:
     """All records in the order in which they are sent. Each is encoded when it is asked for: so its time is true."""
-    refused, strays = _refused(codec), _strays(codec)
-    again: list[Request] = []
+    refused, strays = _refused(client), _strays(codec)
+    again: list[Submission] = []
     for number, request in enumerate(requests):
-        yield _send(request, codec)
+        yield _send(request, client)
         if number % AGAIN_EVERY == AGAIN_EVERY // 2:
-            yield _send(request, codec)
+            yield _send(request, client)
         elif number % AGAIN_EVERY == 0:
             again.append(request)
         if number % INVALID_EVERY == 0:
@@ -57,7 +57,7 @@ def plan(requests: list[Request], codec: Codec) -> Iterator[Send]:
             yield from _next(strays)
     yield from refused
     yield from strays
-    yield from (_send(request, codec) for request in again)
+    yield from (_send(request, client) for request in again)
 
 
 def _next(sends: Iterator[Send]) -> Iterator[Send]:
@@ -66,9 +66,8 @@ def _next(sends: Iterator[Send]) -> Iterator[Send]:
         yield send
 
 
-def _send(request: Request, codec: Codec) -> Send:
-    [value] = codec.encode(records([request]), "TaskSubmitted")
-    return Send(value, request.key, (request.tenant, request.task_id))
+def _send(request: Submission, client: Client) -> Send:
+    return Send(client.prepare([request]), (request.tenant, request.task_id))
 
 
 # Tasks that decode, and must not be served: what each states besides its text.
@@ -87,24 +86,23 @@ _REFUSED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _refused(codec: Codec) -> Iterator[Send]:
+def _refused(client: Client) -> Iterator[Send]:
     for name, stated in _REFUSED.items():
-        yield _raw(codec, f"refused-{name}" if name else "", stated)
-    yield _raw(codec, "refused-from-the-future", {"submitted_at": _now_us() + YEAR_US})
+        yield _unchecked(client, f"refused-{name}" if name else "", stated)
+    yield _unchecked(client, "refused-from-the-future", {"submitted_at": _now_us() + YEAR_US})
 
 
-def _raw(codec: Codec, task_id: str, stated: Mapping[str, Any]) -> Send:
-    """A task past the checks of the console: what another program might send."""
-    columns = {"task_id": task_id, "text": "Find the revenue of EMEA in Q3", "submitted_at": _now_us(), **stated}
-    [value] = codec.encode(table("TaskSubmitted", columns, 1), "TaskSubmitted")
-    return Send(value, task_id.encode(), ("default", task_id))
+def _unchecked(client: Client, task_id: str, stated: Mapping[str, Any]) -> Send:
+    """A task past the checks of the client: what another program might send."""
+    columns = {"task_id": [task_id], "text": "Find the revenue of EMEA in Q3", **stated}
+    return Send(client.prepare_columns(columns), ("default", task_id))
 
 
 def _strays(codec: Codec) -> Iterator[Send]:
     """Records that are no valid task, one for each reason why."""
     for reason in DeadReason:
         key, value = _stray(reason, codec)
-        yield Send(value, key, None)
+        yield Send(Prepared(["stray"], [key], [value]), None)
 
 
 def _stray(reason: DeadReason, codec: Codec) -> tuple[bytes | None, bytes | None]:

@@ -38,6 +38,19 @@ def check_broker(settings: BrokerSettings, topology: ClientSettings | None = Non
     TopicAdmin(settings, topology).listed()
 
 
+def check_topics(settings: BrokerSettings, names: Iterable[str], topology: ClientSettings | None = None) -> None:
+    """Raises UnreachableError within about three seconds where no broker answers, or one has not all these topics."""
+    known = TopicAdmin(settings, topology).listed()
+    if missing := [name for name in names if name not in known]:
+        raise no_topics(settings, f"topics are missing: {', '.join(missing)}")
+
+
+def no_topics(settings: BrokerSettings, why: str) -> UnreachableError:
+    """The broker answers, and has not what the deployment needs."""
+    hint = "Start the deployment (`pointsman dev`), make its topics (`pointsman topics apply`), or check its prefix."
+    return UnreachableError("the deployment's topics", settings.broker, why, hint, code=ErrorCode.NO_TOPICS)
+
+
 def ensure_topics(
     settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None = None
 ) -> list[str]:

@@ -15,6 +15,7 @@ from console.demo.workload import plan, tasks
 from schemas.codec import Codec
 from schemas.reasons import DeadReason
 from schemas.registry import FileRegistry
+from streams.client import Client
 from tests.support.console import pointsman
 
 LAST_LINE = re.compile(
@@ -112,9 +113,9 @@ def test_the_workload_is_what_it_says() -> None:
     requests = tasks()
     assert len({request.task_id for request in requests}) == len(requests) >= 200
     codec = Codec(FileRegistry.load(), 262_144)
-    sends = list(plan(requests, codec))
+    sends = list(plan(requests, Client("nobody"), codec))
     known = [send for send in sends if send.task is not None]
     assert {send.task for send in known} >= {(request.tenant, request.task_id) for request in requests}
     assert len(known) - len({send.task for send in known}) >= 20  # submitted again
     assert len(sends) - len(known) == len(DeadReason) >= 6
-    assert codec.decode([send.value for send in known], "TaskSubmitted").faults == []
+    assert codec.decode([value for send in known for value in send.record.values], "TaskSubmitted").faults == []

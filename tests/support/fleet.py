@@ -20,15 +20,11 @@ from console.local.ports import free_ports
 from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log, read_log
 from loadtest.auditor import Report
-from schemas.codec import Codec
-from schemas.records import table
-from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import load_topology
+from streams.client import Client
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
-from streams.transport.clients import client_config
-from streams.transport.producer import Producer
 
 READY_S = 60.0
 STOP_S = 10.0
@@ -106,9 +102,7 @@ class Load(threading.Thread):
     def __init__(self, fleet: Fleet, texts: Sequence[str], count: int, rate: float, prefix: str = "task") -> None:
         super().__init__(name="load", daemon=True)
         self._texts, self._count, self._rate, self._prefix = texts, count, rate, prefix
-        self._topic = fleet.topology.topics().submitted
-        self._codec = Codec(FileRegistry.load(), fleet.topology.limits.record_bytes_max)
-        self._producer = Producer(client_config(fleet.settings, fleet.topology, "producer"))
+        self._client = Client.of(fleet.settings, fleet.topology)
         self.sent = 0
         self.error: Exception | None = None
 
@@ -120,26 +114,21 @@ class Load(threading.Thread):
                 self._send(range(self.sent, due))
                 self.sent = due
                 time.sleep(0.01)
-            self._producer.flush(120)
+            self._client.send([], timeout_s=120)
         except Exception as error:  # noqa: BLE001  raised by `finish`, in the test's own thread
             self.error = error
         finally:
-            self._producer.close()
+            self._client.close()
 
     def _send(self, numbers: range) -> None:
-        now_us = time.time_ns() // 1000
-        ids = [f"{self._prefix}-{number}" for number in numbers]
         # Every third task belongs to a conversation.
         conversations = [f"c{number % 50}" if number % 3 == 0 else None for number in numbers]
         columns: dict[str, Any] = {
-            "task_id": ids,
+            "task_id": [f"{self._prefix}-{number}" for number in numbers],
             "conversation_id": conversations,
             "text": [self._texts[number % len(self._texts)] for number in numbers],
-            "submitted_at": now_us,
         }
-        values = self._codec.encode(table("TaskSubmitted", columns, len(ids)), "TaskSubmitted")
-        for task_id, conversation, value in zip(ids, conversations, values, strict=True):
-            self._producer.send_one(self._topic, value, (conversation or task_id).encode())
+        self._client.hand_over(self._client.prepare_columns(columns))
 
     def finish(self, timeout_s: float) -> None:
         self.join(timeout_s)
