@@ -14,7 +14,7 @@ LOCAL_BROKER := $(if $(BROKER),,$(JARS))
 BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check clean
+.PHONY: help setup demo dev test check reference clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(INSTALLED) ## lint, format, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+reference: $(INSTALLED) ## write the pages that are made out of the program, and the topology's JSON Schema
+	@$(BIN)/python -m console.reference
 
 clean: ## remove what setup and the tools made; .pointsman/ (your data) stays
 	rm -rf .venv ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

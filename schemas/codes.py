@@ -100,6 +100,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "E400"
     NO_TASK = "E401"
     NO_CODE = "E402"
+    NO_SCHEMA = "E403"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
     "Tasks and their results": ("submit", "results", "task", "history"),
-    "What a deployment consists of": ("validate", "agents", "init", "topics", "explain"),
+    "What a deployment consists of": ("validate", "agents", "init", "topics", "explain", "schema"),
     "One process of it, for production": ("worker", "host", "store", "registry"),
 }
 OTHER = "Other"
@@ -39,6 +39,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "topics apply": ("pointsman topics apply", "pointsman topics apply --yes -o jsonl"),
     "topics list": ("pointsman topics list -o json | jq 'map(.records) | add'",),
     "topics describe": ("pointsman topics describe tasks.results.v1",),
+    "schema": ("pointsman schema topology", "pointsman schema TaskSubmitted", "pointsman schema"),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

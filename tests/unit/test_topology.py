@@ -22,6 +22,49 @@ ROUTES = {
     "operations": ("logs_agent", "units_agent", "runbook_agent"),
 }
 
+# A change of the text that breaks a shape, the path of the only fault that it makes, and part of its message.
+SHAPES = [
+    ("prefix: t.", "prefixx: t.", "prefixx", "is not a known key; did you mean prefix?"),
+    ("timeout_ms: 1000", "tiemout_ms: 1000", "agents.alpha.tiemout_ms", "did you mean timeout_ms?"),
+    ("answer: nobody knows", "awnser: nobody knows", "routes.money.fallback.awnser", "did you mean answer?"),
+    (
+        "- {phrase: margin, confidence: 0.6}",
+        "- {phrase: margin, probability: 1}",
+        "routes.money.phrases[1].probability",
+        "is not a known key; there are: phrase, confidence",
+    ),
+    ("    run: pack.age:beta\n", "", "agents.beta.run", "is missing: an agent of kind python needs the code"),
+    ("    effect: idempotent\n", "", "agents.beta.effect", "is missing and has no default"),
+    ("run: pack.age:beta", "run: pack.age.beta", "agents.beta.run", "must name code as module:function"),
+    ("effect: idempotent", "effect: writes", "agents.beta.effect", "read, idempotent or write, but is 'writes'"),
+    ("effect: idempotent", "effect:", "agents.beta.effect", "must be read, idempotent or write, but is empty"),
+    ("options: {a: 1}", "options: {a: [1]}", "agents.beta.options.a", "true, false or null, but is a list"),
+    ("options: {a: 1}", "options: 1", "agents.beta.options", "must be text, a number, true, false or null"),
+    ("timeout_ms: 1000", "timeout_ms: '1000'", "agents.alpha.timeout_ms", "must be a whole number, but is '1000'"),
+    ("timeout_ms: 1000", "timeout_ms: 1000.0", "agents.alpha.timeout_ms", "must be a whole number, but is 1000.0"),
+    ("timeout_ms: 1000", "timeout_ms: true", "agents.alpha.timeout_ms", "must be a whole number, but is true"),
+    ("timeout_ms: 1000", "timeout_ms: 0", "agents.alpha.timeout_ms", "must be at least 1, but is 0"),
+    ("timeout_ms: 1000", f"timeout_ms: {2**31}", "agents.alpha.timeout_ms", "must be at most 2147483647"),
+    ("deadline_ms: 8000", f"deadline_ms: {NUMBER_MAX + 1}", "routes.money.deadline_ms", f"at most {NUMBER_MAX}"),
+    ("quorum: 2", f"quorum: 1{'0' * 30}", "consensus.quorum", f"must be at most {NUMBER_MAX}"),
+    ("quorum: 2", "accept_share: 0", "consensus.accept_share", "must be more than 0.0, but is 0"),
+    ("single_above: 0.8", "single_above: .nan", "bands.single_above", "must be a finite number, but is nan"),
+    ("single_above: 0.8", "single_above: .inf", "bands.single_above", "must be a finite number"),
+    ("single_above: 0.8", "single_above: 1.5", "bands.single_above", "must be at most 1.0, but is 1.5"),
+    ("single_above: 0.8", "single_above: high", "bands.single_above", "must be a number, but is 'high'"),
+    ("prefix: t.", "prefix: t/", "prefix", "underscores and hyphens only, but is 't/'"),
+    ("prefix: t.", f"prefix: {'t' * 65}", "prefix", "must have at most 64 characters"),
+    ("- revenue", "- 5", "routes.money.phrases[0]", "must be text, or a mapping of phrase and conf"),
+    ("- revenue", "- ' '", "routes.money.phrases[0]", "must not be blank, but is ' '"),
+    ("agents: [beta]", "agents: beta", "routes.papers.agents", "must be a list, but is 'beta'"),
+    ("agents: [beta]", "agents: []", "routes.papers.agents", "must not be empty"),
+    ("agents: [beta]", "agents: [beta, 5]", "routes.papers.agents[1]", "must be text, but is 5"),
+    ("fallback: {agent: alpha}", "fallback:", "routes.papers.fallback", "must be a mapping of keys, but is empty"),
+    ("defaults:\n  deadline_ms: 9000", "defaults:", "defaults", "must be a mapping of keys, but is empty"),
+    ("default_route: money", "default_route: 1", "default_route", "must be text, but is 1"),
+    ("kafka: {}", "kafka: {linger.ms: [hunter2]}", "kafka.linger.ms", "must be text, a whole number"),
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def shipped() -> Topology:
@@ -76,50 +119,7 @@ def test_the_shipped_phrases_tell_natural_requests_apart(
     assert band_of(Policy.compile(shipped), confidence, "MEDIUM") == band
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "path", "message"),
-    [
-        ("prefix: t.", "prefixx: t.", "prefixx", "is not a known key; did you mean prefix?"),
-        ("timeout_ms: 1000", "tiemout_ms: 1000", "agents.alpha.tiemout_ms", "did you mean timeout_ms?"),
-        ("answer: nobody knows", "awnser: nobody knows", "routes.money.fallback.awnser", "did you mean answer?"),
-        (
-            "- {phrase: margin, confidence: 0.6}",
-            "- {phrase: margin, probability: 1}",
-            "routes.money.phrases[1].probability",
-            "is not a known key; there are: phrase, confidence",
-        ),
-        ("    run: pack.age:beta\n", "", "agents.beta.run", "is missing: an agent of kind python needs the code"),
-        ("    effect: idempotent\n", "", "agents.beta.effect", "is missing and has no default"),
-        ("run: pack.age:beta", "run: pack.age.beta", "agents.beta.run", "must name code as module:function"),
-        ("effect: idempotent", "effect: writes", "agents.beta.effect", "read, idempotent or write, but is 'writes'"),
-        ("effect: idempotent", "effect:", "agents.beta.effect", "must be read, idempotent or write, but is empty"),
-        ("options: {a: 1}", "options: {a: [1]}", "agents.beta.options.a", "true, false or null, but is a list"),
-        ("options: {a: 1}", "options: 1", "agents.beta.options", "must be text, a number, true, false or null"),
-        ("timeout_ms: 1000", "timeout_ms: '1000'", "agents.alpha.timeout_ms", "must be a whole number, but is '1000'"),
-        ("timeout_ms: 1000", "timeout_ms: 1000.0", "agents.alpha.timeout_ms", "must be a whole number, but is 1000.0"),
-        ("timeout_ms: 1000", "timeout_ms: true", "agents.alpha.timeout_ms", "must be a whole number, but is true"),
-        ("timeout_ms: 1000", "timeout_ms: 0", "agents.alpha.timeout_ms", "must be at least 1, but is 0"),
-        ("timeout_ms: 1000", f"timeout_ms: {2**31}", "agents.alpha.timeout_ms", "must be at most 2147483647"),
-        ("deadline_ms: 8000", f"deadline_ms: {NUMBER_MAX + 1}", "routes.money.deadline_ms", f"at most {NUMBER_MAX}"),
-        ("quorum: 2", f"quorum: 1{'0' * 30}", "consensus.quorum", f"must be at most {NUMBER_MAX}"),
-        ("quorum: 2", "accept_share: 0", "consensus.accept_share", "must be more than 0.0, but is 0"),
-        ("single_above: 0.8", "single_above: .nan", "bands.single_above", "must be a finite number, but is nan"),
-        ("single_above: 0.8", "single_above: .inf", "bands.single_above", "must be a finite number"),
-        ("single_above: 0.8", "single_above: 1.5", "bands.single_above", "must be at most 1.0, but is 1.5"),
-        ("single_above: 0.8", "single_above: high", "bands.single_above", "must be a number, but is 'high'"),
-        ("prefix: t.", "prefix: t/", "prefix", "underscores and hyphens only, but is 't/'"),
-        ("prefix: t.", f"prefix: {'t' * 65}", "prefix", "must have at most 64 characters"),
-        ("- revenue", "- 5", "routes.money.phrases[0]", "must be text, or a mapping of phrase and conf"),
-        ("- revenue", "- ' '", "routes.money.phrases[0]", "must not be blank, but is ' '"),
-        ("agents: [beta]", "agents: beta", "routes.papers.agents", "must be a list, but is 'beta'"),
-        ("agents: [beta]", "agents: []", "routes.papers.agents", "must not be empty"),
-        ("agents: [beta]", "agents: [beta, 5]", "routes.papers.agents[1]", "must be text, but is 5"),
-        ("fallback: {agent: alpha}", "fallback:", "routes.papers.fallback", "must be a mapping of keys, but is empty"),
-        ("defaults:\n  deadline_ms: 9000", "defaults:", "defaults", "must be a mapping of keys, but is empty"),
-        ("default_route: money", "default_route: 1", "default_route", "must be text, but is 1"),
-        ("kafka: {}", "kafka: {linger.ms: [hunter2]}", "kafka.linger.ms", "must be text, a whole number"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("old", "new", "path", "message"), SHAPES)
 def test_a_value_of_the_wrong_shape_is_explained_with_its_key_and_line(
     old: str, new: str, path: str, message: str
 ) -> None:
