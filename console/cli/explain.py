@@ -26,7 +26,7 @@ def explain_code(code: str | None, *, form: Format, out: Output) -> None:
         return
     name = code.strip("[]").upper()
     if name not in table():
-        near = nearest(name, {each.lower() for each in table()})
+        near = nearest(name, [each.lower() for each in table()])
         hint = f"; did you mean {near.upper()}?" if near else "; `pointsman explain` lists all."
         raise NotFoundError(f"There is no code {name}{hint}", code=ErrorCode.NO_CODE)
     found = table()[name]

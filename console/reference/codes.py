@@ -20,9 +20,9 @@ def _lines() -> Iterator[str]:
     yield "# Codes"
     yield ""
     yield from paragraph(
-        "All that pointsman reports has a short code: faults of a topology (T...), errors that end a command (E...: the "
-        "first digit is the exit code), and the reasons, kinds and states in events and results, which are words. A "
-        "code never changes its meaning. On the command line `pointsman explain CODE` says the same as this page."
+        "All that pointsman reports has a short code: faults of a topology (T...), errors that end a command (E...: "
+        "the first digit is the exit code), and the reasons, kinds and states in events and results, which are words. "
+        "A code never changes its meaning. On the command line `pointsman explain CODE` says the same as this page."
     )
     faults = [table()[code] for code in FaultCode]
     errors = [table()[code] for code in ErrorCode]

@@ -12,7 +12,8 @@ from console.cli.help import leaves
 from console.cli.main import app
 from console.reference.markdown import made_by, paragraph, table
 from schemas.settings import KAFKA_CONFIG, PREFIX, SECRETS, Settings
-from schemas.topology import NUMBER_MAX
+from schemas.topology_agent import NUMBER_MAX
+from schemas.topology_kinds import KEYS_OF_KINDS
 from schemas.topology_schema import topology_schema
 
 Schema = Mapping[str, Any]
@@ -57,7 +58,7 @@ def _head() -> Iterator[str]:
 
 def _topology() -> Iterator[str]:
     schema = topology_schema()
-    definitions = schema["$defs"]
+    definitions = schema["definitions"]
     yield "## The topology"
     yield ""
     yield from paragraph(
@@ -69,14 +70,13 @@ def _topology() -> Iterator[str]:
             yield f"### {path}"
             yield ""
             yield from paragraph(_text(section.get("description", "")))
-        required = section.get("required", ())
         yield from table(
             ("key", "type", "default", "range", "unit", "means"),
             (
                 (
                     f"`{key}`",
                     _type(field, path, key, definitions),
-                    _default(key, field, required, definitions),
+                    _default(key, field, section, definitions),
                     _range(field),
                     unit(key),
                     _text(field.get("description") or _resolved(field, definitions).get("description", "")),
@@ -101,7 +101,7 @@ def _inner(field: Schema) -> tuple[Schema, str]:
     if isinstance(field.get("additionalProperties"), Mapping):
         return field["additionalProperties"], ".NAME"
     if "items" in field:
-        return field["items"], "[]"
+        return field.get("additionalItems", field["items"]), "[]"
     return field, ""
 
 
@@ -126,9 +126,11 @@ def _type(field: Schema, path: str, key: str, definitions: Schema) -> str:
     return TYPES[field["type"]]
 
 
-def _default(key: str, field: Schema, required: Any, definitions: Schema) -> str:
-    if key in required:
+def _default(key: str, field: Schema, section: Schema, definitions: Schema) -> str:
+    if key in section.get("required", ()):
         return "**required**"
+    if kinds := [kind for kind, keys in KEYS_OF_KINDS.items() if "kind" in section["properties"] and keys[0] == key]:
+        return f"**required** of {' and '.join(kinds)}"
     if "default" in field:
         return f"`{json.dumps(field['default'])}`"
     return "its own" if "properties" in _resolved(field, definitions) else "none"

@@ -53,12 +53,16 @@ def test_the_fields_are_those_that_are_promised(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("NO_QUORM", "did you mean NO_QUORUM?"), ("T30", "did you mean T30"), ("&&", "`pointsman explain` lists all.")],
+    [
+        ("NO_QUORM", "did you mean NO_QUORUM?"),
+        ("T310x", "did you mean T310?"),
+        ("&&", "`pointsman explain` lists all."),
+    ],
 )
 def test_a_code_that_there_is_not(capsys: Capture, given: str, hint: str) -> None:
     said = pointsman(capsys, "explain", given)
     assert (said.code, said.out) == (ExitCode.NOT_FOUND, "")
-    assert said.err.startswith(f"pointsman: There is no code {given}; ")
+    assert said.err.startswith(f"pointsman: There is no code {given.upper()}; ")
     assert hint in said.err
     assert said.err.endswith(" [E402]\n")
 

@@ -57,7 +57,7 @@ def test_the_configuration_has_every_key_in_its_section_and_every_variable() -> 
         assert [key for key in section.model_fields if f"\n| `{key}` | " not in body] == []
         for key, field in section.model_fields.items():
             row = body.partition(f"\n| `{key}` | ")[2].partition("\n")[0]
-            assert ("**required**" in row) == field.is_required()
+            assert ("| **required** |" in row) == field.is_required()
     assert [name for name in Settings.model_fields if f"\n| `{variable_of(name)}` | " not in text] == []
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator
 
+from schemas.codes import FaultCode
 from schemas.topology_schema import topology_schema
 from schemas.topology_yaml import read_yaml
 from tests.support.topologies import TEXT, changed, faults_of
@@ -20,7 +21,7 @@ from tests.unit.test_topology import SHAPES
 from tests.unit.test_topology_checks import CASES
 
 SCHEMA = topology_schema()
-VALIDATOR = Draft202012Validator(SCHEMA)
+VALIDATOR = Draft7Validator(SCHEMA)
 # What JSON has no words for: a whole number written with a point, and what is no number at all.
 BEYOND_JSON = {"timeout_ms: 1000.0", "single_above: .nan"}
 # Rules of names, which the schema knows though they are no shapes.
@@ -32,8 +33,8 @@ def is_valid(data: Any) -> bool:
 
 
 def test_it_is_a_schema_and_every_key_has_a_description() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
-    sections = [SCHEMA, *SCHEMA["$defs"].values()]
+    Draft7Validator.check_schema(SCHEMA)
+    sections = [SCHEMA, *SCHEMA["definitions"].values()]
     sections += [each for section in sections for each in section.get("anyOf", ())]
     properties = [(name, field) for section in sections for name, field in section.get("properties", {}).items()]
     assert len(properties) > 70
@@ -74,33 +75,32 @@ def places(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
         yield from places(value, (*path, key))
 
 
-BASE: Any = read_yaml(TEXT).data
+# One agent of each kind more, so that their keys are changed too.
+KINDS = """
+  service:
+    kind: http
+    url: https://figures.example/ask
+    headers: {X-Team: figures, Authorization: {env: FIGURES_TOKEN, prefix: "Bearer "}}
+    effect: read
+  program:
+    kind: command
+    command: [node, agent.js]
+    cwd: agents
+    env: {MODE: quick, API_KEY: {env: HOST_KEY}}
+    network: true
+    effect: read
+routes:"""
+BASE: Any = read_yaml(TEXT.replace("\nroutes:", KINDS, 1)).data
 PLACES = [path for path in places(BASE) if path]
 VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    0,
-    1,
-    -1,
-    3,
-    0.5,
-    -0.5,
-    10**13,
-    "",
-    " ",
-    "x",
-    "read",
-    "a:b",
-    "a/b",
-    [],
-    ["alpha"],
-    {},
-    {"x": 1},
+    *(None, True, 0, 1, -1, 3, 0.5, -0.5, 10**13, 2000, [], ["alpha"], ["prog", "-x"]),
+    *("", " ", "x", "read", "a:b", "a/b", "https://x", "off", "python", "batch", "http", "command"),
+    *({}, {"x": 1}, {"env": "A"}, {"value": "a"}),
 )
-SHAPE_CODES = ("T1", "T013")
+SHAPE_CODES = ("T1", "T013", FaultCode.KEY_OF_ANOTHER_KIND)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=500)
 @given(st.sampled_from(PLACES), st.sampled_from([*VALUES, "DROP"]), st.booleans())
 def test_whatever_stands_at_whatever_place_both_agree(path: tuple[str | int, ...], value: Any, added: bool) -> None:
     """One value changed or dropped, or, where it stands in a mapping, another key added beside it."""
