@@ -179,7 +179,7 @@ class Codec:
     def _reader_of(self, head: bytes, record_name: str) -> _Reader | DecodeFault:
         """Who reads values that start like this; a fault (of no row) where nobody can."""
         if len(head) < FRAME_BYTES or head[0] != 0:
-            return DecodeFault(-1, DeadReason.UNFRAMED, "does not start with byte 0 and a schema id")
+            return DecodeFault(-1, DeadReason.UNFRAMED, f"does not start with byte 0 and a schema id{_guess(head)}")
         (schema_id,) = struct.unpack_from(">I", head, 1)
         found = self._readers.get((schema_id, record_name))
         if found is not None:
@@ -240,6 +240,21 @@ class Codec:
             dispatch_id = dispatch_id_for(self.registry, task_schema_id)
             self._dispatch_frames[task_schema_id] = None if dispatch_id is None else _frame(dispatch_id)
         return self._dispatch_frames[task_schema_id]
+
+
+_GUESSES = (
+    (b"[", "; a JSON array is no record: send each of its objects as a value of its own"),
+    (b'"', "; JSON text is no record: send the object itself, not quoted"),
+    (b"\xef\xbb\xbf", "; before the JSON stands a byte order mark: leave it out"),
+    (b"Obj\x01", "; an Avro file is no record: send each of its datums as a value of its own"),
+)
+
+
+def _guess(head: bytes) -> str:
+    """What whoever wrote a value that starts like this most likely meant."""
+    if head[:1].isspace():
+        return ", or at once with {: white space stands before it"
+    return next((guess for start, guess in _GUESSES if head.startswith(start)), "")
 
 
 def _frame(schema_id: int) -> bytes:

@@ -71,18 +71,26 @@ def _read(schema: Definition, value: Any, path: str) -> Any:
 
 def _record(fields: list[Mapping[str, Any]], value: dict[str, Any], path: str) -> dict[str, Any]:
     names = [field["name"] for field in fields]
-    for key in value:
+    for place, key in enumerate(value, 1):
         if key not in names:
             meant = nearest(key, names)
-            raise UnfitJsonError(f"{path} has no such field" + (f"; was {meant} meant?" if meant else ""))
+            hint = f"; was {meant} meant?" if meant else ""
+            raise UnfitJsonError(f"{path} has no such field as key number {place}{hint}")
     row = {}
     for field in fields:
         name = field["name"]
         if name not in value and "default" not in field:
             raise UnfitJsonError(f"{path}.{name} is missing")
+        if name in value and value[name] is None and not _takes_null(field["type"]):
+            more = ": leave it out for its default" if "default" in field else ""
+            raise UnfitJsonError(f"{path}.{name} must not be null{more}")
         # A default is JSON of the field itself.
         row[name] = _read(field["type"], value.get(name, field.get("default")), f"{path}.{name}")
     return row
+
+
+def _takes_null(schema: Definition) -> bool:
+    return schema == "null" or (isinstance(schema, list) and "null" in schema)
 
 
 def _optional(branches: list[Definition], value: Any, path: str) -> Any:
@@ -96,7 +104,8 @@ def _optional(branches: list[Definition], value: Any, path: str) -> Any:
 
 def _text(value: Any, path: str) -> str:
     if not isinstance(value, str):
-        raise UnfitJsonError(f"{path} must be text")
+        more = ": quote an object or a list, as JSON text" if isinstance(value, dict | list) else ""
+        raise UnfitJsonError(f"{path} must be text{more}")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -76,10 +76,20 @@ REFUSED: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "cut off": (b'{"task_id": "hunter2"', "at character 21"),
     "more behind it": (b'{"task_id": "hunter2", "text": "x"} hunter2', "Extra data at character"),
     "missing": ({"task_id": "hunter2"}, "TaskSubmitted.text is missing"),
-    "misspelt": ({**GOOD, "txet": "x"}, "TaskSubmitted has no such field; was text meant?"),
-    "unknown": ({**GOOD, "hunter2": "x"}, "TaskSubmitted has no such field"),
+    "misspelt": ({**GOOD, "txet": "x"}, "TaskSubmitted has no such field as key number 3; was text meant?"),
+    "unknown": ({**GOOD, "hunter2": "x"}, "TaskSubmitted has no such field as key number 3"),
     "given twice": (b'{"task_id": "hunter2", "text": "x", "text": "y"}', "a key is given twice"),
-    "null": ({**GOOD, "text": None}, "TaskSubmitted.text must be text"),
+    "null": ({**GOOD, "text": None}, "TaskSubmitted.text must not be null"),
+    "null for an enum": ({**GOOD, "value_tier": None}, "TaskSubmitted.value_tier must not be null: leave it out for"),
+    "null for a map": ({**GOOD, "labels": None}, "TaskSubmitted.labels must not be null: leave it out for its default"),
+    "null in a map": ({**GOOD, "labels": {"hunter2": None}}, "TaskSubmitted.labels[] must be text"),
+    "number as text": ({**GOOD, "deadline_ms": "1700000000000"}, "TaskSubmitted.deadline_ms must be a whole number"),
+    "truth as text": ({**GOOD, "confidence": "true"}, "TaskSubmitted.confidence must be a number"),
+    "symbol in lower case": ({**GOOD, "value_tier": "high"}, "TaskSubmitted.value_tier must be one of UNKNOWN, LOW"),
+    "payload as an object": (
+        {**GOOD, "payload": {"hunter2": 1}},
+        "TaskSubmitted.payload must be text: quote an object",
+    ),
     "number for text": ({**GOOD, "text": 1}, "TaskSubmitted.text must be text"),
     "text for number": ({**GOOD, "submitted_at": "hunter2"}, "TaskSubmitted.submitted_at must be a whole number of 64"),
     "true for number": ({**GOOD, "submitted_at": True}, "must be a whole number"),
@@ -111,6 +121,31 @@ def test_what_is_no_such_record_is_refused_by_field_and_not_quoted(value: bytes 
     assert (row, reason) == (1, DeadReason.UNDECODABLE)
     assert detail in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (b'[{"task_id": "t1", "text": "x"}]', "a JSON array is no record"),
+        (b'"{\\"task_id\\": \\"t1\\"}"', "JSON text is no record"),
+        (b'\xef\xbb\xbf{"task_id": "t1", "text": "x"}', "a byte order mark"),
+        (b' {"task_id": "t1", "text": "x"}', "white space stands before it"),
+        (b'\n{"task_id": "t1", "text": "x"}', "white space stands before it"),
+        (b"Obj\x01\x04\x14avro.codec", "an Avro file is no record"),
+        (b"hello", "schema id"),
+        (b"t", "schema id"),
+    ],
+)
+def test_what_is_nearly_json_is_put_away_with_what_was_probably_meant(value: bytes, hint: str) -> None:
+    read, [(_, reason, detail)] = decoded(value, GOOD)
+    assert [row["task_id"] for row in read] == ["hunter2"]
+    assert reason is DeadReason.UNFRAMED
+    assert hint in detail
+
+
+def test_white_space_inside_and_behind_the_object_is_none_of_our_business() -> None:
+    read, faults = decoded(b'{ "task_id" : "t1",\r\n\t"text": "x" }\n')
+    assert ([row["task_id"] for row in read], faults) == (["t1"], [])
 
 
 @pytest.mark.parametrize(
