@@ -84,6 +84,7 @@ class ErrorCode(StrEnum):
     ENGINE_FAILED = "E110"
     UNKNOWN_SCHEMA_ID = "E111"
     UNWRITABLE = "E112"
+    NO_ROOM = "E113"
 
     COMMAND_LINE = "E200"
     NOTHING_TO_SUBMIT = "E201"
@@ -131,6 +132,7 @@ class ErrorCode(StrEnum):
     DISK_FULL = "E526"
     CLICKHOUSE_LOGIN = "E527"
     LOCAL_BROKER_FAULT = "E528"
+    PLACE = "E529"
 
 
 # Faults of a key itself, not of the value that stands behind it.

@@ -6,12 +6,13 @@ Secrets come only from here: from the environment, or from the file that POINTSM
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
@@ -22,13 +23,38 @@ SECRETS = frozenset({"clickhouse_password"})
 LEVELS = ("debug", "info", "warning", "error")
 
 
+def _checked_servers(text: str) -> str:
+    """Raises ValueError where librdkafka would try in vain, and say no more than that nobody answers."""
+    if not all(_SERVER.fullmatch(each.strip()) and _port(each) <= PORT_MAX for each in text.split(",")):
+        raise ValueError("no HOST:PORT")
+    return text
+
+
+def _checked_port(url: str) -> str:
+    if _port(url.rstrip("/")) > PORT_MAX:
+        raise ValueError("no port")
+    return url
+
+
+def _port(address: str) -> int:
+    """The number behind the last colon; 0 where there is none."""
+    digits = re.search(r":(\d+)\s*$", address)
+    return int(digits[1]) if digits else 0
+
+
+PORT_MAX = 65535
+_SERVER = re.compile(r"((PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
+Servers = Annotated[str, AfterValidator(_checked_servers)]
+WithPort = Annotated[str, AfterValidator(_checked_port)]
+
+
 class Settings(BaseModel):
     """One process's settings. `kafka` holds librdkafka properties (SASL and TLS among them)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, HOST:PORT.")
-    clickhouse: str = Field(
+    broker: Servers = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, HOST:PORT.")
+    clickhouse: WithPort = Field(
         "http://127.0.0.1:8123", pattern=r"^https?://[^/@\s]+/?$", description="ClickHouse's HTTP address."
     )
     clickhouse_user: str = Field("default", description="Who asks ClickHouse.")
@@ -87,6 +113,7 @@ def read_properties(path: Path) -> Mapping[str, str]:
 def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     wanted = {
+        "broker": "must be HOST:PORT, or several with commas between them",
         "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user or path",
         "log_level": f"must be one of {', '.join(LEVELS)}",
         "metrics_port": "must be a port number from 0 to 65535",

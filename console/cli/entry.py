@@ -15,6 +15,7 @@ def main() -> int:
     # Ctrl-C while modules are loaded, and while the interpreter winds up: an end, and not a traceback. What a command
     # starts is started in between.
     signal(SIGINT, SIG_DFL)
+    hold_standard_numbers()
     from console.cli.main import run  # noqa: PLC0415  not before the line above
 
     try:
@@ -25,6 +26,15 @@ def main() -> int:
     finally:
         signal(SIGINT, SIG_DFL)
         settle()
+
+
+def hold_standard_numbers() -> None:
+    """Opens nothing in the place of a standard stream that is closed: no socket or file may get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def settle() -> None:

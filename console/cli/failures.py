@@ -5,10 +5,20 @@ I/O: none.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, InvalidTasksError, PointsmanError, TopologyError, UnreachableError
+
+# What a person has to put right before it can work: no such folder, a file in its place, no right to write there.
+WRONG_PLACES = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.ENAMETOOLONG, errno.ELOOP),
+    }
+)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ExitCode(IntEnum):
@@ -55,6 +65,8 @@ def exit_code(error: BaseException) -> ExitCode:
     ):
         if isinstance(error, kind):
             return code
+    if isinstance(error, OSError) and error.errno in WRONG_PLACES:
+        return ExitCode.INVALID
     return ExitCode.FAILED
 
 
@@ -69,6 +81,10 @@ def explain(error: BaseException) -> str:
         return with_code(str(error), error.error_code)
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted."
+    if isinstance(error, OSError) and error.filename is not None:
+        return _of_a_file(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return with_code(f"Cannot write: {error.strerror}.", ErrorCode.NO_ROOM)
     name, text = type(error).__name__, str(error).strip()
     said = f"Unexpected {name}: {text or 'no details'}. Run it again with `pointsman --debug ...` to see where."
     return with_code(said, ErrorCode.UNEXPECTED)
@@ -77,3 +93,12 @@ def explain(error: BaseException) -> str:
 def with_code(text: str, code: ErrorCode) -> str:
     """The code at the end of a line; below a text of several lines, whose last one may be of a log."""
     return f"{text}\n[{code}]" if "\n" in text else f"{text} [{code}]"
+
+
+def _of_a_file(error: OSError) -> str:
+    """A file or a folder that cannot be used as it must be."""
+    said = f"Cannot use {error.filename}: {error.strerror}."
+    if error.errno in FULL:
+        return with_code(f"{said} Make room there, or name another place.", ErrorCode.NO_ROOM)
+    code = ErrorCode.PLACE if error.errno in WRONG_PLACES else ErrorCode.UNEXPECTED
+    return with_code(f"{said} Name another place, or put this one right.", code)

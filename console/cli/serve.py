@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,8 +24,9 @@ from typing import NoReturn
 
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, UsageError, exit_code, explain
+from console.cli.values import printable
 from schemas.codes import ErrorCode
-from schemas.errors import PointsmanError
+from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
 from streams.transport.admin import check_broker
 from streams.transport.telemetry import configure_logging, get_logger, serve_metrics
 
@@ -33,6 +34,8 @@ from streams.transport.telemetry import configure_logging, get_logger, serve_met
 END_TIMEOUT_S = 6.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_EXIT = 128
+# The number, for the stream is None where it was closed before we began; `console/cli/entry.py` has it end at once.
+STDIN = 0
 PORT_MAX = 65_535
 COLLECT_AT = (200_000, 20, 20)
 
@@ -130,9 +133,18 @@ def _serve(
         log.info("stopped")
     except BaseException as error:
         code = exit_code(error)
-        log.exception("failed", exit_code=int(code))
-        print(f"pointsman {process}: {explain(error)}", file=sys.__stderr__, flush=True)
+        # What is wrong with the surroundings is said below, in words; where it was noticed is of no use.
+        foreseen = isinstance(error, (ConfigurationError, UnreachableError, OSError)) and code != ExitCode.FAILED
+        log.log(logging.ERROR, "failed", exit_code=int(code), exc_info=not foreseen)
+        _tell(f"pointsman {process}: {explain(error)}")
     _end(code)
+
+
+def _tell(text: str) -> None:
+    # A stream that was closed before the process began is None; a process ends as well where nobody listens.
+    if sys.__stderr__ is not None:
+        with suppress(OSError):
+            print(printable(text), file=sys.__stderr__, flush=True)
 
 
 def _spare_the_collector() -> None:
@@ -163,7 +175,8 @@ def _end(code: int) -> NoReturn:
     logging.shutdown()
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
     os._exit(code)
 
 
@@ -185,7 +198,7 @@ class _StopWatch(threading.Thread):
             signal.signal(number, _noted)
 
     def run(self) -> None:
-        watched = [self._wake, *([sys.stdin.fileno()] if self._with_stdin else [])]
+        watched = [self._wake, *([STDIN] if self._with_stdin else [])]
         deadline: float | None = None
         while True:
             wait = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -22,6 +22,17 @@ from streams.client.submissions import reason, wrong
 FAULTS_SHOWN_MAX = 20
 
 
+def tasks_of(
+    text: str | None, file: Path | None, flags: Mapping[str, object], labels: Sequence[str]
+) -> list[Submission]:
+    """The one task of a text, or those of a file. Raises UsageError, InvalidInputError."""
+    if file is None:
+        return [one_task(text, flags, labels)]
+    if text is not None:
+        raise UsageError(f"Give a text or a file, not both: {text!r} and {file}.", code=ErrorCode.COMMAND_LINE)
+    return read_tasks(file, flags, labels)
+
+
 def one_task(text: str | None, flags: Mapping[str, object], labels: Sequence[str]) -> Submission:
     """The task that the flags describe. Raises UsageError."""
     if text is None:

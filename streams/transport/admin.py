@@ -11,7 +11,7 @@ import confluent_kafka as ck
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
-from streams.transport.clients import ConnectionWatch, TransportError, client_config, quiet
+from streams.transport.clients import ConnectionWatch, TransportError, client_config, opened
 from streams.transport.consumer import close, watermarks
 from streams.transport.topic_admin import HINT, TopicAdmin
 from streams.transport.topic_plan import compare
@@ -107,7 +107,7 @@ def await_leaders(
     """
     config = client_config(settings, topology, "consumer", name="pointsman-admin")
     # A consumer, for its requests are tried again while there is no leader; an admin client was seen to go on failing.
-    consumer = ck.Consumer(quiet(config, ConnectionWatch("admin")))
+    consumer = opened(ck.Consumer, config, ConnectionWatch("admin"))
     try:
         found = watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
     except TransportError as error:

@@ -6,21 +6,22 @@ I/O: none.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import confluent_kafka as ck
 
 from schemas.access import READER_GROUP
 from schemas.codes import ErrorCode
-from schemas.errors import PointsmanError
+from schemas.errors import ConfigurationError, PointsmanError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Role = Literal["consumer", "producer", "admin"]
 Reset = Literal["error", "earliest", "latest"]
 Fetch = Literal["prompt", "steady", "bulk"]
 Scalar = str | int | float | bool
+Client = TypeVar("Client")
 
 log = logging.getLogger("pointsman.kafka")
 
@@ -188,6 +189,19 @@ class _WithoutConnectionNoise(logging.Filter):
 def quiet(config: Mapping[str, Any], watch: ConnectionWatch) -> dict[str, Any]:
     """The same settings with librdkafka's own lines sent to our log, less the connection noise."""
     return {"error_cb": watch.error, "logger": _librdkafka_log(), **config}
+
+
+def opened(kind: Callable[[dict[str, Any]], Client], config: Mapping[str, Any], watch: ConnectionWatch) -> Client:
+    """A quiet client of librdkafka. Raises ConfigurationError for a property that librdkafka refuses."""
+    try:
+        return kind(quiet(config, watch))
+    except ck.KafkaException as raised:
+        why = raised.args[0].str()
+        text = (
+            f"Kafka's client library refuses its settings: {why}. They come from the file that POINTSMAN_KAFKA_CONFIG "
+            "names, and from `kafka` in the topology."
+        )
+        raise ConfigurationError(text, code=ErrorCode.KAFKA_CONFIG) from raised
 
 
 def _librdkafka_log() -> logging.Logger:

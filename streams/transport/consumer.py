@@ -19,7 +19,7 @@ from streams.transport.clients import (
     CommitUnavailableError,
     ConnectionWatch,
     TransportError,
-    quiet,
+    opened,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class BatchConsumer:
         with_headers: bool = False,
     ) -> None:
         self._watch = ConnectionWatch(str(config.get("client.id", "consumer")))
-        self._consumer = ck.Consumer(quiet({"enable.partition.eof": True, **config}, self._watch))
+        self._consumer = opened(ck.Consumer, {"enable.partition.eof": True, **config}, self._watch)
         self._channel_of, self._with_headers = channel_of, with_headers
         self._rows_max, self._bytes_max, self._poll_s = rows_max, bytes_max, poll_s
         self._at_end: dict[TopicPartition, int] = {}

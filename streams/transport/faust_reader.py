@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
-from streams.transport.clients import ConnectionWatch, TransportError, quiet
+from streams.transport.clients import ConnectionWatch, TransportError, opened
 from streams.transport.consumer import close, records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
@@ -64,7 +64,7 @@ class Reader:
         self._options, self._owner = options, owner
         self.watch = ConnectionWatch(str(options.config.get("client.id", "consumer")))
         self.handover = HandOver(loop)
-        self._consumer = ck.Consumer(quiet(options.config, self.watch))
+        self._consumer = opened(ck.Consumer, options.config, self.watch)
         self._thread = threading.Thread(target=self._run, name="pointsman-reader", daemon=True)
         self._stopping, self._clean = threading.Event(), False
         self._requests = Requests()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import confluent_kafka as ck
 
 from schemas.errors import DeliveryError
-from streams.transport.clients import ConnectionWatch, quiet
+from streams.transport.clients import ConnectionWatch, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Producer:
     ) -> None:
         self._watch = ConnectionWatch(str(config.get("client.id", "producer")))
         settings = {"on_delivery": self._delivered, "delivery.report.only.error": True, **config}
-        self._producer = ck.Producer(quiet(settings, self._watch))
+        self._producer = opened(ck.Producer, settings, self._watch)
         self._on_error, self._queue_timeout_s = on_error, queue_timeout_s
         self._rows_max = int(config.get("queue.buffering.max.messages", 100_000))
         # Half of librdkafka's own bound: it counts its overhead too, and refusing a row in mid-batch costs the order.

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.topics import TopicSpec
-from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, quiet
+from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, opened
 from streams.transport.topic_plan import Change, ClusterState, TopicState
 
 CHECK_TIMEOUT_S = 3.0
@@ -41,7 +41,7 @@ class TopicAdmin:
 
     def __init__(self, settings: BrokerSettings, topology: ClientSettings | None = None) -> None:
         self._broker = settings.broker
-        self._client = AdminClient(quiet(client_config(settings, topology, "admin"), ConnectionWatch("admin")))
+        self._client = opened(AdminClient, client_config(settings, topology, "admin"), ConnectionWatch("admin"))
 
     def listed(self) -> dict[str, Any]:
         """Metadata of all topics that this user may see, by name."""

@@ -51,7 +51,7 @@ def submit(
 ) -> None:
     """Submit one task, or a file of them."""
     from console.cli.submit import submit_tasks
-    from console.cli.tasks import one_task, read_tasks
+    from console.cli.tasks import tasks_of
 
     fields = {
         "task_id": task_id,
@@ -62,7 +62,7 @@ def submit(
         "value_tier": tier,
         "deadline_in_ms": deadline_in_ms,
     }
-    tasks = read_tasks(file, fields, label or []) if file else [one_task(text, fields, label or [])]
+    tasks = tasks_of(text, file, fields, label or [])
     deployment = deployment_of(broker=broker, topology=topology)
     submit_tasks(deployment, tasks, wait_s=timeout if wait else None, form=output, out=Output())
 
