@@ -15,13 +15,14 @@ from typing import Any
 from agents.calls import wall_us
 from agents.host import SHARE, Host
 from agents.readback import ReadBack
-from agents.registry import resolve
+from agents.registry import Target, resolve
+from agents.targets import Program
 from schemas.access import used_by
 from schemas.codec import Codec
 from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
-from schemas.topology import Topology
+from schemas.topology import Agent, Topology
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
@@ -56,7 +57,7 @@ def run_host(
     consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
     try:
-        announce(topology, codec, producer)
+        announce(topology, targets, codec, producer)
         host = Host(
             topology, targets, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history)
         )
@@ -83,18 +84,26 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         loop.close()
 
 
-def announce(topology: Topology, codec: Codec, producer: Producer) -> None:
-    """Publish a card of each agent."""
+def announce(topology: Topology, targets: Mapping[str, Target], codec: Codec, producer: Producer) -> None:
+    """Publish a card of each agent. That of a program says what protects from it, and so does the log."""
     names = list(topology.agents)
     agents = list(topology.agents.values())
+    protections = {name: target.protection for name, target in targets.items() if isinstance(target, Program)}
+    for name, protection in protections.items():
+        log.info("program", agent=name, protection=protection)
     columns: dict[str, object] = {
         "agent_id": names,
-        **{name: [getattr(agent, name) for agent in agents] for name in ("version", "kind", "effect", "description")},
+        **{name: [getattr(agent, name) for agent in agents] for name in ("version", "kind", "effect")},
+        "description": [_description(agent, protections.get(name)) for name, agent in topology.agents.items()],
         "host_id": f"{socket.gethostname()}-{os.getpid()}",
         "announced_at": wall_us(),
     }
     values = codec.encode(table("AgentCard", columns, len(names)), "AgentCard")
     producer.send(topology.topics().cards, 0, values, [name.encode() for name in names])
+
+
+def _description(agent: Agent, protection: str | None) -> str:
+    return agent.description if protection is None else f"{agent.description} [{protection}]".lstrip()
 
 
 def _consumer(

@@ -16,6 +16,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from agents.sandbox import guarded
 from agents.targets import Endpoint, Program, UnfitAgentError, endpoint, program
 from schemas.codes import FaultCode
 from schemas.errors import ConfigurationError, Fault, TopologyError
@@ -68,7 +69,7 @@ def resolve_agent(agent: Agent) -> Target:
         case "http":
             return endpoint(agent, os.environ)
         case "command":
-            return program(agent, os.environ)
+            return guarded(program(agent, os.environ), agent, os.environ)
         case _:
             return code_of(agent)
 

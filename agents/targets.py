@@ -50,11 +50,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program: absolute path and arguments, working directory, environment."""
+    """A program: absolute path and arguments, working directory, environment; and what it is kept to.
+
+    `limits` are by the name of the resource, for each of its processes; `protection` is for people.
+    """
 
     words: tuple[str, ...]
     cwd: str
     environment: Mapping[str, str] = field(repr=False)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    protection: str = ""
 
 
 def endpoint(agent: Agent, environ: Mapping[str, str]) -> Endpoint:

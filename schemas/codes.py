@@ -66,6 +66,7 @@ class FaultCode(StrEnum):
     NO_FOLDER = "T409"
     VARIABLE_UNSET = "T410"
     VARIABLE_UNFIT = "T411"
+    NO_SANDBOX = "T412"
 
 
 class ErrorCode(StrEnum):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from agents.calls import Runner
 from agents.registry import Target
+from agents.runners.command import CommandRunner
 from agents.runners.http_service import HttpRunner
 from agents.runners.in_process import BatchRunner, PythonRunner
 from agents.targets import Endpoint, Program
-from schemas.errors import ConfigurationError
 from schemas.topology import Agent
 
 
@@ -16,5 +16,5 @@ def make_runner(agent_id: str, agent: Agent, target: Target) -> Runner:
     if isinstance(target, Endpoint):
         return HttpRunner(agent_id, agent, target)
     if isinstance(target, Program):
-        raise ConfigurationError(f"agents.{agent_id}: this version runs no agents of kind command yet")
+        return CommandRunner(agent_id, agent, target)
     return (BatchRunner if agent.kind == "batch" else PythonRunner)(agent_id, agent, target)

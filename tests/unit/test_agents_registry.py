@@ -153,7 +153,8 @@ def test_a_program_is_found_on_the_path_or_from_its_folder_and_has_little_enviro
         found = resolve(make_topology("", {"a": agent}))["a"]
         assert isinstance(found, Program)
         assert Path(found.words[0]).resolve() == tool
-        assert found == Program((found.words[0], "-x"), str(tmp_path / cwd), {**plain, "A": "b", "KEY": "k"})
+        assert (found.words[1:], found.cwd) == (("-x",), str(tmp_path / cwd))
+        assert found.environment == {**plain, "A": "b", "KEY": "k"}
         assert "'k'" not in repr(found)
 
     def refused(**fields: Any) -> dict[str, str]:
