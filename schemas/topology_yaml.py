@@ -230,7 +230,10 @@ class _Reader:
         return text
 
     def _refuse(self, event: Event, code: FaultCode, path: KeyPath, message: str) -> None:
-        self.document.faults.append(Fault(code, path_text(path), message, *_place(event)))
+        place = _place(event)
+        if code is FaultCode.ANCHOR and isinstance(event, NodeEvent):
+            place = place._replace(width=1 + len(event.anchor))  # of the mark alone, not of what it stands before
+        self.document.faults.append(Fault(code, path_text(path), message, *place))
 
 
 def _place(event: Event) -> Place:

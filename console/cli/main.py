@@ -18,9 +18,10 @@ from console.cli.commands import about, local, reference, registry, serve, topic
 from console.cli.entry import main
 from console.cli.failures import ExitCode, UsageError, exit_code, explain
 from console.cli.help import Sections, with_examples
-from console.cli.output import Output
+from console.cli.output import Output, is_screen
 from console.cli.usage import usage_fault
 from console.cli.values import UTF_8, encodable, printable
+from schemas.errors import PointsmanError, TopologyError
 
 __all__ = ["app", "main", "run"]
 
@@ -82,9 +83,23 @@ def run(arguments: Sequence[str], output: Output | None = None) -> int:
             import traceback  # noqa: PLC0415  for debugging alone
 
             out.note("".join(traceback.format_exception(error)))
-        out.note(f"pointsman: {explain(error)}")
+        _tell(error, out)
         return exit_code(error)
     return status if isinstance(status, int) else ExitCode.OK
+
+
+def _tell(error: Exception, out: Output) -> None:
+    """What went wrong, in the words of `explain`; faults of a topology with their places; on a screen, how to ask."""
+    on_screen = is_screen(out.err)
+    if isinstance(error, TopologyError):
+        from console.cli.faults import lines_of  # noqa: PLC0415  `--help` must answer at once
+
+        out.note("\n".join((f"pointsman: {error.headline}", *lines_of(error, on_screen=on_screen))))
+    else:
+        out.note(f"pointsman: {explain(error)}")
+    if on_screen and isinstance(error, PointsmanError):
+        code = error.faults[0].code if isinstance(error, TopologyError) else error.error_code
+        out.note(f"`pointsman explain {code}` says more.")
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agents.registry import look_up
 from console.cli.failures import ExitCode
+from console.cli.faults import lines_of
 from console.cli.output import Format, Output, Row
 from schemas.errors import Fault, TopologyError
 from schemas.topology import Topology, load_topology
@@ -39,8 +40,8 @@ def _check_agents(topology: Topology) -> None:
 
 def _print_faults(error: TopologyError, form: Format, out: Output) -> None:
     if form is Format.TABLE:
-        for fault in error.faults:
-            out.line(fault.of(error.source))
+        for line in lines_of(error, on_screen=out.fancy):
+            out.line(line)
     elif form is Format.JSONL:
         out.records([_row(fault) for fault in error.faults], (), form)
     else:

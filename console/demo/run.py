@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
+from agents.registry import resolve
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode
 from console.cli.history import opened
@@ -46,6 +47,7 @@ def run_demo(deployment: Deployment, *, own_broker: bool, keep: Path | None, out
     Raises ConfigurationError (no Java, no jars), UnreachableError, ProcessEndedError (a process died). After a failure
     data and logs are kept.
     """
+    resolve(deployment.topology)  # a typo in an agent is told now, and not by the end of a log
     folder = _folder(keep)
     try:
         with interruptible():
