@@ -29,7 +29,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
-from streams.transport.telemetry import get_logger
+from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool
 
 log = get_logger("pointsman.host")
@@ -87,6 +87,7 @@ class Host:
         self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes)
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = 0.0
+        self._measured_at = 0.0
         self._paused: set[TopicPartition] = set()
         self._reader = DaemonPool("host-reader", 1)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,8 +142,15 @@ class Host:
                 service.pump()
             await self._regulate()
             await self._commit_if_due()
+            await self._measure()
         drain_s = min(self._limits.drain_ms / 1000, DRAIN_MAX_S)
         await self._reader.run(self._commit, await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 8))
+
+    async def _measure(self) -> None:
+        """Shows how far behind the reading of the inboxes is."""
+        if time.monotonic() - self._measured_at >= MEASURE_S:
+            self._measured_at = time.monotonic()
+            show_lag(await self._reader.run(self._consumer.lag))
 
     def _fail(self, error: Exception) -> None:
         if self._failed is not None and not self._failed.done():
@@ -256,4 +264,5 @@ class Host:
             self._committed.pop(tp, None)
             self._paused.discard(tp)
             self._contexts.forget(inbox.agent_id, inbox.partition)
+        CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
         return positions

@@ -63,7 +63,10 @@ class Settings(BaseModel):
     kafka: Mapping[str, str] = Field(
         default_factory=dict, repr=False, description="librdkafka properties for every client, secrets among them."
     )
-    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port on loopback; 0: a free one.")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port; 0: a free one.")
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that the Prometheus port listens on; 0.0.0.0 in a container."
+    )
     log_level: str = Field("info", pattern=rf"^({'|'.join(LEVELS)})$", description="Least level that is logged.")
 
     @classmethod

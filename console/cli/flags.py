@@ -29,7 +29,9 @@ TopologyFile = Annotated[
 Output_ = Annotated[Format, typer.Option("-o", "--output", help="How data is written.")]
 MetricsPort = Annotated[
     int | None,
-    typer.Option("--metrics-port", min=0, max=65535, help="Prometheus port on loopback, 0: a free one."),
+    typer.Option(
+        "--metrics-port", min=0, max=65535, help="Prometheus port, 0: a free one. [env: POINTSMAN_METRICS_PORT]"
+    ),
 ]
 ReadyFile = Annotated[
     Path | None, typer.Option("--ready-file", metavar="FILE", help="Written, as JSON, when the process serves.")

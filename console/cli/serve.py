@@ -28,7 +28,8 @@ from console.cli.values import printable
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
 from streams.transport.admin import check_broker
-from streams.transport.telemetry import configure_logging, get_logger, serve_metrics
+from streams.transport.metrics_server import MetricsServer
+from streams.transport.telemetry import configure_logging, get_logger
 
 # A clean end takes four seconds at most; what hangs after that is a thread of a client library.
 END_TIMEOUT_S = 6.0
@@ -124,11 +125,12 @@ def _serve(
     _spare_the_collector()
     code: int = ExitCode.OK
     try:
-        port = serve_metrics(deployment.settings.metrics_port)
+        port = deployment.settings.metrics_port
+        metrics = None if port is None else MetricsServer(deployment.settings.metrics_host, port)
         log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
         if asks_broker:
             check_broker(deployment.settings, deployment.topology)
-        run(partial(_announce, ready_file, port), stop)
+        run(partial(_announce, ready_file, metrics), stop)
         _require_asked(process, stop)
         log.info("stopped")
     except BaseException as error:
@@ -160,10 +162,12 @@ def _require_asked(process: str, stop: threading.Event) -> None:
         raise EndedUnaskedError(process)
 
 
-def _announce(ready_file: Path | None, metrics_port: int | None, said: Mapping[str, object]) -> None:
-    """Says that the process serves: in the log, and in the ready file, which is never seen half written."""
-    announced = {"pid": os.getpid(), "metrics": metrics_port, **said}
+def _announce(ready_file: Path | None, metrics: MetricsServer | None, said: Mapping[str, object]) -> None:
+    """Says that the process serves: in the log, at the metrics port, and in the ready file, never seen half written."""
+    announced = {"pid": os.getpid(), "metrics": None if metrics is None else metrics.port, **said}
     get_logger("pointsman.process").info("ready", **announced)
+    if metrics is not None:
+        metrics.ready()
     if ready_file is not None:
         draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
         draft.write_text(json.dumps(announced) + "\n")

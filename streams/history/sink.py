@@ -20,7 +20,7 @@ from streams.history.loader import Loader
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
-from streams.transport.telemetry import HISTORY_LAG, get_logger
+from streams.transport.telemetry import CONSUMER_LAG, HISTORY_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.history")
@@ -59,9 +59,9 @@ class Buffer:
         """The next offset of each topic-partition, once all this is stored."""
         return {tp: position for batch in self.batches for tp, position in next_positions(batch).items()}
 
-    def newest_ms(self) -> int:
-        """Append time of the latest record."""
-        return max(int(batch.timestamps_ms.max()) for batch in self.batches)
+    def oldest_ms(self) -> int | None:
+        """Append time of the earliest record; None where there is none."""
+        return min((int(batch.timestamps_ms.min()) for batch in self.batches), default=None)
 
 
 def size_of(batch: Batch) -> int:
@@ -102,6 +102,7 @@ class Sink:
         self._commits = Commits(self._consumer)
         self._begun_at = time.monotonic()
         self._paused = False
+        self._measured_at = 0.0
 
     def run(self, stop: threading.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set; then what is buffered is loaded and committed, for DRAIN_S at most."""
@@ -126,6 +127,7 @@ class Sink:
 
     def _turn(self) -> None:
         self._finished()
+        self._measure()
         if self._commits.resting(POLL_S):
             for batch in self._consumer.poll():
                 self._waiting.add(batch)
@@ -147,8 +149,16 @@ class Sink:
             return False
         buffer, self._loading = self._loading.buffer, None
         self._commits.add(buffer.positions())
-        HISTORY_LAG.set(max(0.0, time.time() - buffer.newest_ms() / 1000))
         return True
+
+    def _measure(self) -> None:
+        """Shows how far behind the history is, and how far the reading."""
+        held = [self._waiting.oldest_ms(), self._loading.buffer.oldest_ms() if self._loading else None]
+        oldest_ms = min((each for each in held if each is not None), default=None)
+        HISTORY_LAG.set(0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
+        if time.monotonic() - self._measured_at >= MEASURE_S:
+            self._measured_at = time.monotonic()
+            show_lag(self._consumer.lag())
 
     def held_bytes(self) -> int:
         """What is read and not yet stored."""
@@ -186,6 +196,7 @@ class Sink:
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Rows at hand are loaded all the same; where they end is no longer ours to commit (see Commits)."""
         log.info("partitions given up", partitions=len(partitions))
+        CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
 
 
 def channel_of(topics: Topics) -> Callable[[str], str]:

@@ -29,12 +29,19 @@ from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.producer import Producer
-from streams.transport.telemetry import CONSUMER_LAG, CUT_AGE, INFLIGHT_TASKS, TURN_DURATION, get_logger
+from streams.transport.telemetry import (
+    CONSUMER_LAG,
+    CUT_AGE,
+    INFLIGHT_TASKS,
+    MEASURE_S,
+    TURN_DURATION,
+    get_logger,
+    show_lag,
+)
 
 log = get_logger("pointsman.worker")
 
 TICK_S = 0.05
-MEASURE_S = 2.0
 DRAIN_S = 0.5
 REVOKE_DRAIN_S = 2.5
 RESYNC_S = 1.0
@@ -240,8 +247,7 @@ class Worker:
             await asyncio.sleep(MEASURE_S)
             if self._cells:
                 with suppress(TransportError):  # shown again when the broker is back
-                    for (topic, partition), behind in (await self.driver.lag()).items():
-                        CONSUMER_LAG.labels(topic=topic, partition=partition).set(behind)
+                    show_lag(await self.driver.lag())
 
     async def _cut_forever(self) -> None:
         """Commits a cut each `commit_interval_ms`, where anything has moved."""

@@ -180,6 +180,10 @@ class BatchConsumer:
         """First offset held, and the offset after the last committed record, of each topic-partition."""
         return watermarks(self._consumer, tps)
 
+    def lag(self) -> dict[TopicPartition, int]:
+        """Records appended and not yet read, of what is assigned; as of the last fetch, nothing is asked."""
+        return lag(self._consumer)
+
     def topics(self) -> list[str]:
         """Names of all topics that the broker shows this client."""
         return sorted(listed(self._consumer))

@@ -1,17 +1,17 @@
 """What the processes say of themselves: every metric's name, labels and meaning, and the shape of a log line.
 
-Neither carries a task's text, ids or payload. I/O: stderr, a loopback socket.
+Neither carries a task's text, ids or payload. I/O: stderr.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TypeVar
 
 import structlog
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 from streams.transport.histogram import BatchHistogram
 
@@ -57,19 +57,25 @@ HISTORY_ROWS = Counter("pointsman_history_rows", "Rows inserted", ("table",))
 HISTORY_INSERT_DURATION = Histogram(
     "pointsman_history_insert_duration_seconds", "One insert, answer included", ("table",), buckets=_INSERT_EDGES
 )
-HISTORY_LAG = Gauge("pointsman_history_lag_seconds", "Age of the newest record that the history holds")
+HISTORY_LAG = Gauge("pointsman_history_lag_seconds", "Age of the oldest record read and not yet in the history")
 
 # All
+READY = Gauge("pointsman_ready", "1 once the process serves")
 CONSUMER_LAG = Gauge("pointsman_consumer_lag_records", "Records appended and not yet read", ("topic", "partition"))
 ERRORS = Counter("pointsman_errors", "Errors caught and survived", ("component",))
 
 
-def serve_metrics(port: int | None) -> int | None:
-    """Serve Prometheus' text format on 127.0.0.1; 0 takes a free port, None serves nothing. Gives the actual port."""
-    if port is None:
-        return None
-    server, _ = start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
-    return int(server.server_port)
+# Mappings do not vary in their keys: this takes plain tuples and TopicPartitions alike.
+TP = TypeVar("TP", bound=tuple[str, int])
+
+# How often lag is shown: what it takes is local, but of hundreds of partitions.
+MEASURE_S = 2.0
+
+
+def show_lag(behind: Mapping[TP, int]) -> None:
+    """Records not yet read, by topic and partition."""
+    for (topic, partition), records in behind.items():
+        CONSUMER_LAG.labels(topic=topic, partition=partition).set(records)
 
 
 def configure_logging(level: str = "info", *, process: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import confluent_kafka as ck
 import pytest
+from prometheus_client import REGISTRY
 
 from console.local.broker import LocalBroker
 from console.local.ports import free_ports
@@ -300,6 +301,15 @@ def test_clickhouse_away_at_the_start_and_in_mid_flow(broker: str, prefix: str, 
     deployment.close()
 
 
+def history_lag_s() -> float:
+    return REGISTRY.get_sample_value("pointsman_history_lag_seconds") or 0.0
+
+
+def unread(deployment: Deployment) -> tuple[str, dict[str, str]]:
+    """The series that tells how much of its results the store has not read."""
+    return "pointsman_consumer_lag_records", {"topic": deployment.topics.results, "partition": "0"}
+
+
 def test_reading_pauses_while_the_history_does_not_answer(broker: str, prefix: str, door: Door) -> None:
     rows, row_bytes = 30_000, 1_000
     bounded = Deployment(broker, prefix, door.url, history_buffer_bytes_max=2_000_000, history_rows_max=5_000)
@@ -315,13 +325,18 @@ def test_reading_pauses_while_the_history_does_not_answer(broker: str, prefix: s
         return connect(door.url)
 
     with sinking(bounded, client) as (sink, _):
-        eventually(lambda: sink._paused)
+        # What is on its way from one buffer to the next is in neither for a moment.
+        eventually(lambda: sink._paused and sink.held_bytes() >= 2_000_000)
         held = sink.held_bytes()
+        behind_s = history_lag_s()
         time.sleep(1.0)
         assert 2_000_000 <= sink.held_bytes() == held < 2_000_000 + POLL_BYTES_MAX
+        assert history_lag_s() > behind_s  # it grows while nothing moves
         reachable.set()
         eventually(lambda: committed(bounded) == {(bounded.topics.results, 0): rows})
         eventually(lambda: not sink._paused)
+        eventually(lambda: history_lag_s() == 0)
+        eventually(lambda: REGISTRY.get_sample_value(*unread(bounded)) == 0)
     bounded.close()
 
 
