@@ -123,12 +123,12 @@ class Oracle(Panels):
             self._actions.append(Note("EXPIRED", "DEADLINE", *key))
             self._end_at_once(record, "EXPIRED", "DEADLINE", now_ms, intent=intent)
             return
-        given_ms = self.topology.defaults.deadline_ms if route.deadline_ms is None else route.deadline_ms
+        given_ms = self._default(record, "deadline_ms") if route.deadline_ms is None else route.deadline_ms
         deadline_ms = now_ms + given_ms if stated_ms is None else stated_ms
 
         tier = record.get("value_tier", "UNKNOWN")
         if tier not in ("LOW", "MEDIUM", "HIGH"):
-            tier = self.topology.defaults.value_tier
+            tier = self._default(record, "value_tier")
         if tier == "LOW" and route.low_value_answer is not None:
             answer = route.low_value_answer.replace("{intent}", intent)
             self._end_at_once(record, "COMPLETED", "RULE", now_ms, intent=intent, answer=answer)
@@ -137,6 +137,12 @@ class Oracle(Panels):
         task = Task(record, key, intent, route, confidence, tier, deadline_ms)
         self._tasks[key] = task
         self._route(task, now_ms)
+
+    def _default(self, record: Mapping[str, Any], name: str) -> Any:
+        """Of the task's tenant, else of everyone."""
+        own = self.topology.tenants.get(record.get("tenant", "default"))
+        value = None if own is None else getattr(own, name)
+        return getattr(self.topology.defaults, name) if value is None else value
 
     def _refusal(self, record: Mapping[str, Any], now_ms: int) -> str | None:
         """R2: the first check that fails."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -20,24 +20,16 @@ from schemas.topics import DAY_MS, HOUR_MS, Topics
 from schemas.topology_agent import MIB, NUMBER_MAX, Agent, Names, Section, Whole
 from schemas.topology_build import build
 from schemas.topology_checks import check
+from schemas.topology_defaults import Defaults, Tenant
 from schemas.topology_syntax import place_of
 from schemas.topology_yaml import TEXT_BYTES_MAX, Document, KeyPath, Origin, path_text, read_yaml
 
 __all__ = ["NUMBER_MAX", "Agent", "Topology", "load_topology", "parse_topology"]  # the first two live next door
 
-# What `Topology.version` covers of agents and limits.
+# What `Topology.version` covers, of agents and limits only these.
 DECIDING_AGENT_FIELDS = {"effect", "timeout_ms", "accuracy", "confidence_when_unstated", "grounded"}
+DECIDING_SECTIONS = {"defaults", "tenants", "bands", "answers", "consensus", "breaker", "default_route"}
 DECIDING_LIMITS = {"finished_tasks_max", "duplicate_horizon_ms", "deadline_max_ms", "depth_max", "timeout_grace_ms"}
-
-
-class Defaults(Section):
-    """What a task gets where neither it nor its route says otherwise."""
-
-    value_tier: Literal["LOW", "MEDIUM", "HIGH"] = Field("MEDIUM", description="Value tier of a task that states none.")
-    data_class: Literal["PUBLIC", "INTERNAL", "PERSONAL", "SENSITIVE"] = Field(
-        "INTERNAL", description="Data class of a task that states none."
-    )
-    deadline_ms: Whole = Field(30_000, ge=1, description="Time a task may take from the moment it is read.")
 
 
 class Limits(Section):
@@ -198,6 +190,9 @@ class Topology(Section):
     )
     topic_policy: TopicPolicy = Field(default_factory=TopicPolicy, description="How the topics are made.")
     defaults: Defaults = Field(default_factory=Defaults, description="What tasks get that state nothing.")
+    tenants: Mapping[str, Tenant] = Field(
+        default_factory=dict, description="Tenants whose tasks get other defaults, by name."
+    )
     limits: Limits = Field(default_factory=Limits, description="Bounds.")
     bands: Bands = Field(default_factory=Bands, description="From confidence in the intent to the way it is served.")
     answers: Answers = Field(default_factory=Answers, description="What counts as an answer.")
@@ -221,6 +216,11 @@ class Topology(Section):
     def topics(self) -> Topics:
         return Topics(tuple(self.agents), self.partitions, self.prefix, self.topic_policy)
 
+    def defaults_of(self, tenant: str) -> Defaults:
+        """What a task of this tenant gets where neither it nor its route says otherwise."""
+        own = self.tenants.get(tenant)
+        return self.defaults.model_copy(update=own.model_dump(exclude_none=True)) if own else self.defaults
+
     def voters(self, intent: str) -> tuple[str, ...]:
         """Agents that may sit in this route's panels, in order of preference."""
         route = self.routes[intent]
@@ -235,7 +235,9 @@ class Topology(Section):
         How agents run, names of topics and sizes of buffers are no part of it; the order of routes is.
         """
         parts = (
-            self.model_dump(include={"defaults", "bands", "answers", "consensus", "breaker", "default_route"}),
+            self.model_dump(
+                include={"defaults", "tenants", "bands", "answers", "consensus", "breaker", "default_route"}
+            ),
             self.limits.model_dump(include=DECIDING_LIMITS),
             {name: agent.model_dump(include=DECIDING_AGENT_FIELDS) for name, agent in self.agents.items()},
             [(name, route.model_dump(exclude={"description"})) for name, route in self.routes.items()],

@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas import topology_kinds
@@ -110,6 +110,10 @@ def _deadlines(topology: Topology) -> Iterator[Finding]:
     if default > limit:
         text = f"{default} is above limits.deadline_max_ms, {limit}"
         yield Finding(FaultCode.DEADLINE_TOO_FAR, ("defaults", "deadline_ms"), text, (limit_path,))
+    for tenant, own in topology.tenants.items():
+        if own.deadline_ms is not None and own.deadline_ms > limit:
+            text = f"{own.deadline_ms} is above limits.deadline_max_ms, {limit}"
+            yield Finding(FaultCode.DEADLINE_TOO_FAR, ("tenants", tenant, "deadline_ms"), text, (limit_path,))
     for intent, route in topology.routes.items():
         path: KeyPath = ("routes", intent, "deadline_ms")
         if route.deadline_ms is not None and route.deadline_ms > limit:
@@ -119,17 +123,33 @@ def _deadlines(topology: Topology) -> Iterator[Finding]:
 
 
 def _too_slow(topology: Topology, intent: str, route: Route) -> Iterator[Finding]:
-    """Agents that may take longer than the whole task has."""
-    deadline = route.deadline_ms or topology.defaults.deadline_ms
+    """Agents that may take longer than the whole task has, by the route or by the defaults."""
     asked = dict.fromkeys((*route.plan, *(route.panel or ())))
-    slow = {name: topology.agents[name].timeout_ms for name in asked if name in topology.agents}
-    slow = {name: timeout for name, timeout in slow.items() if timeout > deadline}
+    timeouts = {name: topology.agents[name].timeout_ms for name in asked if name in topology.agents}
+    path: KeyPath = ("routes", intent, "deadline_ms")
+    if route.deadline_ms is not None:
+        yield from _below_timeouts(path, f"{route.deadline_ms}", route.deadline_ms, timeouts)
+        return
+    default = topology.defaults.deadline_ms
+    default_path: KeyPath = ("defaults", "deadline_ms")
+    mine = f"is not stated, and the default, {default},"
+    yield from _below_timeouts(path, mine, default, timeouts, default_path)
+    for tenant, own in topology.tenants.items():
+        if own.deadline_ms is not None:
+            path = ("tenants", tenant, "deadline_ms")
+            mine = f"{own.deadline_ms}, which counts on route {intent},"
+            stated: KeyPath = ("routes", intent, "deadline_ms")
+            yield from _below_timeouts(path, mine, own.deadline_ms, timeouts, stated)
+
+
+def _below_timeouts(
+    path: KeyPath, mine: str, deadline_ms: int, timeouts: Mapping[str, int], *depends_on: KeyPath
+) -> Iterator[Finding]:
+    slow = {name: timeout for name, timeout in timeouts.items() if timeout > deadline_ms}
     if slow:
-        mine = f"{deadline}" if route.deadline_ms is not None else f"is not stated, and the default, {deadline},"
         text = f"{mine} is below the timeout of agent " + ", ".join(f"{name} ({slow[name]})" for name in slow)
-        timeouts: list[KeyPath] = [("agents", name, "timeout_ms") for name in slow]
-        path: KeyPath = ("routes", intent, "deadline_ms")
-        yield Finding(FaultCode.DEADLINE_BELOW_TIMEOUT, path, text, (*timeouts, ("defaults", "deadline_ms")))
+        agents: list[KeyPath] = [("agents", name, "timeout_ms") for name in slow]
+        yield Finding(FaultCode.DEADLINE_BELOW_TIMEOUT, path, text, (*agents, *depends_on))
 
 
 def _phrases(topology: Topology) -> Iterator[Finding]:

@@ -92,7 +92,8 @@ class Cell:
             if reason is not None:
                 self.machine.reject(task, reason, now_ms)
             else:
-                plans.begin(task, intake.intents[row], intake.confidences[row], intake.tiers[row], deadline_ms)
+                intent, confidence, tier = intake.intents[row], intake.confidences[row], intake.tiers[row]
+                plans.begin(task, intent, confidence, tier, deadline_ms, intake.defaults_ms[row])
             self._keep_or_end(task, now_ms)
         return self.machine.decisions.take()
 
@@ -224,13 +225,16 @@ class _Plans:
 
     def __init__(self, cell: Cell, now_ms: int) -> None:
         self._cell, self._now_ms = cell, now_ms
-        self._plans: dict[tuple[str, float, str], Plan | None] = {}
+        self._plans: dict[tuple[str, float, str, int], Plan | None] = {}
 
-    def begin(self, task: Task, intent: str, confidence: float, tier: str, stated_deadline_ms: int | None) -> None:
+    def begin(
+        self, task: Task, intent: str, confidence: float, tier: str, stated_deadline_ms: int | None, default_ms: int
+    ) -> None:
         """Decides the task's first step."""
         machine, now_ms = self._cell.machine, self._now_ms
         route = self._cell.policy.routes[intent]
-        task.deadline_ms = now_ms + route.deadline_ms if stated_deadline_ms is None else stated_deadline_ms
+        unstated_ms = now_ms + (route.deadline_ms or default_ms)  # neither is 0
+        task.deadline_ms = unstated_ms if stated_deadline_ms is None else stated_deadline_ms
         task.plan = Plan(route, confidence, SINGLE, tier, (), (), (), (), (), task.deadline_ms)
         if task.deadline_ms <= now_ms:
             machine.expire(task, now_ms)
@@ -239,7 +243,7 @@ class _Plans:
             text = route.low_value_answer.replace("{intent}", route.intent)
             machine.decisions.finish(task, "COMPLETED", ResultReason.RULE, now_ms, text=text)
             return
-        shared = self._plan(route.intent, confidence, tier)
+        shared = self._plan(route.intent, confidence, tier, unstated_ms)
         if shared is None:
             machine.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
             machine.decisions.finish(task, "DEGRADED", ResultReason.LOW_CONFIDENCE, now_ms, text=route.fallback_answer)
@@ -248,10 +252,10 @@ class _Plans:
         if any(shared.probes):
             self._plans.clear()  # its probes are spent: the next task's plan is another
 
-    def _plan(self, intent: str, confidence: float, tier: str) -> Plan | None:
-        key = (intent, confidence, tier)
+    def _plan(self, intent: str, confidence: float, tier: str, deadline_ms: int) -> Plan | None:
+        key = (intent, confidence, tier, deadline_ms)
         if key not in self._plans:
             cell = self._cell
             route = cell.policy.routes[intent]
-            self._plans[key] = plan(cell.policy, cell.availability, route, confidence, tier, self._now_ms)
+            self._plans[key] = plan(cell.policy, cell.availability, route, confidence, tier, deadline_ms)
         return self._plans[key]

@@ -22,8 +22,9 @@ from streams.core.task import Identity, Outcome, TaskKey
 class Intake:
     """Submissions, a value per row in each sequence; `refused` gives the rows that are refused, and why.
 
-    `intents`, `confidences` and `tiers` are what the task states, else what phrase rules and defaults make of it
-    (rules R4 and R5 of docs/rules.md); those of refused rows mean nothing.
+    `intents`, `confidences` and `tiers` are what the task states, else what phrase rules and its tenant's defaults make
+    of it (rules R4 and R5 of docs/rules.md); those of refused rows mean nothing. `defaults_ms` is the time that the
+    task may take where neither it nor its route says so (R3).
     """
 
     ids: Sequence[TaskKey]
@@ -34,6 +35,7 @@ class Intake:
     offsets: Sequence[int]
     appended_ms: Sequence[int]
     deadlines_ms: Sequence[int | None]
+    defaults_ms: Sequence[int]
     intents: Sequence[str]
     confidences: Sequence[float]
     tiers: Sequence[str]
@@ -46,8 +48,7 @@ class Intake:
     def read(cls, policy: Policy, submissions: Submissions, now_ms: int) -> Intake:
         batch = submissions.batch
         intents, confidences = _routes(policy, batch)
-        default = policy.topology.defaults.value_tier
-        tiers = [default if tier == "UNKNOWN" else tier for tier in batch.column("value_tier").to_pylist()]
+        tenants = batch.column("tenant")
         return cls(
             ids=task_keys(batch),
             identities=identities(batch),
@@ -57,9 +58,10 @@ class Intake:
             offsets=submissions.offsets,
             appended_ms=submissions.appended_ms,
             deadlines_ms=batch.column("deadline_ms").to_pylist(),
+            defaults_ms=policy.defaults.deadlines_ms(tenants),
             intents=intents,
             confidences=confidences,
-            tiers=tiers,
+            tiers=policy.defaults.value_tiers(tenants, batch.column("value_tier")),
             refused=refusals(policy, batch, now_ms),
         )
 

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.core.consensus import log_odds
 from streams.core.intents import PhraseRules
 
 
 class RoutePolicy(NamedTuple):
-    """One intent. `chain` is who may answer, in order, the fallback agent last; `voters` may sit in a panel."""
+    """One intent. `chain` is who may answer, in order, the fallback agent last; `voters` may sit in a panel.
+
+    `deadline_ms` is None where the route leaves it to the defaults of the task's tenant.
+    """
 
     intent: str
     agents: tuple[str, ...]
@@ -24,7 +28,7 @@ class RoutePolicy(NamedTuple):
     fallback_agent: str | None
     fallback_answer: str | None
     low_value_answer: str | None
-    deadline_ms: int
+    deadline_ms: int | None
 
 
 class AgentPolicy(NamedTuple):
@@ -49,6 +53,7 @@ class Policy:
     routes: dict[str, RoutePolicy]
     agents: dict[str, AgentPolicy]
     rules: PhraseRules
+    defaults: TenantDefaults
 
     @classmethod
     def compile(cls, topology: Topology) -> Policy:
@@ -63,7 +68,7 @@ class Policy:
             for name, agent in topology.agents.items()
         }
         routes = {intent: _route(topology, intent) for intent in topology.routes}
-        return cls(topology, routes, agents, PhraseRules.compile(topology))
+        return cls(topology, routes, agents, PhraseRules.compile(topology), TenantDefaults(topology))
 
     @cached_property
     def version(self) -> str:
@@ -75,9 +80,7 @@ class Policy:
     def route(self, intent: str) -> RoutePolicy:
         """The route of `intent`; one without agents or fallback where the topology no longer has it."""
         found = self.routes.get(intent)
-        if found is not None:
-            return found
-        return RoutePolicy(intent, (), (), (), None, None, None, self.topology.defaults.deadline_ms)
+        return RoutePolicy(intent, (), (), (), None, None, None, None) if found is None else found
 
 
 def _route(topology: Topology, intent: str) -> RoutePolicy:
@@ -90,5 +93,5 @@ def _route(topology: Topology, intent: str) -> RoutePolicy:
         fallback_agent=route.fallback.agent,
         fallback_answer=route.fallback.answer,
         low_value_answer=route.low_value_answer,
-        deadline_ms=route.deadline_ms or topology.defaults.deadline_ms,
+        deadline_ms=route.deadline_ms,
     )

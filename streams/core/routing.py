@@ -22,14 +22,14 @@ def band_of(policy: Policy, confidence: float, tier: str) -> str:
 
 
 def plan(
-    policy: Policy, availability: Availability, route: RoutePolicy, confidence: float, tier: str, now_ms: int
+    policy: Policy, availability: Availability, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
 ) -> Plan | None:
     """The plan of a new task; None where nobody may be asked and the fallback answer stands alone.
 
-    A probe that the plan uses is spent by the caller, who knows whether the plan is carried out.
+    `deadline_ms` is that of tasks that state none. A probe that the plan uses is spent by the caller, who knows whether
+    the plan is carried out.
     """
     band = band_of(policy, confidence, tier)
-    deadline_ms = now_ms + route.deadline_ms
     if band == FALLBACK:
         return _fallback(route, confidence, tier, deadline_ms)
     if band == PANEL:

@@ -43,7 +43,7 @@ tasks = st.fixed_dictionaries(
         ),
     },
     optional={
-        "tenant": st.sampled_from(["default", "acme"]),
+        "tenant": st.sampled_from(["default", *scenes.TENANTS]),
         "intent": st.sampled_from(["money", "papers", "deeds", "talk", "asides", "nonsense"]),
         "confidence": st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.8, 0.81, 1.0, 1.5, NAN]),
         "value_tier": st.sampled_from(["UNKNOWN", "LOW", "MEDIUM", "HIGH"]),

@@ -52,9 +52,19 @@ ROUTES: dict[str, dict[str, Any]] = {
 }
 
 
+# "acme" differs from everyone, "corner" in one thing, "same" in nothing; others are not named.
+TENANTS: dict[str, dict[str, Any]] = {
+    "acme": {"value_tier": "HIGH", "deadline_ms": 6_000},
+    "corner": {"value_tier": "LOW"},
+    "same": {},
+}
+
+
 def topology(**changes: Any) -> Topology:
     agents = {name: {"run": "agents.builtin.echo:reply", **agent} for name, agent in AGENTS.items()}
-    return Topology.model_validate({"agents": agents, "routes": ROUTES, "default_route": "money", **changes})
+    return Topology.model_validate(
+        {"agents": agents, "routes": ROUTES, "tenants": TENANTS, "default_route": "money", **changes}
+    )
 
 
 def submissions(tasks: Sequence[Mapping[str, Any]], first_offset: int = 0) -> Submissions:

@@ -348,6 +348,24 @@ def test_r5_low_value_is_answered_by_rule_where_the_route_has_one() -> None:
           dispatch d alpha #1 seat 0 SINGLE ROUTED chain ledger,spare
     """)
     assert stage.results["a"].confidence is None
+
+
+def test_r3_and_r5_a_tenants_own_defaults_go_before_those_of_everyone() -> None:
+    stage = Stage("tenants: {acme: {value_tier: LOW, deadline_ms: 9000}, corner: {deadline_ms: 8000}}")
+    stage.play("""
+        > submit a intent=reports tenant=acme
+          result a COMPLETED RULE "See the reports page."
+        > submit b intent=reports tenant=acme tier=MEDIUM
+          dispatch b alpha #1 seat 0 SINGLE ROUTED chain beta,gamma,spare
+        > submit c intent=reports tenant=corner
+          dispatch c alpha #1 seat 0 SINGLE ROUTED chain beta,gamma,spare
+        > submit d intent=five tenant=acme tier=MEDIUM
+          dispatch d alpha #1 seat 0 SINGLE ROUTED chain beta,gamma,delta,sage,spare
+        > submit e intent=reports tenant=other
+          dispatch e alpha #1 seat 0 SINGLE ROUTED chain beta,gamma,spare
+    """)
+    deadlines = {task: slip.deadline_ms - stage.now_ms for (task, _), slip in stage.slips.items()}
+    assert deadlines == {"b": 9_000, "c": 8_000, "d": 60_000, "e": 30_000}
     assert stage.results["a"].attempts == 0
 
 

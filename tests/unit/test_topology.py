@@ -217,6 +217,8 @@ def test_a_plan_ends_in_the_fallback_agent_once() -> None:
         (("confidence: 0.6", "confidence: 0.61"), True),
         (("answer: nobody knows", "answer: nobody"), True),
         (("effect: idempotent", "effect: read"), True),
+        (("agents:\n  alpha", "tenants: {acme: {deadline_ms: 9001}}\nagents:\n  alpha"), True),
+        (("agents:\n  alpha", "tenants: {}\nagents:\n  alpha"), False),
         (("prefix: t.", "prefix: u."), False),
         (("run: pack.age:beta", "run: pack.age:better"), False),
         (("options: {a: 1}", "options: {a: 2}"), False),
@@ -228,6 +230,18 @@ def test_the_version_covers_what_decides_and_nothing_else(change: tuple[str, str
     version = parse_topology(TEXT, "text").version
     assert len(version) == 12
     assert (parse_topology(changed(change), "text").version != version) == decides
+
+
+def test_a_tenant_overlays_the_defaults_key_by_key() -> None:
+    tenants = "tenants: {acme: {value_tier: HIGH}, globex: {deadline_ms: 8500, data_class: null}}\nagents:\n  alpha"
+    topology = parse_topology(changed(("agents:\n  alpha", tenants)), "text")
+    shown = {name: topology.defaults_of(name).model_dump() for name in ("acme", "globex", "somebody else")}
+    everyone = {"value_tier": "MEDIUM", "data_class": "INTERNAL", "deadline_ms": 9000}
+    assert shown == {
+        "acme": {**everyone, "value_tier": "HIGH"},
+        "globex": {**everyone, "deadline_ms": 8500},
+        "somebody else": everyone,
+    }
 
 
 def test_the_version_covers_the_order_of_routes() -> None:

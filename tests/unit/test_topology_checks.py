@@ -100,6 +100,20 @@ CASES = {
     "default deadline above the maximum": Case(
         "deadline_ms: 9000", "deadline_ms: 60001", "defaults.deadline_ms", "60001", "above limits.deadline_max_ms"
     ),
+    "tenant's deadline above the maximum": Case(
+        "agents:\n  alpha",
+        "tenants:\n  acme: {deadline_ms: 60001}\nagents:\n  alpha",
+        "tenants.acme.deadline_ms",
+        "60001",
+        "above limits.deadline_max_ms",
+    ),
+    "tenant's deadline below a timeout, on a route that states none": Case(
+        "agents:\n  alpha",
+        "tenants:\n  acme: {deadline_ms: 900}\nagents:\n  alpha",
+        "tenants.acme.deadline_ms",
+        "acme",
+        "900, which counts on route papers, is below the timeout of agent beta (5000), alpha (1000)",
+    ),
     "deadline beyond the topics' retention": Case(
         "deadline_max_ms: 60000",
         "deadline_max_ms: 604800000",
