@@ -27,7 +27,8 @@ class Task:
 
     `payload` is the parsed JSON of the request, None where it has none. `deadline_ms` is absolute, in milliseconds
     since the epoch. `stage` is WORK for the first answer and REGROUND for the one re-run that must cite. `traceparent`
-    is the W3C trace context of the request.
+    is the W3C trace context of the request. `data_class` is PUBLIC, INTERNAL, PERSONAL or SENSITIVE: the request's,
+    else the default of its tenant.
     """
 
     task_id: str
@@ -41,6 +42,7 @@ class Task:
     stage: str = "WORK"
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)  # Python 3.11 takes none unhashable
     traceparent: str | None = None
+    data_class: str = "INTERNAL"
 
     @property
     def idempotency_key(self) -> str:

@@ -17,6 +17,7 @@ from agents.context import Conversation
 from agents.contract import BATCH_INPUT, NO_LABELS, Task
 from agents.inbox import AttemptId, Inbox
 from schemas.records import record
+from schemas.tenants import TenantDefaults
 
 _IDENTITY = record("AgentEvent").arrow.field("task").type
 
@@ -73,6 +74,7 @@ class Attempt:
     expires_ms: int
     labels: list[tuple[str, str]]
     traceparent: str | None
+    data_class: str
     conversation: Conversation | None
     began_before: bool = False
 
@@ -95,6 +97,7 @@ class Attempt:
             stage,
             dict(self.labels) if self.labels else NO_LABELS,
             self.traceparent,
+            self.data_class,
         )
 
 
@@ -109,8 +112,10 @@ def attempt_ids(slips: pa.StructArray, tasks: pa.StructArray) -> Iterator[Attemp
     )
 
 
-def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int]) -> Iterator[Attempt]:
-    """One attempt per row, given the inbox and the offset of each."""
+def attempts(
+    source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int], defaults: TenantDefaults
+) -> Iterator[Attempt]:
+    """One attempt per row, given the inbox and the offset of each; `defaults` for what tasks leave out."""
     slips, tasks = source.slips, source.tasks
     rows = zip(
         inboxes,
@@ -118,6 +123,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
         attempt_ids(slips, tasks),
         *(_list(slips, name) for name in ("agent_id", "intent", "timeout_ms", "routed_at")),
         *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels", "traceparent")),
+        defaults.data_classes(_child(tasks, "tenant"), _child(tasks, "data_class")),
         _list(source.identities, "deadline_ms"),
         strict=True,
     )
@@ -125,7 +131,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
         inbox, offset, id_, agent_id, intent, timeout_ms, routed_at, conversation_id, text, payload, language = columns[
             :11
         ]
-        labels, traceparent, deadline_ms = columns[11:]
+        labels, traceparent, data_class, deadline_ms = columns[11:]
         conversation = None
         if conversation_id is not None:
             conversation = Conversation(inbox.agent_id, inbox.partition, id_.tenant, conversation_id)
@@ -144,6 +150,7 @@ def attempts(source: Dispatched, inboxes: Iterable[Inbox], offsets: Iterable[int
             min(routed_at // 1000 + timeout_ms, deadline_ms),
             labels,
             traceparent,
+            data_class,
             conversation,
         )
 

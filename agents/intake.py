@@ -15,6 +15,7 @@ from agents.dispatches import Attempt, Dispatched, attempts
 from agents.inbox import IN_HAND, Inbox
 from agents.outcome import STARTED
 from schemas.codec import Codec
+from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.deadletters import bury
@@ -35,7 +36,7 @@ class Intake:
         inboxes: Mapping[TopicPartition, Inbox],
     ) -> None:
         self._codec, self._producer, self._contexts, self._inboxes = codec, producer, contexts, inboxes
-        self._topics = topology.topics()
+        self._topics, self._defaults = topology.topics(), TenantDefaults(topology)
         self._batches_read = 0
 
     def take(self, batch: Batch) -> dict[str, list[Attempt]]:
@@ -55,7 +56,8 @@ class Intake:
         rows = decoded.rows.tolist()
         self._batches_read += 1
         source = Dispatched.of(self._batches_read, decoded.batch, [batch.keys[row] for row in rows])
-        read = attempts(source, [owners[row] for row in rows], [offsets[row] for row in rows])
+        inboxes, places = [owners[row] for row in rows], [offsets[row] for row in rows]
+        read = attempts(source, inboxes, places, self._defaults)
         new: dict[str, list[Attempt]] = {}
         for attempt in read:
             if self._is_new(attempt):

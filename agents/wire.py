@@ -49,6 +49,7 @@ def encode_request(
             "stage": task.stage,
             "labels": dict(task.labels),
             "traceparent": task.traceparent,
+            "data_class": task.data_class,
         },
         "context": {
             "interactions": [

@@ -31,6 +31,7 @@ def attempt_of(
         "expires_ms": now_ms() + timeout_ms,
         "labels": [],
         "traceparent": None,
+        "data_class": "INTERNAL",
         "conversation": Conversation("a", 0, "default", "c"),
         **fields,
     }

@@ -30,6 +30,7 @@ TASK = Task(
     1767225600000,
     labels={"channel": "chat"},
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    data_class="PERSONAL",
 )
 CONTEXT = Context(
     (Interaction("6f1c29", "Is there an office in Portugal?", "Yes, in Lisbon.", "COMPLETED", 1767225570000000),)
