@@ -9,6 +9,9 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 JARS := ops/broker/lib/.complete
+# The interpreter of an example agent, with packages of its own.
+EXAMPLE := docs/examples/agents/pint
+EXAMPLE_INSTALLED := $(EXAMPLE)/.venv/.installed
 # A broker of somebody else's needs neither Java nor the jars.
 LOCAL_BROKER := $(if $(BROKER),,$(JARS))
 BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
@@ -19,15 +22,15 @@ BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(JARS) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
+setup: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
 
-demo: $(INSTALLED) $(LOCAL_BROKER) ## run real tasks through broker, workers, agents and history; 30 s
+demo: $(INSTALLED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks through broker, workers, agents and history; 30 s
 	@$(BIN)/pointsman demo $(BROKER_FLAG) $(ARGS)
 
 dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(ARGS)
 
-test: $(INSTALLED) $(JARS) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
+test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types and import contracts
@@ -40,7 +43,7 @@ reference: $(INSTALLED) ## write the pages that are made out of the program, and
 	@$(BIN)/python -m console.reference
 
 clean: ## remove what setup and the tools made; .pointsman/ (your data) stays
-	rm -rf .venv ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv $(EXAMPLE)/.venv ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "pointsman needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -49,6 +52,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "setup: installing the locked dependencies into .venv" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(EXAMPLE_INSTALLED): $(EXAMPLE)/requirements.lock | $(INSTALLED)
+	@echo "setup: making the interpreter of an example agent in $(EXAMPLE)/.venv" >&2
+	@test -x $(EXAMPLE)/.venv/bin/python || $(BIN)/python -m venv $(EXAMPLE)/.venv
+	@$(EXAMPLE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(JARS): ops/broker/pom.xml

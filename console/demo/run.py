@@ -18,6 +18,7 @@ from console.cli.failures import ExitCode
 from console.cli.history import opened
 from console.cli.output import Output
 from console.cli.progress import Progress
+from console.demo.fleet import with_examples
 from console.demo.report import print_report
 from console.demo.workload import Key, plan, tasks
 from console.local.interrupts import interruptible
@@ -85,6 +86,8 @@ def _run(deployment: Deployment, folder: Path, *, own_broker: bool, out: Output)
     """Starts everything, shows it, and stops everything."""
     if not own_broker:
         check_broker(deployment.settings, deployment.topology)
+    deployment = with_examples(deployment, folder, out.note)
+    if not own_broker:
         deployment = _apart(deployment, folder)
     supervisor = Supervisor(
         deployment.topology_path,

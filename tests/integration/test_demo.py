@@ -67,6 +67,10 @@ def test_the_demo(repository: Path, tmp_path: Path) -> None:
         assert re.search(rf"^{reason} +tasks\.submitted\.v1 ", said.stdout, re.MULTILINE)
     for code in ("ANSWERED", "CONSENSUS", "RULE", "LOW_CONFIDENCE", "FALLBACK_ANSWER", "UNKNOWN_INTENT", "DEADLINE"):
         assert re.search(rf"^\S+ +[A-Z]+ +{code} +\d+$", said.stdout, re.MULTILINE), code
+    for agent in ("pint_agent", "clock_agent"):  # another interpreter, with packages of its own, and Node.js
+        answered = re.search(rf"^{agent} +\d+ +(\d+) ", said.stdout, re.MULTILINE)
+        assert answered is not None, agent
+        assert int(answered[1]) > 0, agent
     assert "FOUND" not in said.stdout
     assert "Traceback" not in said.stderr
     assert processes_that_name(kept) == []
