@@ -106,7 +106,7 @@ def _module(name: str) -> ModuleType:
             raise UncallableError(FaultCode.NO_MODULE, said) from error
         raise UncallableError(FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {error}") from error
     except SyntaxError as error:
-        where = f"{error.filename}:{error.lineno}"
+        where = f"{error.filename}:{error.lineno}:{error.offset}"
         raise UncallableError(
             FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {where}: {error.msg}"
         ) from error

@@ -113,7 +113,14 @@ def run(topology: Topology, rate: float, seconds: float, folder: Path, out: Outp
     path.write_text(topology.model_dump_json(indent=2))  # JSON is YAML
     settings = Settings.resolve({}, {})
     supervisor = Supervisor(
-        path, topology, folder, settings, own_broker=True, usual=Ports(), services=PIPELINE, report=out.note
+        path.read_bytes(),
+        topology,
+        folder,
+        settings,
+        own_broker=True,
+        usual=Ports(),
+        services=PIPELINE,
+        report=out.note,
     )
     with supervisor:
         ends = supervisor.start()

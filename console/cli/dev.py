@@ -6,19 +6,25 @@ I/O: processes, files, stdout, stderr.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from agents.registry import resolve
 from console.cli.banner import banner
 from console.cli.deployment import Deployment
 from console.cli.failures import UsageError
 from console.cli.output import Output
+from console.local.check import check
 from console.local.interrupts import interruptible
 from console.local.ports import Ports
+from console.local.reload import Reloader
 from console.local.supervisor import Supervisor
+from console.local.watch import Watch
+from schemas.errors import TopologyError
 
-WATCH_S = 0.25
+WATCH_S = 0.1
+FILES_SHOWN_MAX = 4
 # Taken where nobody holds them, so that every other command finds them without being told.
 USUAL_PORTS = Ports(broker=9092, clickhouse=8123, registry=8081)
 
@@ -34,6 +40,7 @@ class Wishes:
     own_broker: bool
     own_clickhouse: bool
     ports: Ports
+    reload: bool = False
 
     def check(self) -> None:
         """Raises UsageError."""
@@ -48,16 +55,42 @@ class Wishes:
 def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
     """Starts everything, prints the banner, and returns after a signal asked for the end and all processes are gone.
 
-    Raises UsageError, ConfigurationError for agents that cannot be called, what the supervisor raises,
-    ProcessEndedError when a process dies meanwhile, and KeyboardInterrupt where a signal came before everything served,
-    or a second one before everything was stopped: then what had been started is gone, too.
+    Raises UsageError, TopologyError for agents that cannot be called, what the supervisor raises, ProcessEndedError
+    when a process ends over and over, and KeyboardInterrupt where a signal came before everything served, or a second
+    one before everything was stopped: then what had been started is gone, too.
     """
     began = time.monotonic()
     wishes.check()
-    resolve(deployment.topology)  # a typo in an agent is told now, and not by the end of a log
+    path = deployment.topology_path
     had_data = (wishes.data / "run").exists()
-    supervisor = Supervisor(
-        deployment.topology_path,
+    serving = False
+    with interruptible():
+        # From before anything is read: what is saved while this starts is a change.
+        watch = Watch([path.absolute()])
+        supervisor = _supervisor(deployment, wishes, out)
+        verdict = check(path, str(path), supervisor.site.environment())
+        if verdict.faults:
+            raise TopologyError(str(path), verdict.faults)
+        with supervisor:
+            try:
+                endpoints = supervisor.start()
+                for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
+                    out.line(line)
+                reloader = Reloader(path, supervisor, verdict, watch, out.note) if wishes.reload else None
+                watched = f" Reloads when {_files(reloader.files)} are saved." if reloader else ""
+                out.note(f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.{watched}")
+                serving = True
+                _serve(supervisor, reloader)
+            except KeyboardInterrupt:
+                out.note("stopping; a second Ctrl-C kills")
+                if not serving:
+                    raise
+    out.note("stopped")
+
+
+def _supervisor(deployment: Deployment, wishes: Wishes, out: Output) -> Supervisor:
+    return Supervisor(
+        deployment.topology_path.read_bytes(),
         deployment.topology,
         wishes.data.resolve(),
         deployment.settings,
@@ -67,19 +100,16 @@ def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
         named=wishes.ports,
         report=out.note,
     )
-    serving = False
-    with interruptible(), supervisor:
-        try:
-            endpoints = supervisor.start()
-            for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
-                out.line(line)
-            out.note(f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.")
-            serving = True
-            while True:
-                supervisor.check()
-                time.sleep(WATCH_S)
-        except KeyboardInterrupt:
-            out.note("stopping; a second Ctrl-C kills")
-            if not serving:
-                raise
-    out.note("stopped")
+
+
+def _serve(supervisor: Supervisor, reloader: Reloader | None) -> NoReturn:
+    while True:
+        supervisor.tend()
+        if reloader is not None:
+            reloader.poll()
+        time.sleep(WATCH_S)
+
+
+def _files(paths: Sequence[Path]) -> str:
+    first = ", ".join(path.name for path in paths[:FILES_SHOWN_MAX])
+    return first if len(paths) <= FILES_SHOWN_MAX else f"{first} and {len(paths) - FILES_SHOWN_MAX} more files"

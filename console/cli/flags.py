@@ -40,6 +40,10 @@ StopWithStdin = Annotated[
     bool, typer.Option("--stop-with-stdin", hidden=True, help="End when standard input closes: the supervisor is gone.")
 ]
 
+Hold = Annotated[
+    bool, typer.Option("--hold", hidden=True, help="Load everything, then wait for a line on standard input.")
+]
+
 
 def deployment_of(**flags: object) -> Deployment:
     """Raises ConfigurationError, for the topology with every fault at once."""

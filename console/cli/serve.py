@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -38,10 +39,25 @@ SIGNAL_EXIT = 128
 # The number, for the stream is None where it was closed before we began; `console/cli/entry.py` has it end at once.
 STDIN = 0
 PORT_MAX = 65_535
+HOLD_POLL_S = 0.02
+HELD = "held"
 COLLECT_AT = (200_000, 20, 20)
 
 Ready = Callable[[Mapping[str, object]], None]
 Run = Callable[[Ready, threading.Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How a process tells that it serves, and what else than a signal begins and ends its service.
+
+    With `hold` it loads all that it needs, the code of agents included, says so, and serves only once a line comes on
+    its standard input: then whatever it replaces has ended, and the gap between the two is short.
+    """
+
+    ready_file: Path | None = None
+    stop_with_stdin: bool = False
+    hold: bool = False
 
 
 class EndedUnaskedError(PointsmanError):
@@ -53,39 +69,38 @@ class EndedUnaskedError(PointsmanError):
         super().__init__(f"The {process} ended though nobody told it to; its log may say why.")
 
 
-def serve_worker(deployment: Deployment, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+def serve_worker(deployment: Deployment, life: Life) -> NoReturn:
     """Routes and decides until it is told to stop."""
     from streams.app import run_worker  # noqa: PLC0415  each process loads its own part alone
 
     def run(ready: Ready, stop: threading.Event) -> None:
         run_worker(deployment.settings, deployment.topology, ready=ready, stop=stop)
 
-    _serve("worker", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+    _serve("worker", deployment, run, life)
 
 
-def serve_host(deployment: Deployment, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+def serve_host(deployment: Deployment, life: Life) -> NoReturn:
     """Runs agents until it is told to stop."""
     from agents.process import run_host  # noqa: PLC0415  as above
+    from agents.registry import resolve  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:
         run_host(deployment.settings, deployment.topology, ready=ready, stop=stop)
 
-    _serve("host", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+    _serve("host", deployment, run, life, prepare=lambda: resolve(deployment.topology))
 
 
-def serve_store(
-    deployment: Deployment, data: Path | None, ready_file: Path | None, *, stop_with_stdin: bool
-) -> NoReturn:
+def serve_store(deployment: Deployment, data: Path | None, life: Life) -> NoReturn:
     """Keeps the history until it is told to stop; with `data`, ClickHouse runs in this process over that folder."""
     from streams.history.process import run_store  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:
         run_store(deployment.settings, deployment.topology, data, ready=ready, stop=stop)
 
-    _serve("store", deployment, run, ready_file, stop_with_stdin=stop_with_stdin)
+    _serve("store", deployment, run, life)
 
 
-def serve_registry(deployment: Deployment, listen: str, ready_file: Path | None, *, stop_with_stdin: bool) -> NoReturn:
+def serve_registry(deployment: Deployment, listen: str, life: Life) -> NoReturn:
     """Answers for the project's schemas until it is told to stop; `listen` is HOST:PORT. Raises UsageError."""
     from schemas.registry import FileRegistry  # noqa: PLC0415  as above
     from streams.registry.door import RegistryDoor  # noqa: PLC0415  as above
@@ -97,7 +112,7 @@ def serve_registry(deployment: Deployment, listen: str, ready_file: Path | None,
             ready({"registry": door.url})
             stop.wait()
 
-    _serve("registry", deployment, run, ready_file, stop_with_stdin=stop_with_stdin, asks_broker=False)
+    _serve("registry", deployment, run, life, asks_broker=False)
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -112,26 +127,31 @@ def _serve(
     process: str,
     deployment: Deployment,
     run: Run,
-    ready_file: Path | None,
+    life: Life,
     *,
-    stop_with_stdin: bool,
+    prepare: Callable[[], object] = lambda: None,
     asks_broker: bool = True,
 ) -> NoReturn:
     """Runs until `run` returns or raises; then the process ends, whatever threads are left."""
     configure_logging(deployment.settings.log_level, process=process)
     log = get_logger("pointsman.process")
-    stop = threading.Event()
-    _StopWatch(stop, with_stdin=stop_with_stdin).start()
-    _spare_the_collector()
+    stop, go_on = threading.Event(), threading.Event()
+    _StopWatch(stop, go_on, with_stdin=life.stop_with_stdin or life.hold).start()
     code: int = ExitCode.OK
     try:
-        port = deployment.settings.metrics_port
-        metrics = None if port is None else MetricsServer(deployment.settings.metrics_host, port)
-        log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
-        if asks_broker:
-            check_broker(deployment.settings, deployment.topology)
-        run(partial(_announce, ready_file, metrics), stop)
-        _require_asked(process, stop)
+        if life.hold:
+            prepare()
+            _write(life.ready_file, {HELD: True, "pid": os.getpid()})
+            _await_either(go_on, stop)
+        _spare_the_collector()
+        if not stop.is_set():
+            port = deployment.settings.metrics_port
+            metrics = None if port is None else MetricsServer(deployment.settings.metrics_host, port)
+            log.info("starting", topology=str(deployment.topology_path), version=deployment.topology.version)
+            if asks_broker:
+                check_broker(deployment.settings, deployment.topology)
+            run(partial(_announce, life.ready_file, metrics), stop)
+            _require_asked(process, stop)
         log.info("stopped")
     except BaseException as error:
         code = exit_code(error)
@@ -149,6 +169,11 @@ def _tell(text: str) -> None:
             print(printable(text), file=sys.__stderr__, flush=True)
 
 
+def _await_either(first: threading.Event, second: threading.Event) -> None:
+    while not first.wait(HOLD_POLL_S) and not second.is_set():
+        pass
+
+
 def _spare_the_collector() -> None:
     """Tasks and records in hand are many small objects in no cycles: to walk them every 700 allocations is a third of
     a turn."""
@@ -163,11 +188,16 @@ def _require_asked(process: str, stop: threading.Event) -> None:
 
 
 def _announce(ready_file: Path | None, metrics: MetricsServer | None, said: Mapping[str, object]) -> None:
-    """Says that the process serves: in the log, at the metrics port, and in the ready file, never seen half written."""
+    """Says that the process serves: in the log, at the metrics port, and in the ready file."""
     announced = {"pid": os.getpid(), "metrics": None if metrics is None else metrics.port, **said}
     get_logger("pointsman.process").info("ready", **announced)
     if metrics is not None:
         metrics.ready()
+    _write(ready_file, announced)
+
+
+def _write(ready_file: Path | None, announced: Mapping[str, object]) -> None:
+    """Never seen half written."""
     if ready_file is not None:
         draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
         draft.write_text(json.dumps(announced) + "\n")
@@ -187,14 +217,16 @@ def _end(code: int) -> NoReturn:
 class _StopWatch(threading.Thread):
     """Sets `stop` at the first signal or, where asked, when standard input closes; ends the process at the second.
 
+    Whatever comes on standard input sets `go_on`.
+
     A thread of its own, woken through a pipe: a Python handler would run in the main thread, which may be inside a
     client library, or hold the very lock that setting the event takes. Also sees to it that a process which was told
     to stop does end.
     """
 
-    def __init__(self, stop: threading.Event, *, with_stdin: bool) -> None:
+    def __init__(self, stop: threading.Event, go_on: threading.Event, *, with_stdin: bool) -> None:
         super().__init__(name="pointsman-stop", daemon=True)
-        self._stop_event, self._with_stdin = stop, with_stdin
+        self._stop_event, self._go_on, self._with_stdin = stop, go_on, with_stdin
         self._wake, wakeup = os.pipe()
         os.set_blocking(wakeup, False)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
@@ -213,7 +245,8 @@ class _StopWatch(threading.Thread):
                 came = os.read(source, 1)
                 if source != self._wake:
                     if came:
-                        continue  # somebody typed; only the end counts
+                        self._go_on.set()
+                        continue
                     watched.remove(source)
                 elif came[0] not in STOP_SIGNALS:
                     continue

@@ -90,7 +90,7 @@ def _run(deployment: Deployment, folder: Path, *, own_broker: bool, out: Output)
     if not own_broker:
         deployment = _apart(deployment, folder)
     supervisor = Supervisor(
-        deployment.topology_path,
+        deployment.topology_path.read_bytes(),
         deployment.topology,
         folder,
         deployment.settings,

@@ -18,6 +18,7 @@ from console.local.interrupts import shielded
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 
+HELD = "held"  # as console/cli/serve.py announces it
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 16_384
 
@@ -33,22 +34,36 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES, since: int = 0) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-def last_words(name: str, log: Path) -> str:
-    """What a process of ours told people at its end, which follows its last line of log; else the end of the log."""
-    _, found, told = f"\n{tail(log, LOG_TAIL_BYTES)}".rpartition(f"\npointsman {name}: ")
-    return told if found else tail(log)
+def previous(log: Path) -> Path:
+    """Where a log is kept when its process is started again."""
+    return log.with_suffix(".previous.log")
 
 
 class ProcessEndedError(PointsmanError):
-    """A process that should have stayed up has ended, or never got ready (`status` None)."""
+    """A process that should have stayed up has ended, or never got ready (`status` None).
+
+    `words` are its last: what it told people, or else the end of its log.
+    """
 
     error_code = ErrorCode.PROCESS_ENDED
 
-    def __init__(self, name: str, status: int | None, log: str, words: str, hint: str | None = None) -> None:
-        self.name, self.status = name, status
+    def __init__(self, name: str, status: int | None, log: Path, words: str, hint: str | None = None) -> None:
+        self.name, self.status, self.log, self.words = name, status, log, words
+        self.headline = f"The {name} process {_ended(status)}"
         said = f"Its last words:\n{words}" if words else "It said nothing."
-        lines = (f"The {name} process {_ended(status)}. {said}", hint, f"The whole log: {log}")
+        lines = (f"{self.headline}. {said}", hint, f"The whole log: {log}")
         super().__init__("\n".join(filter(None, lines)))
+
+    @classmethod
+    def of(cls, name: str, status: int | None, log: Path, hint: str | None = None) -> ProcessEndedError:
+        """A process of ours."""
+        return cls(name, status, log, explanation(name, log) or tail(log), hint)
+
+
+def explanation(name: str, log: Path) -> str:
+    """What a process of ours told people at its end, after its last line of log; empty where it did not."""
+    _, found, told = f"\n{tail(log, LOG_TAIL_BYTES)}".rpartition(f"\npointsman {name}: ")
+    return told if found else ""
 
 
 def _ended(status: int | None) -> str:
@@ -79,6 +94,7 @@ class Child:
         self.name, self.log_path = name, log_path
         self._command, self._ready_path, self._environment = list(command), ready_path, dict(environment)
         self._inherit = tuple(inherit)
+        self.asked_to_end = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,8 +107,8 @@ class Child:
 
     def start(self) -> None:
         self._ready_path.unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self.log_path.replace(self.log_path.with_suffix(".previous.log"))
+        self._keep_log()
+        self.asked_to_end = False
         with self.log_path.open("ab") as log, shielded():
             self._process = subprocess.Popen(
                 self._command,
@@ -109,6 +125,34 @@ class Child:
 
         Raises ProcessEndedError when it never will.
         """
+        announced = self._announced()
+        return None if announced is None or announced.get(HELD) else announced
+
+    def held(self) -> dict[str, object] | None:
+        """What a process that was started with `--hold` announced once it waits for its release. Raises as `ready`."""
+        announced = self._announced()
+        return announced if announced and announced.get(HELD) else None
+
+    def release(self) -> None:
+        """Lets a held process serve. That it is gone shows elsewhere."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+
+    def succeed(self, log_path: Path, ready_path: Path) -> None:
+        """Takes these names from the one whose place it has taken, whose log is kept beside them."""
+        self._ready_path.replace(ready_path)
+        log, self.log_path, self._ready_path = self.log_path, log_path, ready_path
+        self._keep_log()
+        log.replace(log_path)
+
+    def _keep_log(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.log_path.replace(previous(self.log_path))
+
+    def _announced(self) -> dict[str, object] | None:
         self.check()
         try:
             announced = json.loads(self._ready_path.read_text())
@@ -119,9 +163,10 @@ class Child:
     def check(self) -> None:
         """Raises ProcessEndedError when the process has ended."""
         if self._process is not None and (status := self._process.poll()) is not None:
-            raise ProcessEndedError(self.name, status, str(self.log_path), last_words(self.name, self.log_path))
+            raise ProcessEndedError.of(self.name, status, self.log_path)
 
     def terminate(self) -> None:
+        self.asked_to_end = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:

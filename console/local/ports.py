@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
@@ -66,6 +67,32 @@ FLAGS: Mapping[str, str] = {
 }
 
 
+class Claims:
+    """Ports that a supervisor has chosen and nobody listens on yet: two that start together do not choose the same.
+
+    A name in Linux' abstract namespace each, which is gone with the process; elsewhere nothing is claimed.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    def claim(self, port: int) -> bool:
+        """Whether the port is ours now."""
+        if not sys.platform.startswith("linux"):
+            return True
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.bind(f"\0pointsman-port-{port}")
+        except OSError:
+            made.close()
+            return False
+        self._held.enter_context(made)
+        return True
+
+    def close(self) -> None:
+        self._held.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The ports to listen on, and a sentence for each that could not be what was expected."""
@@ -74,11 +101,11 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(wanted: Iterable[str], *, named: Ports, remembered: Ports, usual: Ports) -> Choice:
+def choose(wanted: Iterable[str], claims: Claims, *, named: Ports, remembered: Ports, usual: Ports) -> Choice:
     """A port for each of the `wanted` services: the one named, else that of an earlier start, else the usual one.
 
-    What is remembered or usual gives way to whoever has it. Raises ConfigurationError, with every port at once, where
-    one that was named is taken.
+    All are claimed. What is remembered or usual gives way to whoever has it. Raises ConfigurationError, with every
+    port at once, where one that was named is taken.
     """
     chosen: dict[str, int] = {}
     notes: list[str] = []
@@ -86,7 +113,7 @@ def choose(wanted: Iterable[str], *, named: Ports, remembered: Ports, usual: Por
     for name in wanted:
         asked, kept = getattr(named, name), getattr(remembered, name)
         expected = asked or kept or getattr(usual, name)
-        why_not = _why_not(expected, chosen.values())
+        why_not = _why_not(expected, claims)
         if expected and why_not is None:
             chosen[name] = expected
         elif asked:
@@ -95,7 +122,7 @@ def choose(wanted: Iterable[str], *, named: Ports, remembered: Ports, usual: Por
                 "one is taken."
             )
         else:
-            chosen[name] = next(port for port in iter(lambda: free_ports(1)[0], 0) if port not in chosen.values())
+            chosen[name] = next(port for port in iter(lambda: free_ports(1)[0], 0) if claims.claim(port))
             if expected:
                 which = f"port {expected} of the last start" if kept else f"port {expected}"
                 notes.append(f"{which} {why_not}: {LABELS[name]} listens on {chosen[name]} instead")
@@ -104,13 +131,12 @@ def choose(wanted: Iterable[str], *, named: Ports, remembered: Ports, usual: Por
     return Choice(Ports(**chosen), tuple(notes))
 
 
-def _why_not(port: int, chosen: Iterable[int]) -> str | None:
+def _why_not(port: int, claims: Claims) -> str | None:
     if not port:
         return None
-    if port in chosen:
-        return "is another service's here"
-    holder = holder_of(port)
-    return None if holder is None else str(holder)
+    if (holder := holder_of(port)) is not None:
+        return str(holder)
+    return None if claims.claim(port) else "is taken by another pointsman, or for another service of this one"
 
 
 def free_ports(count: int) -> list[int]:

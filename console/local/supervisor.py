@@ -8,27 +8,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from console.local.broker import JARS, LocalBroker
-from console.local.child import Child, ProcessEndedError, last_words
+from console.local.child import Child, ProcessEndedError
+from console.local.crew import Crew
 from console.local.data import DataDirectory, versions_here
 from console.local.foreign import check_clickhouse
 from console.local.interrupts import shielded
-from console.local.ports import Ports, choose
-from console.local.services import LAST, PIPELINE, SERVICES, Site
+from console.local.ports import Claims, Ports, choose
+from console.local.restarts import ENDS_MAX, Restarts
+from console.local.services import PIPELINE, SERVICES, Site
 from schemas.errors import UnreachableError
 from schemas.settings import Settings
 from schemas.topology import Topology
 
 READY_TIMEOUT_S = 90.0
-# Seconds after the call of `stop` at which the last of each stage is killed: below the ten that `dev` promises.
-TASKS_STOP_S = 4.5
-STORE_STOP_S = 7.5
+# Seconds after the call of `stop` at which the broker, the last to go, is killed: below the ten that `dev` promises.
 BROKER_STOP_S = 9.0
-POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ class Supervisor:
     """Runs the processes over `data_dir`: on a Kafka and a ClickHouse of its own, else on those that `settings` name.
 
     `services` are those of SERVICES that are wanted. Each listens where `named` says, else where it did at the last
-    start, else on its `usual` port; a port that was not named and is taken gives way, and that is reported.
+    start, else on its `usual` port; a port that was not named and is taken gives way, and that is reported. The
+    processes read a copy of the topology: what its file says later reaches none of them, however often one is started
+    again, until `apply` gives them another.
 
     `start` returns when every process serves. It raises ConfigurationError (a directory that cannot be used, a named
     port that is taken, no Java), UnreachableError (no broker) or ProcessEndedError (with its last words). `stop` is
@@ -54,7 +56,7 @@ class Supervisor:
 
     def __init__(
         self,
-        topology_path: Path,
+        topology_text: bytes,
         topology: Topology,
         data_dir: Path,
         settings: Settings,
@@ -67,12 +69,14 @@ class Supervisor:
         short_lived: bool = False,
         report: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._topology_path, self._topology = topology_path, topology
+        self._text, self._topology = topology_text, topology
         self._usual, self._named, self._short_lived, self._report = usual, named or Ports(), short_lived, report
         self._site = Site(data_dir, settings, own_broker, own_clickhouse, tuple(services))
         self._data = DataDirectory(data_dir, report)
+        self._claims = Claims()
         self._broker: LocalBroker | None = None
-        self._children: dict[str, Child] = {}
+        self._broker_restarts = Restarts()
+        self._crew = Crew(self._site, self._data, report)
 
     @property
     def site(self) -> Site:
@@ -80,8 +84,13 @@ class Supervisor:
         return self._site
 
     @property
+    def topology(self) -> Topology:
+        """The one in force."""
+        return self._topology
+
+    @property
     def children(self) -> Mapping[str, Child]:
-        return self._children
+        return self._crew.children
 
     @property
     def broker(self) -> LocalBroker | None:
@@ -94,40 +103,69 @@ class Supervisor:
             check_clickhouse(site.settings)
         self._data.open(versions_here(JARS if site.own_broker else None, embedded=site.own_clickhouse))
         self._site = site = self._with_ports(site)
+        self._crew = Crew(site, self._data, self._report)
         if site.own_broker:
             self._start_broker(site.ports.broker)
-        self._make_topics(site.client_settings())
-        return self._start_children(site)
+        self._make_topics(self._topology)
+        began = time.monotonic()
+        snapshot = self.snapshot(self._text)
+        self._forget_snapshots(but=snapshot)
+        said = self._crew.start(snapshot, self.check)
+        *others, last = site.services
+        self._report(f"{', '.join(others)} and {last} are up ({time.monotonic() - began:.1f} s)")
+        metrics = {name: f"http://127.0.0.1:{said[name]['metrics']}/metrics" for name in PIPELINE if name in said}
+        return Endpoints(site.broker, site.clickhouse, site.registry, metrics)
 
     def check(self) -> None:
         """Raises ProcessEndedError when one of the processes has ended."""
-        if self._broker is not None and not self._broker.running:
-            broker = self._broker
-            words = broker.fault() or broker.last_words()
-            raise ProcessEndedError("broker", broker.status, str(broker.log_path), words, self._data.trouble())
-        for child in self._children.values():
-            child.check()
+        if (ended := self._broker_end()) is not None:
+            raise ended
+        self._crew.check()
+
+    def tend(self) -> None:
+        """Starts again what has ended, after a pause. Raises what `start` does when that does not help."""
+        self._tend_broker()
+        self._crew.tend()
+
+    def snapshot(self, text: bytes) -> Path:
+        """A copy of a topology for the processes to read, of which no editor knows."""
+        path = self._site.directory / "run" / f"topology-{blake2b(text, digest_size=6).hexdigest()}.yaml"
+        path.write_bytes(text)
+        return path
+
+    def _forget_snapshots(self, but: Path) -> None:
+        for other in but.parent.glob("topology-*.yaml"):
+            if other != but:
+                other.unlink(missing_ok=True)
+
+    def apply(self, topology: Topology, snapshot: Path, services: Iterable[str]) -> None:
+        """Makes the topics that this topology has more, and lets these services serve it, in new processes.
+
+        Raises PointsmanError where that fails; then the topology of before is in force.
+        """
+        self._make_topics(topology)
+        self._crew.replace([name for name in self._site.services if name in set(services)], snapshot)
+        self._topology = topology
+        self._forget_snapshots(but=snapshot)
 
     def stop(self) -> None:
         """First worker and host, then who reads what they wrote, at the end the broker. 9 s at most."""
         began = time.monotonic()
-        clean = _stop_all((child for name, child in self._children.items() if name not in LAST), began + TASKS_STOP_S)
-        clean &= _stop_all((child for name, child in self._children.items() if name in LAST), began + STORE_STOP_S)
+        clean = self._crew.stop(began)
         if self._broker is not None:
             self._broker.stop(began + BROKER_STOP_S - time.monotonic())
         if not clean:
             self._report("some processes did not stop in time and were killed; the logs keep what they had done")
+        self._claims.close()
         self._data.close()
 
     def kill(self) -> None:
         """Ends everything at once; what is in the topics stays."""
         with shielded():
-            for child in self._children.values():
-                child.kill()
-            for child in self._children.values():
-                child.wait(time.monotonic())
+            self._crew.kill()
             if self._broker is not None:
                 self._broker.kill()
+            self._claims.close()
             self._data.close()
 
     def __enter__(self) -> Self:
@@ -144,7 +182,7 @@ class Supervisor:
 
     def _with_ports(self, site: Site) -> Site:
         before = Ports.remembered(site.directory)
-        choice = choose(site.wanted_ports(), named=self._named, remembered=before, usual=self._usual)
+        choice = choose(site.wanted_ports(), self._claims, named=self._named, remembered=before, usual=self._usual)
         for note in choice.notes:
             self._report(note)
         choice.ports.or_else(before).remember(site.directory)
@@ -155,54 +193,45 @@ class Supervisor:
         self._broker = LocalBroker(
             self._site.directory / "broker", port, short_lived=self._short_lived, inherit=[self._data.descriptor]
         )
+        self._broker_restarts.started(began)
         address = self._broker.start()
         self._report(f"Kafka answers at {address} ({time.monotonic() - began:.1f} s)")
 
-    def _make_topics(self, settings: Settings) -> None:
+    def _broker_end(self) -> ProcessEndedError | None:
+        broker = self._broker
+        if broker is None or broker.running:
+            return None
+        words = broker.fault() or broker.last_words()
+        return ProcessEndedError("broker", broker.status, broker.log_path, words, self._data.trouble())
+
+    def _tend_broker(self) -> None:
+        ended = self._broker_end()
+        if ended is None or self._broker is None:
+            return
+        due, now = self._broker_restarts.due_at, time.monotonic()
+        if due is None:
+            pause = self._broker_restarts.ended(now)
+            if pause is None or self._data.trouble():
+                raise ended
+            self._report(f"{ended.headline}; starting it again in {pause:.0f} s (its log: {self._broker.log_path})")
+        elif now >= due:
+            try:
+                self._start_broker(self._site.ports.broker)
+            except UnreachableError:
+                if self._broker_restarts.in_a_row >= ENDS_MAX:
+                    raise
+
+    def _make_topics(self, topology: Topology) -> None:
         from streams.transport.admin import check_broker, ensure_topics  # noqa: PLC0415  librdkafka, only when used
 
+        settings = self._site.client_settings()
         deadline = time.monotonic() + READY_TIMEOUT_S
         while True:
             try:
-                check_broker(settings, self._topology)
+                check_broker(settings, topology)
                 break
             except UnreachableError:
                 # A node that accepts connections may still be electing itself.
                 if self._broker is None or not self._broker.running or time.monotonic() > deadline:
                     raise
-        ensure_topics(settings, self._topology.topics().specs(), self._topology)
-
-    def _start_children(self, site: Site) -> Endpoints:
-        began = time.monotonic()
-        for name in site.services:
-            self._children[name] = self._child(site, name)
-            self._children[name].start()
-        said = {name: self._await_ready(child, began + READY_TIMEOUT_S) for name, child in self._children.items()}
-        *others, last = site.services
-        self._report(f"{', '.join(others)} and {last} are up ({time.monotonic() - began:.1f} s)")
-        metrics = {name: f"http://127.0.0.1:{said[name]['metrics']}/metrics" for name in PIPELINE if name in said}
-        return Endpoints(site.broker, site.clickhouse, site.registry, metrics)
-
-    def _child(self, site: Site, name: str) -> Child:
-        ready = site.directory / "run" / f"{name}.json"
-        command = site.command(name, self._topology_path, ready)
-        log = site.directory / "logs" / f"{name}.log"
-        return Child(name, command, log, ready, site.environment(), inherit=[self._data.descriptor])
-
-    def _await_ready(self, child: Child, deadline: float) -> dict[str, object]:
-        while (ready := child.ready()) is None:
-            if time.monotonic() > deadline:
-                words = last_words(child.name, child.log_path)
-                raise ProcessEndedError(child.name, None, str(child.log_path), words)
-            self.check()  # whoever ends first is the one to tell of
-            time.sleep(POLL_S)
-        return ready
-
-
-def _stop_all(children: Iterable[Child], until: float) -> bool:
-    """Asks all, then waits for each; whether every one ended by itself."""
-    asked = list(children)
-    for child in asked:
-        child.terminate()
-    ended = [child.wait(until) for child in asked]
-    return all(ended)
+        ensure_topics(settings, topology.topics().specs(), topology)

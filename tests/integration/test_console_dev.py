@@ -1,4 +1,4 @@
-"""`pointsman dev` as a person runs it: up, used, stopped, up again with its data; and how it ends when a part dies."""
+"""`pointsman dev` as a person runs it: up, used, stopped, up again with its data, and when parts of it die."""
 
 from __future__ import annotations
 
@@ -6,85 +6,18 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from console.cli.failures import ExitCode
 from tests.support.console import pointsman, topology_file
+from tests.support.dev import STOP_S, dev, processes_of, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 Capture = pytest.CaptureFixture[str]
-
-START_S = 90
-STOP_S = 10
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of all processes that name this folder, which is nobody else's; this one's are not among them."""
-    listed = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(folder) in line and line.split()[0] != str(os.getpid())]
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.05)
-
-
-class Dev:
-    """A running `pointsman dev`."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process, self._log = process, log
-
-    @property
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def wait_until_ready(self) -> None:
-        until(lambda: self.process.poll() is not None or "Ready after" in self.said, START_S)
-        assert self.process.poll() is None, self.said
-
-    def setting(self, name: str) -> str:
-        """What the banner names: the first word after `name`."""
-        found = re.search(rf"^  {name} +(\S+)", self.said, re.MULTILINE)
-        assert found is not None, self.said
-        return found.group(1)
-
-    def stop(self) -> float:
-        """Ctrl-C; gives the seconds until the end."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(STOP_S + 10)
-        return time.monotonic() - began
-
-
-@contextmanager
-def dev(repository: Path, data: Path, *arguments: str) -> Iterator[Dev]:
-    log = data.parent / f"dev-{time.monotonic_ns()}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "console.cli.main", "dev", "--data", str(data), *arguments],
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            cwd=repository,
-            start_new_session=True,
-        )
-    try:
-        yield Dev(process, log)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
@@ -137,23 +70,56 @@ def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
     assert processes_of(data) == []
 
 
-@pytest.mark.parametrize("name", ["store", "worker", "host"])
-def test_the_death_of_a_part_ends_the_whole_and_is_told(
-    repository: Path, tmp_path: Path, prefix: str, broker: str, name: str
+def test_what_dies_is_started_again_in_its_place_and_told(
+    repository: Path, tmp_path: Path, prefix: str, broker: str, capsys: Capture
 ) -> None:
     data = tmp_path / "data"
-    topology = topology_file(repository, tmp_path, f"dev-{name}-{prefix}")
-    with dev(repository, data, "--broker", broker, "--topology", str(topology)) as running:
+    topology = topology_file(repository, tmp_path, f"dev-{prefix}")
+    flags = ("--broker", broker, "--topology", str(topology))
+    names = ("store", "registry", "worker", "host")
+    with dev(repository, data, *flags) as running:
         running.wait_until_ready()
-        pid = json.loads((data / "run" / f"{name}.json").read_text())["pid"]
-        os.kill(pid, signal.SIGKILL)
-        running.process.wait(STOP_S + 5)
-        assert running.process.returncode == ExitCode.FAILED
-        assert f"The {name} process was ended by signal 9" in running.said
-        assert f'"process": "{name}"' in running.said  # the end of its log
-        assert f"{data}/logs/{name}.log" in running.said
+        pids = {name: pid_of(data, name) for name in names}
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+        for name in names:
+            running.wait_for(f"The {name} process was ended by signal 9: killed by hand, or by the kernel")
+            running.wait_for(f"the {name} serves again")
+        assert {pid_of(data, name) for name in names}.isdisjoint(pids.values())
+        assert (data / "logs" / "host.previous.log").exists()
+        answered = pointsman(capsys, "submit", "Convert 5 km to miles", "--wait", *flags, "-o", "jsonl")
+        assert [row["status"] for row in answered.rows] == ["COMPLETED"]
+        for url in re.findall(r"http://\S+/metrics", running.said):
+            with urllib.request.urlopen(url, timeout=10) as page:
+                assert b"python_info" in page.read()
+        running.stop()
+        assert running.process.returncode == ExitCode.OK
         assert "Traceback" not in running.said
     assert processes_of(data) == []
+
+
+def test_a_broker_that_dies_is_started_again_with_its_records(
+    repository: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    data = tmp_path / "data"
+    with dev(repository, data) as running:
+        running.wait_until_ready()
+        where = ("--broker", running.setting("Kafka"), "--topology", str(repository / "topology.yaml"))
+        before = pointsman(capsys, "submit", "Convert 5 km to miles", "--wait", *where, "-o", "jsonl")
+        (java,) = (line.split()[0] for line in processes_of(data) if "kafka.Kafka" in line and "guard" not in line)
+        os.kill(int(java), signal.SIGKILL)
+        running.wait_for("The broker process was ended by signal 9; starting it again in 1 s")
+        running.wait_for("Kafka answers at", times=2)
+        after = pointsman(capsys, "submit", "Convert 7 km to miles", "--wait", *where, "-o", "jsonl")
+        assert [row["status"] for row in (*before.rows, *after.rows)] == ["COMPLETED"] * 2
+        results = pointsman(capsys, "results", "--from-beginning", *where, "-o", "jsonl")
+        assert {row["task_id"] for row in results.rows} >= {before.rows[0]["task_id"], after.rows[0]["task_id"]}
+        running.stop()
+        assert running.process.returncode == ExitCode.OK
+
+
+def pid_of(data: Path, name: str) -> int:
+    return int(json.loads((data / "run" / f"{name}.json").read_text())["pid"])
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(repository: Path, tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ SCRIPT = """
 import sys, threading
 from pathlib import Path
 from console.cli.deployment import load
-from console.cli.serve import _serve
+from console.cli.serve import Life, _serve
 from schemas.errors import DeliveryError
 
 name, work, broker, ready_file = sys.argv[1:]
 def run(ready, stop):
     exec(work)
-_serve(name, load({"broker": broker, "metrics_port": 0}), run, Path(ready_file), stop_with_stdin=True)
+_serve(name, load({"broker": broker, "metrics_port": 0}), run, Life(Path(ready_file), stop_with_stdin=True))
 """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from console.local.child import Child
 from console.local.ports import free_ports
@@ -21,13 +21,23 @@ from loadtest.audit import audit_at_rest
 from loadtest.audit_log import Log, read_log
 from loadtest.auditor import Report
 from schemas.settings import Settings
-from schemas.topology import load_topology
+from schemas.topology import Topology, load_topology
 from streams.client import Client
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
 
 READY_S = 60.0
 STOP_S = 10.0
+
+
+class Deployed(Protocol):
+    """Whom a load is for."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def topology(self) -> Topology: ...
 
 
 class Fleet:
@@ -99,7 +109,7 @@ class Fleet:
 class Load(threading.Thread):
     """Submits tasks at a steady rate until it has sent them all. Their ids are `prefix` and a number."""
 
-    def __init__(self, fleet: Fleet, texts: Sequence[str], count: int, rate: float, prefix: str = "task") -> None:
+    def __init__(self, fleet: Deployed, texts: Sequence[str], count: int, rate: float, prefix: str = "task") -> None:
         super().__init__(name="load", daemon=True)
         self._texts, self._count, self._rate, self._prefix = texts, count, rate, prefix
         self._client = Client.of(fleet.settings, fleet.topology)
@@ -129,6 +139,10 @@ class Load(threading.Thread):
             "text": [self._texts[number % len(self._texts)] for number in numbers],
         }
         self._client.hand_over(self._client.prepare_columns(columns))
+
+    def enough(self) -> None:
+        """What is sent by now is all."""
+        self._count = self.sent
 
     def finish(self, timeout_s: float) -> None:
         self.join(timeout_s)

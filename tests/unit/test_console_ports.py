@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from console.local.holders import holder_of
-from console.local.ports import Ports, choose, free_ports
+from console.local.ports import Claims, Ports, choose, free_ports
 from schemas.errors import ConfigurationError
 
 NONE = Ports()
@@ -77,7 +77,7 @@ def test_an_outgoing_connection_holds_its_port_too() -> None:
 
 def test_an_error_names_the_program_and_not_its_arguments(tmp_path: Path) -> None:
     with stranger(tmp_path) as (pid, port), pytest.raises(ConfigurationError) as refused:
-        choose(["broker"], named=Ports(broker=port), remembered=NONE, usual=NONE)
+        choose(["broker"], Claims(), named=Ports(broker=port), remembered=NONE, usual=NONE)
     said = str(refused.value)
     assert said.startswith(f"--kafka-port: port {port} is held by {Path(sys.executable).name} (pid {pid}, working in ")
     assert str(tmp_path) in said
@@ -89,6 +89,7 @@ def test_every_named_port_that_is_taken_is_told_at_once(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as refused:
             choose(
                 ["broker", "clickhouse"],
+                Claims(),
                 named=Ports(broker=one, clickhouse=port_of(other)),
                 remembered=NONE,
                 usual=NONE,
@@ -102,6 +103,7 @@ def test_a_named_port_wins_over_the_remembered_and_that_over_the_usual() -> None
     named, remembered, usual = free_ports(3)
     choice = choose(
         ["broker", "clickhouse", "host_metrics"],
+        Claims(),
         named=Ports(broker=named),
         remembered=Ports(broker=remembered, clickhouse=remembered),
         usual=Ports(broker=usual, clickhouse=usual, host_metrics=usual),
@@ -114,7 +116,9 @@ def test_a_named_port_wins_over_the_remembered_and_that_over_the_usual() -> None
 def test_what_was_not_named_gives_way_and_says_to_whom(kept: bool, tmp_path: Path) -> None:
     with stranger(tmp_path) as (pid, port):
         taken = Ports(broker=port)
-        choice = choose(["broker"], named=NONE, remembered=taken if kept else NONE, usual=NONE if kept else taken)
+        choice = choose(
+            ["broker"], Claims(), named=NONE, remembered=taken if kept else NONE, usual=NONE if kept else taken
+        )
         (note,) = choice.notes
         assert re.match(rf"port {port}( of the last start)? is held by .*pid {pid}", note)
         assert ("of the last start" in note) is kept
@@ -124,11 +128,15 @@ def test_what_was_not_named_gives_way_and_says_to_whom(kept: bool, tmp_path: Pat
 
 def test_no_two_services_get_one_port() -> None:
     (port,) = free_ports(1)
-    choice = choose(["broker", "clickhouse"], named=NONE, remembered=Ports(broker=port, clickhouse=port), usual=NONE)
+    choice = choose(
+        ["broker", "clickhouse"], Claims(), named=NONE, remembered=Ports(broker=port, clickhouse=port), usual=NONE
+    )
     assert choice.ports.broker == port
     assert choice.ports.clickhouse not in (0, port)
-    with pytest.raises(ConfigurationError, match="another service's here"):
-        choose(["broker", "clickhouse"], named=Ports(broker=port, clickhouse=port), remembered=NONE, usual=NONE)
+    with pytest.raises(ConfigurationError, match="for another service of this one"):
+        choose(
+            ["broker", "clickhouse"], Claims(), named=Ports(broker=port, clickhouse=port), remembered=NONE, usual=NONE
+        )
 
 
 def test_free_ports_are_free_on_both_loopback_addresses() -> None:
@@ -143,3 +151,17 @@ def test_ports_are_remembered_and_nonsense_is_not(tmp_path: Path) -> None:
     for text in ("half writ", "[1]", '{"broker": "x", "clickhouse": 70000, "of_a_later_version": 1}'):
         (tmp_path / "ports.json").write_text(text)
         assert Ports.remembered(tmp_path) == NONE
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="claims are made on Linux alone")
+def test_what_another_supervisor_has_chosen_and_not_yet_opened_is_taken() -> None:
+    (port,) = free_ports(1)
+    first, second = Claims(), Claims()
+    assert choose(["broker"], first, named=NONE, remembered=NONE, usual=Ports(broker=port)).ports.broker == port
+    choice = choose(["broker"], second, named=NONE, remembered=NONE, usual=Ports(broker=port))
+    assert choice.ports.broker != port
+    assert "taken by another pointsman" in choice.notes[0]
+    first.close()
+    second.close()
+    assert choose(["broker"], second, named=Ports(broker=port), remembered=NONE, usual=NONE).ports.broker == port
+    second.close()

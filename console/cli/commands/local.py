@@ -28,6 +28,9 @@ def dev(
     ] = None,
     topology: TopologyFile = None,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Kept between starts.")] = Path(".pointsman"),
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Apply the topology and the agents' code when they are saved.")
+    ] = False,
     kafka_port: Annotated[
         int | None, typer.Option("--kafka-port", **PORT, help="Default: 9092 where it is free.")
     ] = None,
@@ -47,6 +50,7 @@ def dev(
         own_broker=broker is None,
         own_clickhouse=clickhouse is None,
         ports=Ports(broker=kafka_port or 0, clickhouse=clickhouse_port or 0, registry=registry_port or 0),
+        reload=reload,
     )
     run_dev(deployment_of(broker=broker, clickhouse=clickhouse, topology=topology), wishes, Output())
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from console.cli.flags import ReadyFile, StopWithStdin, TopologyFile, deployment_of
+from console.cli.flags import Hold, ReadyFile, StopWithStdin, TopologyFile, deployment_of
 
 app = typer.Typer()
 
@@ -23,8 +23,10 @@ def registry(
     topology: TopologyFile = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
+    hold: Hold = False,
 ) -> None:
     """Serve the project's schemas as a Confluent-compatible, read-only schema registry."""
-    from console.cli.serve import serve_registry
+    from console.cli.serve import Life, serve_registry
 
-    serve_registry(deployment_of(topology=topology), listen, ready_file, stop_with_stdin=stop_with_stdin)
+    life = Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold)
+    serve_registry(deployment_of(topology=topology), listen, life)

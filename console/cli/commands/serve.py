@@ -14,6 +14,7 @@ import typer
 from console.cli.flags import (
     Broker,
     ClickHouse,
+    Hold,
     MetricsPort,
     ReadyFile,
     StopWithStdin,
@@ -32,12 +33,13 @@ def worker(
     metrics_port: MetricsPort = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
+    hold: Hold = False,
 ) -> None:
     """Run one worker: the router and the consensus of its share of the partitions."""
-    from console.cli.serve import serve_worker
+    from console.cli.serve import Life, serve_worker
 
     deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
-    serve_worker(deployment, ready_file, stop_with_stdin=stop_with_stdin)
+    serve_worker(deployment, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
 
 
 @app.command()
@@ -48,12 +50,13 @@ def host(
     metrics_port: MetricsPort = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
+    hold: Hold = False,
 ) -> None:
     """Run one agent host."""
-    from console.cli.serve import serve_host
+    from console.cli.serve import Life, serve_host
 
     deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
-    serve_host(deployment, ready_file, stop_with_stdin=stop_with_stdin)
+    serve_host(deployment, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
 
 
 @app.command()
@@ -67,9 +70,10 @@ def store(
     metrics_port: MetricsPort = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
+    hold: Hold = False,
 ) -> None:
     """Run the history sink, with ClickHouse embedded where --data is given."""
-    from console.cli.serve import serve_store
+    from console.cli.serve import Life, serve_store
 
     deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
-    serve_store(deployment, data, ready_file, stop_with_stdin=stop_with_stdin)
+    serve_store(deployment, data, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
