@@ -54,6 +54,7 @@ class FaultCode(StrEnum):
     SECRET = "T309"  # noqa: S105  a code, not a secret
     KEY_OF_ANOTHER_KIND = "T310"
     HEADER_OF_THE_HOST = "T311"
+    KAFKA_PROPERTY = "T312"
 
     NO_MODULE = "T401"
     MODULE_FAILS = "T402"
@@ -141,5 +142,6 @@ OF_THE_KEY = frozenset(
     {
         *(FaultCode.UNKNOWN_KEY, FaultCode.AGENT_NAME, FaultCode.INTENT_NAME, FaultCode.TOPIC_NAME_TOO_LONG),
         *(FaultCode.SECRET, FaultCode.UNKNOWN_OPTION, FaultCode.KEY_OF_ANOTHER_KIND, FaultCode.HEADER_OF_THE_HOST),
+        FaultCode.KAFKA_PROPERTY,
     }
 )

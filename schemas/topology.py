@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -246,24 +246,52 @@ class Topology(Section):
         return blake2b(text.encode()).hexdigest()[:12]
 
 
+class Reading(NamedTuple):
+    """What a text says, and all that is wrong with it.
+
+    Only without faults is `topology` what the text means; it has stand-ins at the key paths `doubtful`, and is None
+    where too much is wrong for that.
+    """
+
+    source: str
+    topology: Topology | None
+    faults: tuple[Fault, ...]
+    doubtful: frozenset[str]
+
+    def sound(self) -> Topology:
+        """Raises TopologyError with every fault."""
+        if self.topology is None or self.faults:
+            raise TopologyError(self.source, self.faults)
+        return self.topology
+
+
 def load_topology(path: Path) -> Topology:
     """Reads a file; raises TopologyError with everything that is wrong with it."""
+    return read_topology(path).sound()
+
+
+def parse_topology(text: str, source: str) -> Topology:
+    """Reads YAML text; `source` names it in errors. Raises TopologyError with everything that is wrong with it."""
+    return _read(text, source).sound()
+
+
+def read_topology(path: Path) -> Reading:
+    """Reads a file, however much is wrong with it; never raises."""
     try:
         with path.open("rb") as file:
             content = file.read(TEXT_BYTES_MAX + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
         fault = Fault(FaultCode.UNREADABLE_FILE, "", f"cannot be read: {error.strerror}")
-        raise TopologyError(str(path), (fault,)) from error
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig")
         fault = Fault(FaultCode.NOT_UTF8, "", f"is not UTF-8 at byte {error.start}", *place_of(before, len(before)))
-        raise TopologyError(str(path), (fault,)) from error
-    return parse_topology(text, str(path))
+    else:
+        return _read(text, str(path))
+    return Reading(str(path), None, (fault,), frozenset())
 
 
-def parse_topology(text: str, source: str) -> Topology:
-    """Reads YAML text; `source` names it in errors. Raises TopologyError with everything that is wrong with it."""
+def _read(text: str, source: str) -> Reading:
     document = read_yaml(text)
     topology, faults, doubtful = build(Topology, document)
     if topology is not None:
@@ -271,10 +299,8 @@ def parse_topology(text: str, source: str) -> Topology:
             # A rule that depends on a key whose value is at fault would speak of its stand-in.
             if not any(_within(path_text(each), doubtful) for each in (path, *depends_on)):
                 faults.append(document.fault(code, path, message))
-    if topology is None or faults:
-        raise TopologyError(source, tuple(faults))
-    topology._origin = Origin(source, document)  # noqa: SLF001  its own module
-    return topology
+        topology._origin = Origin(source, document)  # noqa: SLF001  its own module
+    return Reading(source, topology, tuple(faults), doubtful)
 
 
 def _within(path: str, places: Iterable[str]) -> bool:

@@ -22,6 +22,16 @@ TOPIC_CHARACTERS_MAX = 249  # Kafka's bound
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 SECRET = re.compile(r"password|secret|\.pem$|oauthbearer\.config$")
 
+# Which of librdkafka's properties are not the topology's to set, and why.
+OWN_PROPERTIES = {
+    **dict.fromkeys(("bootstrap.servers", "metadata.broker.list"), "--broker or POINTSMAN_BROKER names the brokers"),
+    **dict.fromkeys(("group.id", "group.instance.id"), "pointsman names its groups, after the prefix"),
+    **dict.fromkeys(
+        ("enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"), "pointsman commits positions itself"
+    ),
+    "partitioner": "every producer of a deployment must have the same one",
+}
+
 
 def check(topology: Topology) -> Iterator[Finding]:
     """Every finding of every rule."""
@@ -217,6 +227,12 @@ def _secrets(topology: Topology) -> Iterator[Finding]:
             yield Finding(FaultCode.SECRET, ("kafka", key), text)
 
 
+def _own_properties(topology: Topology) -> Iterator[Finding]:
+    for key in topology.kafka:
+        if key in OWN_PROPERTIES:
+            yield Finding(FaultCode.KAFKA_PROPERTY, ("kafka", key), f"leave it out: {OWN_PROPERTIES[key]}")
+
+
 RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (
     _names,
     _topic_lengths,
@@ -227,5 +243,6 @@ RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (
     _orders,
     _retention,
     _secrets,
+    _own_properties,
     *topology_kinds.RULES,
 )

@@ -5,15 +5,17 @@ I/O: reads the file, imports the agents; stdout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from agents.registry import look_up
 from console.cli.failures import ExitCode
 from console.cli.faults import lines_of
 from console.cli.output import Format, Output, Row
+from schemas.codes import FaultCode
 from schemas.errors import Fault, TopologyError
-from schemas.topology import Topology, load_topology
+from schemas.topology import Reading, Topology, read_topology
+from streams.transport.properties import property_faults
 
 
 def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
@@ -21,21 +23,34 @@ def validate_topology(path: Path, *, form: Format, out: Output) -> ExitCode:
 
     The code of the agents belongs to it: it is imported, as a host would do it, and not called.
     """
-    try:
-        topology = load_topology(path)
-        _check_agents(topology)
-    except TopologyError as error:
-        _print_faults(error, form, out)
+    reading = read_topology(path)
+    faults = (*reading.faults, *_faults_beyond(reading))
+    if reading.topology is None or faults:
+        _print_faults(TopologyError(reading.source, faults), form, out)
         return ExitCode.INVALID
-    _print_summary(path, topology, form, out)
+    _print_summary(path, reading.topology, form, out)
     return ExitCode.OK
 
 
-def _check_agents(topology: Topology) -> None:
-    """Raises TopologyError for agents whose code, program or variables cannot be found."""
-    _, faults = look_up(topology)
-    if faults:
-        raise TopologyError(topology.source, tuple(faults))
+def _faults_beyond(reading: Reading) -> Iterator[Fault]:
+    """What the file alone cannot tell: agents that cannot be called, properties that librdkafka does not take.
+
+    Nothing is said of an agent or a property that has a fault already.
+    """
+    topology = reading.topology
+    if topology is None:
+        return
+    at_fault = {*reading.doubtful, *(fault.path for fault in reading.faults)}
+    sound = {name: agent for name, agent in topology.agents.items() if not _touched(f"agents.{name}", at_fault)}
+    yield from look_up(topology.model_copy(update={"agents": sound}))[1]
+    for name, said in property_faults(topology.kafka).items():
+        if not _touched(f"kafka.{name}", at_fault):
+            yield topology.fault(FaultCode.KAFKA_PROPERTY, ("kafka", name), said)
+
+
+def _touched(path: str, at_fault: Iterable[str]) -> bool:
+    """Whether one of these lies at the path, in it, or around it."""
+    return any(each == path or each.startswith(f"{path}.") or path.startswith(f"{each}.") for each in at_fault if each)
 
 
 def _print_faults(error: TopologyError, form: Format, out: Output) -> None:

@@ -199,6 +199,9 @@ CASES = {
     "password in the file": Case(
         "kafka: {}", "kafka: {sasl.password: hunter2}", "kafka.sasl.password", "hunter2", "secrets do not belong"
     ),
+    "property that is not the file's to set": Case(
+        "kafka: {}", "kafka: {group.id: mine}", "kafka.group.id", "group.id", "leave it out: pointsman names its groups"
+    ),
     "key in the file": Case(
         "kafka: {}", "kafka: {ssl.key.pem: hunter2}", "kafka.ssl.key.pem", "hunter2", "secrets do not"
     ),
