@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyruhvro
 
-from schemas.definitions import UnsupportedSchemaError, collapse, compact, parse
+from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, parse
 from schemas.errors import UnknownSchemaError
 from schemas.evolution import Project, project_fields, widened
 from schemas.json_form import UnfitJsonError, read_json
@@ -29,6 +29,7 @@ JSON_SCHEMA_ID = -1  # stands for "today's" where a record came as JSON; no datu
 HTTP_NOT_FOUND = 404
 # These carry a task, or labels and answers, beside what is theirs: what was let in has to get through.
 CARRIERS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult"})
+READERS_MAX = 1_000  # schemas that a codec has at hand; of others it makes a reader anew
 CARRIED_MAX = 4  # times the limit; with its default, what Kafka takes by default
 
 
@@ -101,6 +102,18 @@ class _Reader:
             middle = len(datums) // 2
             yield from self.bad(datums[:middle], start)
             yield from self.bad(datums[middle:], start + middle)
+
+
+def plan(text: str, kind: RecordType) -> tuple[Definition, Project | None]:
+    """How data of this schema are read as today's record: the schema to decode with, and the step to today's columns.
+
+    Raises UnsupportedSchemaError where they cannot be.
+    """
+    writer = parse(text)
+    if not isinstance(writer, dict) or writer.get("name") != kind.subject:
+        raise UnsupportedSchemaError(f"it is not a {kind.name}")
+    wide = widened(writer)
+    return wide, project_fields(wide, kind.definition, list(kind.arrow), kind.name)
 
 
 class Codec:
@@ -185,9 +198,11 @@ class Codec:
         if found is not None:
             return found
         try:
-            text = self.registry.get_schema(schema_id).schema_str
+            text = self.registry.get_schema(schema_id, record(record_name).subject).schema_str
         except UnknownSchemaError as error:
             return DecodeFault(-1, DeadReason.UNKNOWN_SCHEMA, str(error))
+        except UnsupportedSchemaError as error:
+            return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id}: {error}")
         except Exception as error:
             if getattr(error, "http_status_code", None) != HTTP_NOT_FOUND:
                 raise
@@ -196,14 +211,11 @@ class Codec:
 
     def _new_reader(self, schema_id: int, text: str, kind: RecordType) -> _Reader | DecodeFault:
         try:
-            writer = parse(text)
-            if not isinstance(writer, dict) or writer.get("name") != kind.subject:
-                return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id} is not a {kind.name}")
-            wide = widened(writer)
-            project = project_fields(wide, kind.definition, list(kind.arrow), kind.name)
+            wide, project = plan(text, kind)
         except UnsupportedSchemaError as error:
             return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id}: {error}")
         reader = _Reader(schema_id, compact(collapse(wide)), project, kind.arrow)
+        _make_room(self._readers)
         self._readers[schema_id, kind.name] = reader
         return reader
 
@@ -238,6 +250,7 @@ class Codec:
             return None
         if task_schema_id not in self._dispatch_frames:
             dispatch_id = dispatch_id_for(self.registry, task_schema_id)
+            _make_room(self._dispatch_frames)
             self._dispatch_frames[task_schema_id] = None if dispatch_id is None else _frame(dispatch_id)
         return self._dispatch_frames[task_schema_id]
 
@@ -255,6 +268,12 @@ def _guess(head: bytes) -> str:
     if head[:1].isspace():
         return ", or at once with {: white space stands before it"
     return next((guess for start, guess in _GUESSES if head.startswith(start)), "")
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    """The oldest goes; it is made anew if it is asked for."""
+    if len(cache) >= READERS_MAX:
+        del cache[next(iter(cache))]
 
 
 def _frame(schema_id: int) -> bytes:

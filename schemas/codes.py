@@ -99,6 +99,7 @@ class ErrorCode(StrEnum):
     NO_TOPICS = "E302"
     NO_CLICKHOUSE = "E303"
     LOCAL_BROKER = "E304"
+    NO_REGISTRY = "E305"
 
     NOT_FOUND = "E400"
     NO_TASK = "E401"
@@ -135,6 +136,9 @@ class ErrorCode(StrEnum):
     CLICKHOUSE_LOGIN = "E527"
     LOCAL_BROKER_FAULT = "E528"
     PLACE = "E529"
+    REGISTRY_REFUSED = "E530"
+    REGISTRY_CONFLICT = "E531"
+    AMBIGUOUS_SCHEMA_ID = "E532"
 
 
 # Faults of a key itself, not of the value that stands behind it.

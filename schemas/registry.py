@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,8 +44,11 @@ class HasSchema(Protocol):
 class SchemaRegistry(Protocol):
     """The part of confluent_kafka's SchemaRegistryClient that this project needs."""
 
-    def get_schema(self, schema_id: int, /) -> HasSchema:
-        """The schema of this id; raises UnknownSchemaError, or an error whose `http_status_code` is 404."""
+    def get_schema(self, schema_id: int, subject_name: str | None = None, /) -> HasSchema:
+        """The schema of this id; raises UnknownSchemaError, or an error whose `http_status_code` is 404.
+
+        `subject_name` is the record that is expected, for a registry in which an id alone does not say enough.
+        """
         ...
 
     def register_schema(self, subject_name: str, schema: Any, /) -> int:
@@ -86,7 +89,7 @@ class FileRegistry:
             text = f"{path} is no schema registry: {error!r:.200}"
             raise ConfigurationError(text, code=ErrorCode.REGISTRY_FILE) from error
 
-    def get_schema(self, schema_id: int, /) -> Schema:
+    def get_schema(self, schema_id: int, _subject_name: str | None = None, /) -> Schema:
         try:
             return self._by_id[schema_id]
         except KeyError:
@@ -108,6 +111,35 @@ class FileRegistry:
         return [entry for entry in self.entries if entry.subject == subject]
 
 
+# Records that others write, whose serializers may ask a registry of their own. All else is framed by the file alone, so
+# that what the pipeline has written it can read back, whoever is away.
+OPEN_SUBJECTS = frozenset({f"{NAMESPACE}.TaskSubmitted"})
+
+
+class JoinedRegistry:
+    """The file, and beside it the ids of another registry, for the records that others write.
+
+    Both count from 1, so an id may stand for one schema here and for another there. The record that is expected tells
+    them apart: an id is the file's where the file has that record under it, else the other registry's. `foreign` gives
+    the text of that one's schema, None where it has none; raises UnsupportedSchemaError where it cannot be read.
+    """
+
+    def __init__(self, file: FileRegistry, foreign: Callable[[int], str | None]) -> None:
+        self._file, self._foreign = file, foreign
+        self._own = {entry.id for entry in file.entries if entry.subject in OPEN_SUBJECTS}
+
+    def get_schema(self, schema_id: int, subject_name: str | None = None, /) -> Schema:
+        if subject_name in OPEN_SUBJECTS and schema_id not in self._own:
+            text = self._foreign(schema_id)
+            if text is not None:
+                return Schema(text)
+        return self._file.get_schema(schema_id)
+
+    def register_schema(self, subject_name: str, schema: Any, /) -> int:
+        """As the file has it: what is written carries the file's ids."""
+        return self._file.register_schema(subject_name, schema)
+
+
 def compose_dispatch(task: Definition) -> Definition:
     """The TaskDispatched schema whose slip is today's and whose task is this writer's TaskSubmitted.
 
@@ -121,7 +153,8 @@ def compose_dispatch(task: Definition) -> Definition:
 def dispatch_id_for(registry: SchemaRegistry, task_schema_id: int) -> int | None:
     """Id of the dispatch schema for tasks written with this one; None where a dispatch has to be encoded anew."""
     try:
-        composed = compose_dispatch(parse(registry.get_schema(task_schema_id).schema_str or ""))
+        task = registry.get_schema(task_schema_id, record("TaskSubmitted").subject)
+        composed = compose_dispatch(parse(task.schema_str or ""))
         return registry.register_schema(record("TaskDispatched").subject, Schema(compact(composed)))
     except ConfigurationError:
         return None

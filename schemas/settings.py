@@ -19,7 +19,7 @@ from schemas.errors import ConfigurationError
 
 PREFIX = "POINTSMAN_"
 KAFKA_CONFIG = f"{PREFIX}KAFKA_CONFIG"
-SECRETS = frozenset({"clickhouse_password"})
+SECRETS = frozenset({"clickhouse_password", "schema_registry_password"})
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -59,6 +59,11 @@ class Settings(BaseModel):
     )
     clickhouse_user: str = Field("default", description="Who asks ClickHouse.")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="Only from the environment.")
+    schema_registry: str | None = Field(
+        None, pattern=r"^https?://[^@\s?#]+$", description="The producers' own schema registry, where they use one."
+    )
+    schema_registry_user: str | None = Field(None, description="Who asks the schema registry.")
+    schema_registry_password: SecretStr = Field(SecretStr(""), description="Only from the environment.")
     topology: Path = Field(Path("topology.yaml"), description="The topology file.")
     kafka: Mapping[str, str] = Field(
         default_factory=dict, repr=False, description="librdkafka properties for every client, secrets among them."
@@ -118,6 +123,7 @@ def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
     wanted = {
         "broker": "must be HOST:PORT, or several with commas between them",
         "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user or path",
+        "schema_registry": "must be http://HOST:PORT or https://HOST:PORT, a path may follow, without user or query",
         "log_level": f"must be one of {', '.join(LEVELS)}",
         "metrics_port": "must be a port number from 0 to 65535",
     }

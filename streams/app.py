@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from schemas.access import used_by
 from schemas.codec import Codec
-from schemas.registry import FileRegistry
+from schemas.registry import FileRegistry, JoinedRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.control import BreakerView
@@ -27,6 +27,8 @@ from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import client_config
 from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of, make_app, run_app
+from streams.transport.foreign_ids import ForeignIds, foreign_ids
+from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
 
 STOP_POLL_S = 0.05
@@ -43,21 +45,22 @@ def run_worker(
 
     Creates the topics that are missing. `ready` is called once, when the first partitions are live, or when there are
     none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit,
-    or are missing and may not be created), DeliveryError and TransportError (the process has to be started again: it
-    recovers from its last cut).
+    or are missing and may not be created, a schema id that means two things), DeliveryError and TransportError (the
+    process has to be started again: it recovers from its last cut).
     """
     ensure_topics(settings, used_by("worker", topology.topics()), topology)
     registry = FileRegistry.load()
     view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
-    with closing(view):
+    with closing(view), foreign_ids(settings, registry, topology.topics()) as foreign:
         view.start()
-        asyncio.run(_serve(settings, topology, registry, view, ready, stop))
+        asyncio.run(_serve(settings, topology, registry, foreign, view, ready, stop))
 
 
 async def _serve(
     settings: Settings,
     topology: Topology,
     registry: FileRegistry,
+    foreign: ForeignIds | None,
     view: BreakerView,
     ready: Callable[[Mapping[str, object]], None],
     stop: threading.Event,
@@ -77,11 +80,12 @@ async def _serve(
     with closing(producer):
         worker = Worker(
             policy,
-            Codec(registry, limits.record_bytes_max),
+            Codec(registry if foreign is None else JoinedRegistry(registry, foreign.text), limits.record_bytes_max),
             producer,
             view,
             lambda: Recovery(topology, policy, registry, reading),
             on_ready,
+            None if foreign is None else HeldBack(foreign),
         )
         app = build(settings, topology, worker)
         worker.attach(driver_of(app))

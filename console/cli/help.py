@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
     "Tasks and their results": ("submit", "results", "task", "history"),
-    "What a deployment consists of": ("validate", "agents", "init", "topics", "explain", "schema"),
+    "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain", "schema"),
     "One process of it, for production": ("worker", "host", "store", "registry"),
 }
 OTHER = "Other"
@@ -46,6 +46,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "pointsman store --broker kafka:9092 --clickhouse http://clickhouse:8123",
         "pointsman store --data /var/lib/pointsman/clickhouse",
     ),
+    "registry": ("pointsman registry --listen 0.0.0.0:8081",),
+    "schemas push": ("pointsman schemas push --dry-run",),
     "completion": ("pointsman completion bash > ~/.local/share/bash-completion/completions/pointsman",),
 }
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
-from schemas.registry import FileRegistry
+from schemas.registry import FileRegistry, JoinedRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.history.door import Door
@@ -26,6 +26,8 @@ from streams.history.queries import connect
 from streams.history.sink import Sink
 from streams.transport.admin import require_topics
 from streams.transport.clients import client_config
+from streams.transport.foreign_ids import foreign_ids
+from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
 from streams.transport.threads import DaemonPool, has_ended
@@ -63,13 +65,17 @@ def run_store(
 
         if not _prepare(client, stop):
             return
-        codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
-        dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
-        try:
-            sink = Sink(settings, topology, Loader(topology, codec, client, dead_letters))
-            sink.run(stop, lambda: ready({"clickhouse": url}))
-        finally:
-            dead_letters.close(1.0)
+        registry = FileRegistry.load()
+        with foreign_ids(settings, registry, topology.topics()) as foreign:
+            joined = registry if foreign is None else JoinedRegistry(registry, foreign.text)
+            codec = Codec(joined, topology.limits.record_bytes_max)
+            dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
+            try:
+                held = None if foreign is None else HeldBack(foreign)
+                sink = Sink(settings, topology, Loader(topology, codec, client, dead_letters), held)
+                sink.run(stop, lambda: ready({"clickhouse": url}))
+            finally:
+                dead_letters.close(1.0)
 
 
 @contextmanager

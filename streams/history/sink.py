@@ -20,6 +20,7 @@ from streams.history.loader import Loader
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.held import HeldBack
 from streams.transport.telemetry import CONSUMER_LAG, HISTORY_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
 
@@ -28,6 +29,7 @@ log = get_logger("pointsman.history")
 POLL_ROWS_MAX = 50_000
 POLL_BYTES_MAX = 64 * 1024 * 1024
 POLL_S = 0.1
+SUBMISSIONS = "TaskSubmitted"
 DRAIN_S = 2.0
 CLOSE_S = 1.5
 # What Python's objects add to a record's bytes, about.
@@ -84,7 +86,9 @@ class Sink:
     Raises TransportError where the topics cannot be read, DeliveryError where a dead letter cannot be put away.
     """
 
-    def __init__(self, settings: BrokerSettings, topology: Topology, loader: Loader) -> None:
+    def __init__(
+        self, settings: BrokerSettings, topology: Topology, loader: Loader, held: HeldBack | None = None
+    ) -> None:
         self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
         group = f"{topology.prefix}pointsman-store"
         self._consumer = BatchConsumer(
@@ -103,6 +107,8 @@ class Sink:
         self._begun_at = time.monotonic()
         self._paused = False
         self._measured_at = 0.0
+        self._held = held
+        self._held_paused: frozenset[TopicPartition] = frozenset()
 
     def run(self, stop: threading.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set; then what is buffered is loaded and committed, for DRAIN_S at most."""
@@ -130,12 +136,33 @@ class Sink:
         self._measure()
         if self._commits.resting(POLL_S):
             for batch in self._consumer.poll():
-                self._waiting.add(batch)
+                self._take(batch)
+            self._release()
             self._hold_back()
             self._commits.begin()
         due = time.monotonic() - self._begun_at >= self._limits.history_interval_ms / 1000
         if self._waiting.rows and (due or self._waiting.rows >= self._limits.history_rows_max):
             self._begin()
+
+    def _take(self, batch: Batch) -> None:
+        """All of it but submissions whose schema is not known yet, and what follows those."""
+        if self._held is None or batch.channel != SUBMISSIONS:
+            self._waiting.add(batch)
+        elif (admitted := self._held.admit(batch)) is not None:
+            self._waiting.add(admitted)
+
+    def _release(self) -> None:
+        """Go on with what is known by now; read on only where nothing is held."""
+        if self._held is None:
+            return
+        for batch in self._held.released():
+            self._waiting.add(batch)
+        held, before = self._held.tps, self._held_paused
+        if held != before:
+            ours = set(self._consumer.assignment())
+            self._consumer.pause((held - before) & ours)
+            self._consumer.resume(set() if self._paused else (before - held) & ours)
+            self._held_paused = held
 
     def _begin(self) -> None:
         if self._loading is None:
@@ -154,6 +181,7 @@ class Sink:
     def _measure(self) -> None:
         """Shows how far behind the history is, and how far the reading."""
         held = [self._waiting.oldest_ms(), self._loading.buffer.oldest_ms() if self._loading else None]
+        held += [self._held.oldest_ms()] if self._held is not None else []
         oldest_ms = min((each for each in held if each is not None), default=None)
         HISTORY_LAG.set(0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
         if time.monotonic() - self._measured_at >= MEASURE_S:
@@ -174,7 +202,7 @@ class Sink:
             self._paused = True
         elif self._paused and held <= limit // 2:
             log.info("reading goes on")
-            self._consumer.resume(self._consumer.assignment())
+            self._consumer.resume(set(self._consumer.assignment()) - self._held_paused)
             self._paused = False
 
     def _drain(self) -> None:
@@ -197,6 +225,9 @@ class Sink:
         """Rows at hand are loaded all the same; where they end is no longer ours to commit (see Commits)."""
         log.info("partitions given up", partitions=len(partitions))
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
+        if self._held is not None:
+            self._held.drop(partitions)
+            self._held_paused -= frozenset(partitions)
 
 
 def channel_of(topics: Topics) -> Callable[[str], str]:

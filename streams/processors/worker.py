@@ -28,6 +28,7 @@ from streams.processors.recovery import Positions, Recovery
 from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
+from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
 from streams.transport.telemetry import (
     CONSUMER_LAG,
@@ -95,6 +96,7 @@ class Worker:
         view: View,
         recovery: Callable[[], Recovery],
         on_ready: Callable[[list[int]], None],
+        held: HeldBack | None = None,
         clock: Callable[[], int] = wall_ms,
     ) -> None:
         topology = policy.topology
@@ -105,6 +107,7 @@ class Worker:
         self._frontiers: dict[int, Frontier] = {}
         self._cuts = Cuts(self._topics.submitted, producer)
         self._paused: set[int] = set()
+        self._held = held
         self._seen_version = -1
         self._outbox = Outbox(topology, codec, producer)
         self._breakers = BreakerProcessor(topology, codec, producer, view)
@@ -156,17 +159,22 @@ class Worker:
         if self.has_failed:
             return
         try:
-            now_ms = self._clock()
-            with TURN_DURATION.labels(processor=processor).time():
-                self._handlers[processor](batch, now_ms)
-            self._cuts.advance(batch)
-            if processor == "consensus":
-                newest_ms = int(batch.timestamps_ms.max())
-                for number in {partition for _, partition in batch.ends}:
-                    self._frontiers[number].read(newest_ms, now_ms)
+            admitted = self._held.admit(batch) if self._held is not None and processor == "router" else batch
+            if admitted is not None:
+                self._handle(processor, admitted)
             self._throttle()
         except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
             self._fail(error)
+
+    def _handle(self, processor: str, batch: Batch) -> None:
+        now_ms = self._clock()
+        with TURN_DURATION.labels(processor=processor).time():
+            self._handlers[processor](batch, now_ms)
+        self._cuts.advance(batch)
+        if processor == "consensus":
+            newest_ms = int(batch.timestamps_ms.max())
+            for number in {partition for _, partition in batch.ends}:
+                self._frontiers[number].read(newest_ms, now_ms)
 
     def _fail(self, error: Exception) -> None:
         log.error("the worker cannot go on", exc_info=error)
@@ -174,16 +182,23 @@ class Worker:
         self.driver.fail(error)
 
     def _throttle(self) -> None:
-        """At a bound new tasks wait on the broker; what drains the cell is never paused."""
+        """At a bound, or behind a schema that is not known yet, new tasks wait on the broker; what drains the cell is
+        never paused."""
+        held = {number for _, number in self._held.tps} if self._held is not None else set()
         for number, cell in self._cells.items():
             submitted = (self._topics.submitted, number)
-            if cell.is_full and number not in self._paused:
+            if number not in self._paused and (cell.is_full or number in held):
                 self._paused.add(number)
                 self.driver.pause([submitted])
-                log.warning("reading of new tasks pauses", partition=number, inflight=len(cell))
-            elif number in self._paused and cell.fill < RESUME_BELOW:
+                log.warning("reading of new tasks pauses", partition=number, inflight=len(cell), held=number in held)
+            elif number in self._paused and number not in held and cell.fill < RESUME_BELOW:
                 self._paused.discard(number)
                 self.driver.resume([submitted])
+
+    def _release(self) -> None:
+        """Go on with what was held back and can be read by now."""
+        for batch in self._held.released() if self._held is not None else ():
+            self._handle("router", batch)
 
     # ------------------------------------------------------------------ assignment
 
@@ -228,6 +243,8 @@ class Worker:
 
     def _drop(self, partitions: Iterable[int]) -> None:
         gone = set(partitions)
+        if self._held is not None:
+            self._held.drop([(self._topics.submitted, number) for number in gone])
         for number in gone:
             self._cells.pop(number, None)
             self._frontiers.pop(number, None)
@@ -272,6 +289,7 @@ class Worker:
             await asyncio.sleep(TICK_S)
             self._producer.poll()
             self._observe_breakers()
+            self._release()
             self._tick()
             CUT_AGE.set(self._cuts.age_s)
             if time.monotonic() >= next_report:

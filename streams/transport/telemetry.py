@@ -59,6 +59,12 @@ HISTORY_INSERT_DURATION = Histogram(
 )
 HISTORY_LAG = Gauge("pointsman_history_lag_seconds", "Age of the oldest record read and not yet in the history")
 
+# Worker and store, with a schema registry of the producers' own
+SCHEMA_LOOKUPS = Counter("pointsman_schema_lookups", "Schema ids asked of the producers' registry", ("outcome",))
+RECORDS_HELD = Gauge(
+    "pointsman_records_held", "Submissions that wait until the registry says what their schema id means"
+)
+
 # All
 READY = Gauge("pointsman_ready", "1 once the process serves")
 CONSUMER_LAG = Gauge("pointsman_consumer_lag_records", "Records appended and not yet read", ("topic", "partition"))

@@ -30,7 +30,7 @@ class MemoryRegistry:
         self.file = FileRegistry.load()
         self.others = {i: each if isinstance(each, str) else compact(each) for i, each in others.items()}
 
-    def get_schema(self, schema_id: int, /) -> Schema:
+    def get_schema(self, schema_id: int, _subject_name: str | None = None, /) -> Schema:
         if schema_id in self.others:
             return Schema(self.others[schema_id])
         return self.file.get_schema(schema_id)
@@ -42,7 +42,7 @@ class MemoryRegistry:
 class EmptyRegistry(MemoryRegistry):
     """Knows the test's schemas only."""
 
-    def get_schema(self, schema_id: int, /) -> Schema:
+    def get_schema(self, schema_id: int, _subject_name: str | None = None, /) -> Schema:
         if schema_id not in self.others:
             raise UnknownSchemaError(schema_id)
         return Schema(self.others[schema_id])

@@ -201,7 +201,7 @@ class ForeignRegistry:
     def __init__(self, schemas: dict[int, Any], status: int = 404) -> None:
         self.schemas, self.status, self.asked = schemas, status, 0
 
-    def get_schema(self, schema_id: int, *_subject_and_format: str) -> Any:
+    def get_schema(self, schema_id: int, *_subject_and_format: str | None) -> Any:
         self.asked += 1
         if schema_id not in self.schemas:
             raise HttpError(self.status)
