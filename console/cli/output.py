@@ -162,12 +162,24 @@ class Output:
     def _write(self, text: str) -> None:
         """Raises UnwritableError; BrokenPipeError where the reader has had enough, which is no failure."""
         with _writing():
-            self.out.write(encodable(text, self._encoding))
-            self.out.flush()
+            _put(self.out, encodable(text, self._encoding))
 
 
 def _encoding(stream: TextIO) -> str:
     return getattr(stream, "encoding", None) or UTF_8
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Writes all of a text. An unbuffered stream (PYTHONUNBUFFERED) drops what one call to the system does not take."""
+    binary = getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(text)
+    else:
+        stream.flush()  # what others have printed comes first
+        left = memoryview(text.encode(_encoding(stream)))
+        while left:
+            left = left[binary.write(left) :]
+    stream.flush()
 
 
 @contextlib.contextmanager
