@@ -58,6 +58,8 @@ class Loader:
         self._stopping = threading.Event()
         # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.
         self._others = frozenset({self._topics.submitted, self._topics.health})
+        for name in (DEAD_LETTERS, *(table.name for table in TABLES.values())):
+            HISTORY_ROWS.labels(name)  # from zero, so that a rate sees the first ones too
 
     def stop(self) -> None:
         """End a load that keeps trying: it raises StoppedError."""

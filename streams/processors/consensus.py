@@ -27,6 +27,9 @@ class Consensus:
 
     def __init__(self, agents: Collection[str], codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
         self._agents, self._codec, self._outbox, self._cells = frozenset(agents), codec, outbox, cells
+        for agent_id in self._agents:  # from zero, so that a rate sees the first one too
+            for kind in OUTCOMES:
+                OUTCOMES_METRIC.labels(agent=agent_id, kind=kind)
 
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from schemas.codec import Codec, DecodeFault
 from schemas.ids import fact_id
-from schemas.records import table
+from schemas.reasons import DispatchReason, ResultReason
+from schemas.records import RECORDS, table
 from schemas.topology import Topology
 from streams.core.effects import Dispatch, Effects, Note, Result
 from streams.core.task import Identity, Slip, TaskKey
@@ -47,6 +48,7 @@ class Outbox:
     def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
         self._topics, self._version = topology.topics(), topology.version
         self._codec, self._producer = codec, producer
+        _count_from_zero(topology)
 
     def emit(self, decided: Mapping[int, Effects]) -> None:
         """What cells decided, by partition; each topic's records of a partition in the order of decision."""
@@ -105,6 +107,16 @@ class Outbox:
         kinds = Counter(note.kind for note in notes)
         DUPLICATES.inc(kinds["DUPLICATE"])
         LATE_VOTES.inc(kinds["LATE_VOTE"])
+
+
+def _count_from_zero(topology: Topology) -> None:
+    """A rate sees nothing of the value with which a series begins, so every series begins before its first event."""
+    for reason in ResultReason:
+        for status in RECORDS["TaskResult"].enums["status"]:
+            RESULTS.labels(status=status, reason=reason.value)
+    for why in DispatchReason:
+        for agent_id in topology.agents:
+            DISPATCHES.labels(agent=agent_id, reason=why.value)
 
 
 def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:

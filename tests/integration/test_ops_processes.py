@@ -119,6 +119,17 @@ def asked_in_the_runbook() -> list[str]:
 
 
 def test_the_services_serve_and_show_all_that_is_asked_of_them(composed: Composed) -> None:
+    # A rate sees nothing of the value with which a series begins.
+    for name, counter in (
+        ("worker", "results"),
+        ("worker", "dispatches"),
+        ("worker", "outcomes"),
+        ("store", "history_rows"),
+    ):
+        begun = composed.series(name)[f"pointsman_{counter}_total"]
+        assert begun
+        assert name == "store" or {value for _, value in begun} == {0.0}
+
     done = composed.run("worker", "submit", "find the Q3 revenue for EMEA", "--wait", "-o", "jsonl")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == "COMPLETED"
