@@ -138,7 +138,8 @@ def test_the_services_serve_and_show_all_that_is_asked_of_them(composed: Compose
         return sum(value for _, value in composed.series("store").get("pointsman_history_rows_total", [])) > 4
 
     wait_for(stored, 60, "the history")
-    wait_for(lambda: "pointsman_consumer_lag_records" in composed.series("host"), 30, "the host's lag")
+    for name in composed.ports:
+        wait_for(lambda name=name: "pointsman_consumer_lag_records" in composed.series(name), 30, f"the lag of {name}")  # type: ignore[misc]
     shown = {name: composed.series(name) for name in composed.ports}
     assert wanted() - {series for each in shown.values() for series in each} == set()
     for name in ("worker", "host", "store"):
