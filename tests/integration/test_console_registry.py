@@ -12,8 +12,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from console.cli.failures import ExitCode
-from tests.support.console import topology_file
+from tests.support.console import pointsman, topology_file
 
 
 def registry(repository: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -47,14 +49,14 @@ def test_it_serves_the_deployments_subjects_and_ends_when_told(tmp_path: Path, r
         process.communicate()
 
 
-def test_an_address_that_cannot_be_had_is_said(repository: Path) -> None:
-    for listen in ("8081", "127.0.0.1:http", "127.0.0.1:65536"):
-        process = registry(repository, "--listen", listen)
-        _, err = process.communicate(timeout=60)
-        assert (process.returncode, err) == (
-            ExitCode.USAGE,
-            f"pointsman: --listen {listen} is not of the form HOST:PORT [E202]\n",
-        )
+@pytest.mark.parametrize("listen", ["8081", "127.0.0.1:http", "127.0.0.1:65536"])
+def test_an_address_that_is_none_is_refused(listen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = pointsman(capsys, "registry", "--listen", listen)
+    assert said.code == ExitCode.USAGE
+    assert said.err == f"pointsman: --listen {listen} is not of the form HOST:PORT [E202]\n"
+
+
+def test_an_address_that_is_taken_is_said(repository: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = registry(repository, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
         _, err = process.communicate(timeout=60)

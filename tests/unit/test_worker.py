@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -17,6 +17,9 @@ from streams.processors import worker as module
 from streams.processors.frontier import Frontier
 from streams.processors.worker import Worker
 from streams.transport.batch import TopicPartition
+from streams.transport.held import HeldBack
+from tests.support.submissions import TOPIC, Ids, places, records
+from tests.support.wire import frame
 
 TOPOLOGY = Topology(
     agents={"one": Agent(run="m:f", effect="read")}, routes={"work": Route(agents=("one",))}, default_route="work"
@@ -83,3 +86,45 @@ async def test_whatever_breaks_beside_the_processors_ends_the_worker(
     await asyncio.wait_for(asyncio.gather(*loops), 10)
     assert [str(error) for error in fakes.failures] == [broken]
     assert worker.has_failed
+
+
+class Steered(Fakes):
+    """A driver that notes what is paused."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.paused: set[Any] = set()
+
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None:
+        self.paused |= set(tps)
+
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None:
+        self.paused -= set(tps)
+
+
+async def test_a_partition_waits_for_a_schema_from_there_on_and_is_read_on_when_it_is_known() -> None:
+    fakes: Any = Steered()
+    policy, ids, handled = Policy.compile(TOPOLOGY), Ids(known=10), list[list[tuple[int, int]]]()
+    codec = Codec(FileRegistry.load(), 4_096)
+    worker = Worker(policy, codec, fakes, fakes, lambda: fakes, lambda _partitions: None, HeldBack(ids))
+    worker.attach(fakes)
+    worker._handlers["router"] = lambda part, _now_ms: handled.append(places(part))
+    for number in (0, 1):
+        worker._cells[number], worker._frontiers[number] = Cell(policy, number), Frontier()
+    worker.turn("router", records((0, 5, frame(9)), (1, 7, frame(30)), (1, 8, frame(9))))
+    worker.turn("router", records((1, 9, frame(9)), (0, 6, frame(9))))
+    assert handled == [[(0, 5)], [(0, 6)]]
+    assert fakes.paused == {(TOPIC, 1)}
+    assert worker._cuts.positions == {(TOPIC, 0): 7}
+    worker._release()
+    assert len(handled) == 2
+    ids.known = 31
+    worker._release()
+    worker._throttle()
+    assert handled[2:] == [[(1, 7), (1, 8)], [(1, 9)]]
+    assert (fakes.paused, worker._cuts.positions) == (set(), {(TOPIC, 0): 7, (TOPIC, 1): 10})
+    worker.turn("router", records((1, 10, frame(40))))
+    worker._drop([1])
+    ids.known = 41
+    worker._release()
+    assert (len(handled), fakes.paused, fakes.failures) == (4, set(), [])
