@@ -65,12 +65,14 @@ class CommandRunner:
             timeout_ms=max(attempt.expires_ms - wall_us() // 1000, 1),
         )
         await self._places.acquire()
-        child: Child | None = None
+        child, starting = self._idle_child(), None
         try:
-            child = await self._child()
+            if child is None:
+                starting = self._start()
+                child = await asyncio.shield(starting)
             response = await child.ask(request, request_id)
         except BaseException as error:
-            self._give_up(child, error)
+            self._give_up(child, starting, error)
             raise
         self._restarts.answered()
         self._idle.append(child)
@@ -93,25 +95,23 @@ class CommandRunner:
             await asyncio.wait(ends, timeout=timeout_s)
             self._children = {child for child in self._children if not child.is_gone}
 
-    async def _child(self) -> Child:
-        """One that idles, else a new one. Raises AgentFailed."""
+    def _idle_child(self) -> Child | None:
         while self._idle:
             child = self._idle.pop()
             if child.runs:
                 return child
             child.kill()  # it has ended by itself, between two calls; what it left goes too
             self._in_background(self._forget(child))
+        return None
+
+    def _start(self) -> asyncio.Future[Child]:
+        """Raises AgentFailed, as the future does, where none can be started now."""
         if (wait_s := self._restarts.wait_s(time.monotonic())) > 0:
             text = (
                 f"the program ended {self._restarts.in_vain} times without an answer; no new start for {wait_s:.1f} s"
             )
             raise AgentFailed(text, ErrorClass.UNREACHABLE)
-        starting = asyncio.ensure_future(self._started())
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            self._in_background(self._end_once_started(starting))
-            raise
+        return asyncio.ensure_future(self._started())
 
     async def _started(self) -> Child:
         try:
@@ -123,22 +123,26 @@ class CommandRunner:
         log.info("program started", agent=self._agent_id, pid=child.pid)
         return child
 
-    async def _end_once_started(self, starting: asyncio.Future[Child]) -> None:
+    def _give_up(self, child: Child | None, starting: asyncio.Future[Child] | None, error: BaseException) -> None:
+        """After a call that failed: the place is free once nothing of its run is left."""
+        if child is not None:
+            if not isinstance(error, asyncio.CancelledError):  # one that was too slow is not one that crashes
+                log.warning("a program is ended", agent=self._agent_id, pid=child.pid, why=str(error))
+                self._restarts.ended(time.monotonic(), answered=child.answered)
+            child.kill()
+            self._in_background(self._forget(child, frees=True))
+        elif starting is not None:
+            self._in_background(self._forget_start(starting))
+        else:
+            self._places.release()
+
+    async def _forget_start(self, starting: asyncio.Future[Child]) -> None:
+        """Of a call that was cut off, or failed, while its program started."""
         await asyncio.wait([starting])
         if not starting.cancelled() and starting.exception() is None:
             starting.result().kill()
             await self._forget(starting.result())
-
-    def _give_up(self, child: Child | None, error: BaseException) -> None:
-        """After a call that failed: the place is free once nothing of its run is left."""
-        if child is None:
-            self._places.release()
-            return
-        if not isinstance(error, asyncio.CancelledError):  # one that was too slow is not one that crashes
-            log.warning("a program is ended", agent=self._agent_id, pid=child.pid, why=str(error))
-            self._restarts.ended(time.monotonic(), answered=child.answered)
-        child.kill()
-        self._in_background(self._forget(child, frees=True))
+        self._places.release()
 
     async def _forget(self, child: Child, *, frees: bool = False) -> None:
         await child.gone()

@@ -21,6 +21,7 @@ NOT_THERE = {404, 405, 406, 410, 415, 421, 501, 505}  # the address is wrong, or
 OVERLOADED = {425, 429}
 QUOTA = {402}
 CONFLICT = 409
+SEE_OTHER = {301, 302, 303}  # how servers answer a POST that they have carried out, among other things
 TIMEOUT, UNAVAILABLE, GATEWAY_TIMEOUT = 408, 503, 504
 GATEWAY = {502, 503}
 
@@ -46,7 +47,8 @@ def failure(status: int, *, retry_after: bool) -> Exception:  # noqa: C901  a ta
         # Services that know the idempotency key answer so while an earlier request under it is in work.
         return OutcomeUnclear(said)
     if status in REDIRECTS:
-        return AgentFailed(f"{said}: redirects are not followed; state the last address in `url`")
+        text = f"{said}: redirects are not followed; state the last address in `url`"
+        return OutcomeUnclear(text) if status in SEE_OTHER else AgentFailed(text)
     if status in CLIENT_FAULTS:
         return AgentFailed(said)
     if status == GATEWAY_TIMEOUT:

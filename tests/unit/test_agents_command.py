@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest_asyncio
 from agents.calls import Caller
 from agents.contract import EMPTY_CONTEXT
 from agents.outcome import Outcome
+from agents.runners.child import KEEPER
 from agents.runners.command import PATIENCE, CommandRunner, Restarts
 from agents.runners.lines import LINE_BYTES_MAX, LINES_MAX, WINDOW_S, Quota
 from agents.sandbox import guarded
@@ -338,6 +340,7 @@ async def test_a_place_is_free_only_once_nothing_of_its_run_is_left(make: Make) 
     pids = await bench.descendants()
     call.cancel()
     await call
+    assert bench.runner._places.locked()
     await bench.ask("echo x")
     assert not any(map(alive, pids))
 
@@ -360,6 +363,21 @@ async def test_a_keeper_that_is_killed_takes_its_program_along(make: Make) -> No
     await eventually(lambda: not alive(own) and not alive(plain))
     for pid in others:
         os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_keeper_that_is_killed_with_its_host_takes_its_program_along() -> None:
+    ours, theirs = socket.socketpair()
+    spec = {"words": ["/bin/sleep", "1000"], "cwd": "/", "limits": {}, "control": theirs.fileno()}
+    keeper = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", KEEPER, json.dumps(spec)), stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]
+    )
+    theirs.close()
+    pid = json.loads(await asyncio.to_thread(ours.recv, 100))["pid"]
+    assert alive(pid)
+    keeper.kill()
+    ours.close()
+    await keeper.wait()
+    await eventually(lambda: not alive(pid))
 
 
 HOST = """
