@@ -1,9 +1,10 @@
 # pointsman: `make demo` shows what it does, `make dev` keeps it running, `make test` proves it.
-# Another Kafka than our own:  make demo BROKER=host:port
+# Another Kafka than our own:  make demo BROKER=host:port    another ClickHouse:  make dev CLICKHOUSE=http://host:8123
 
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
 BROKER ?=
+CLICKHOUSE ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -15,6 +16,7 @@ EXAMPLE_INSTALLED := $(EXAMPLE)/.venv/.installed
 # A broker of somebody else's needs neither Java nor the jars.
 LOCAL_BROKER := $(if $(BROKER),,$(JARS))
 BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
+CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test check reference clean
@@ -27,8 +29,8 @@ setup: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## make .venv from the lock and
 demo: $(INSTALLED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks through broker, workers, agents and history; 30 s
 	@$(BIN)/pointsman demo $(BROKER_FLAG) $(ARGS)
 
-dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/
-	@$(BIN)/pointsman dev $(BROKER_FLAG) $(ARGS)
+dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/; ARGS=--reload
+	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
 test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)

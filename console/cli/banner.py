@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from console.cli.deployment import Deployment
-from console.local.data import filesystem_of
+from console.local.data import VOLATILE, filesystem_of
 from console.local.services import Site
 from console.local.supervisor import Endpoints
 from schemas.registry import REGISTRY
 from schemas.settings import Settings
-
-# File systems that are gone with whom.
-VOLATILE = {"tmpfs": "machine", "ramfs": "machine", "overlay": "container"}
 
 
 def banner(deployment: Deployment, site: Site, at: Endpoints, *, had_data: bool) -> Iterator[str]:

@@ -17,7 +17,7 @@ from console.cli.failures import UsageError
 from console.cli.output import Output
 from console.local.check import check
 from console.local.interrupts import interruptible
-from console.local.ports import Ports
+from console.local.ports import USUAL, Ports
 from console.local.reload import Reloader
 from console.local.supervisor import Supervisor
 from console.local.watch import Watch
@@ -25,8 +25,6 @@ from schemas.errors import TopologyError
 
 WATCH_S = 0.1
 FILES_SHOWN_MAX = 4
-# Taken where nobody holds them, so that every other command finds them without being told.
-USUAL_PORTS = Ports(broker=9092, clickhouse=8123, registry=8081)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def _supervisor(deployment: Deployment, wishes: Wishes, out: Output) -> Supervis
         deployment.settings,
         own_broker=wishes.own_broker,
         own_clickhouse=wishes.own_clickhouse,
-        usual=USUAL_PORTS,
+        usual=USUAL,
         named=wishes.ports,
         report=out.note,
     )

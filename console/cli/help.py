@@ -21,7 +21,8 @@ OTHER = "Other"
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo": ("pointsman demo", "pointsman demo --broker localhost:9092 --keep /tmp/demo"),
-    "dev": ("pointsman dev", "pointsman dev --broker localhost:9092 --data /var/tmp/pointsman"),
+    "dev": ("pointsman dev --reload", "pointsman dev --broker localhost:9092 --data /var/tmp/pointsman"),
+    "doctor": ("pointsman doctor", "pointsman doctor --broker kafka:9092 -o json"),
     "submit": (
         'pointsman submit "find the Q3 revenue for EMEA" --wait',
         "pointsman submit -f tasks.jsonl --tenant acme --wait -o jsonl",

@@ -31,6 +31,7 @@ FAULT_LINES = 60
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
 JAVA_VERSION_MIN = 17
+JAVA_ANSWER_S = 30.0
 # The JVM's second compiler pays over minutes; a start without it takes half the CPU time.
 FAST_JVM = ("-XX:+UseG1GC",)
 QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -72,11 +73,12 @@ log.segment.bytes=268435456
 """
 
 
-def _java_version() -> int:
+def java_version() -> int:
     """Of the `java` on the path; 0 when there is none that runs."""
     if shutil.which("java") is None:
         return 0
-    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S607  the one on the path is meant
+    command = ["java", "-version"]  # the one on the path is meant
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JAVA_ANSWER_S).stderr
     found = re.search(r'version "(\d+)', said)
     return int(found.group(1)) if found else 0
 
@@ -84,7 +86,7 @@ def _java_version() -> int:
 def missing_tools() -> list[str]:
     """What has to be installed before a broker can start here, each with its remedy; empty when all is there."""
     missing = []
-    if _java_version() < JAVA_VERSION_MIN:
+    if java_version() < JAVA_VERSION_MIN:
         missing.append(f"Java {JAVA_VERSION_MIN} or later (for example: apt-get install openjdk-17-jre-headless)")
     if not any(JARS.glob("kafka_*.jar")):
         missing.append("Apache Kafka's jars (run `make setup`; it needs Maven, for example: apt-get install maven)")

@@ -30,6 +30,8 @@ FULL_BELOW_BYTES = 4 * MIB
 # What a supervisor that was killed leaves behind ends by itself within this: a guard gives the broker 9 s.
 LEFTOVERS_S = 15.0
 POLL_S = 0.1
+# File systems that are gone with whom.
+VOLATILE: Mapping[str, str] = {"tmpfs": "machine", "ramfs": "machine", "overlay": "container"}
 OTHER = "Choose another directory with --data DIR."
 _NUMBERS = re.compile(r"\d+")
 
@@ -129,22 +131,8 @@ class DataDirectory:
         return int(text)
 
     def _refuse_newer(self, versions: Mapping[str, str]) -> None:
-        made = self._made_by()
-        layout = made.get("layout", LAYOUT)
-        if not isinstance(layout, int) or layout > LAYOUT:
-            raise ConfigurationError(
-                f"{self.path} was made by a newer pointsman ({made.get('pointsman', 'unknown')}), whose layout is not "
-                f"known here. Use that version, or c{OTHER[1:]}",
-                code=ErrorCode.DATA_OF_ANOTHER_VERSION,
-            )
-        for name, ours in versions.items():
-            theirs = str(made.get(name, ours))
-            if name != "pointsman" and _order(theirs) > _order(ours):
-                raise ConfigurationError(
-                    f"{self.path} was written by {name} {theirs}, and this is {name} {ours}, which may not read it. "
-                    f"Install the newer one (`make setup`), or c{OTHER[1:]}",
-                    code=ErrorCode.DATA_OF_ANOTHER_VERSION,
-                )
+        if (why := newer_than(self.path, versions)) is not None:
+            raise ConfigurationError(why, code=ErrorCode.DATA_OF_ANOTHER_VERSION)
 
     def _refuse_full(self) -> None:
         free = shutil.disk_usage(self.path).free
@@ -157,15 +145,50 @@ class DataDirectory:
 
     def _mark(self, versions: Mapping[str, str]) -> None:
         draft = self.path / f".{MARKER}"
-        draft.write_text(json.dumps({**self._made_by(), "layout": LAYOUT, **versions}) + "\n")
+        draft.write_text(json.dumps({**made_by(self.path), "layout": LAYOUT, **versions}) + "\n")
         draft.replace(self.path / MARKER)
 
-    def _made_by(self) -> dict[str, object]:
-        try:
-            made = json.loads((self.path / MARKER).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return made if isinstance(made, dict) else {}
+
+def made_by(path: Path) -> dict[str, object]:
+    """The versions that wrote to a data directory; empty where it is new."""
+    try:
+        made = json.loads((path / MARKER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def newer_than(path: Path, versions: Mapping[str, str]) -> str | None:
+    """Why these versions must not write to a data directory: a newer one has. None where they may."""
+    made = made_by(path)
+    layout = made.get("layout", LAYOUT)
+    if not isinstance(layout, int) or layout > LAYOUT:
+        return (
+            f"{path} was made by a newer pointsman ({made.get('pointsman', 'unknown')}), whose layout is not known "
+            f"here. Use that version, or c{OTHER[1:]}"
+        )
+    for name, ours in versions.items():
+        theirs = str(made.get(name, ours))
+        if name != "pointsman" and _order(theirs) > _order(ours):
+            return (
+                f"{path} was written by {name} {theirs}, and this is {name} {ours}, which may not read it. Install the "
+                f"newer one (`make setup`), or c{OTHER[1:]}"
+            )
+    return None
+
+
+def owner_of(path: Path) -> int | None:
+    """The supervisor that has a data directory now; None where nobody has."""
+    try:
+        with (path / LOCK).open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = lock.read().strip()
+                return int(text) if text.isdigit() else None
+    except OSError:
+        pass
+    return None
 
 
 def versions_here(jars: Path | None, *, embedded: bool) -> dict[str, str]:

@@ -51,6 +51,8 @@ class Ports:
         (directory / FILE).write_text(json.dumps(asdict(self)) + "\n")
 
 
+# Taken where nobody holds them, so that every other command finds them without being told.
+USUAL = Ports(broker=9092, clickhouse=8123, registry=8081)
 # What people call them, and the flag that names a port.
 LABELS: Mapping[str, str] = {
     "broker": "Kafka",

@@ -64,9 +64,7 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
     wanted = load() if migrations is None else migrations
     client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     client.command(_RECORD)
-    held = f"SELECT number, name, checksum FROM {DATABASE}.migrations FINAL"  # noqa: S608 - a constant
-    rows = client.query(held).result_rows
-    applied = {(int(number), str(name)): str(checksum) for number, name, checksum in rows}
+    applied = _applied(client)
     _refuse_others(wanted, applied)
     missing = [each for each in wanted if (each.number, each.name) not in applied]
     for each in missing:
@@ -80,6 +78,24 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
         )
         log.info("migration applied", number=each.number, name=each.name)
     return missing
+
+
+def examine(client: Any, migrations: Sequence[Migration] | None = None) -> tuple[int, int]:
+    """How many migrations are missing, and of how many, without applying any.
+
+    Raises ConfigurationError where the database was made by other statements than these.
+    """
+    wanted = load() if migrations is None else migrations
+    there = f"SELECT count() FROM system.tables WHERE database = '{DATABASE}' AND name = 'migrations'"  # noqa: S608 - a constant
+    applied = _applied(client) if client.query(there).result_rows[0][0] else {}
+    _refuse_others(wanted, applied)
+    return sum((each.number, each.name) not in applied for each in wanted), len(wanted)
+
+
+def _applied(client: Any) -> dict[tuple[int, str], str]:
+    """Checksums by number and name."""
+    held = f"SELECT number, name, checksum FROM {DATABASE}.migrations FINAL"  # noqa: S608 - a constant
+    return {(int(number), str(name)): str(checksum) for number, name, checksum in client.query(held).result_rows}
 
 
 def _refuse_others(wanted: Sequence[Migration], applied: dict[tuple[int, str], str]) -> None:

@@ -157,12 +157,16 @@ class ConnectionWatch:
         self._name = name
         self.is_down = False
         self.fatal: ck.KafkaError | None = None
+        self.refusal: str | None = None
 
     def error(self, error: ck.KafkaError) -> None:
         """librdkafka's `error_cb`: informational except where it says fatal."""
         if error.fatal():
             self.fatal = error
             log.error("%s: fatal: %s", self._name, error.str())
+        elif error.code() in _REFUSED:
+            self.refusal = error.str()
+            log.debug("%s: %s", self._name, self.refusal)
         elif error.code() in _LOST and not self.is_down:
             self.is_down = True
             log.warning("%s: no broker can be reached; it keeps trying", self._name)
@@ -176,6 +180,8 @@ class ConnectionWatch:
             log.warning("%s: the broker is back", self._name)
 
 
+# What is worth more than that nobody answered: somebody did, and said no.
+_REFUSED = frozenset({ck.KafkaError._AUTHENTICATION, ck.KafkaError._SSL, ck.KafkaError._RESOLVE})  # noqa: SLF001
 _LOST = frozenset({ck.KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001
 
 

@@ -41,7 +41,8 @@ class TopicAdmin:
 
     def __init__(self, settings: BrokerSettings, topology: ClientSettings | None = None) -> None:
         self._broker = settings.broker
-        self._client = opened(AdminClient, client_config(settings, topology, "admin"), ConnectionWatch("admin"))
+        self._watch = ConnectionWatch("admin")
+        self._client = opened(AdminClient, client_config(settings, topology, "admin"), self._watch)
 
     def listed(self) -> dict[str, Any]:
         """Metadata of all topics that this user may see, by name."""
@@ -154,7 +155,10 @@ class TopicAdmin:
         return None
 
     def _unreachable(self, raised: ck.KafkaException) -> UnreachableError:
-        return UnreachableError("the Kafka broker", self._broker, raised.args[0].str(), HINT, code=ErrorCode.NO_BROKER)
+        self._watch.is_down = True  # which this error says, and no log has to
+        self._client.poll(0)  # what the client's threads heard meanwhile is told from here
+        why = self._watch.refusal or raised.args[0].str()
+        return UnreachableError("the Kafka broker", self._broker, why, HINT, code=ErrorCode.NO_BROKER)
 
 
 def _copies(topic: Any) -> int:

@@ -1,4 +1,4 @@
-"""Commands that run the whole pipeline on this machine: `dev`, `demo`.
+"""Commands that run the whole pipeline on this machine: `dev`, `demo`; and `doctor`, which says whether it can.
 
 I/O: through the commands.
 """
@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from console.cli.flags import Broker, TopologyFile, deployment_of
-from console.cli.output import Output
+from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, deployment_of
+from console.cli.output import Format, Output
 
 app = typer.Typer()
 
@@ -69,3 +69,20 @@ def demo(
     raise typer.Exit(
         run_demo(deployment_of(broker=broker, topology=topology), own_broker=broker is None, keep=keep, out=Output())
     )
+
+
+@app.command()
+def doctor(
+    broker: Broker = None,
+    clickhouse: ClickHouse = None,
+    topology: TopologyFile = None,
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where dev would keep its data.")] = Path(
+        ".pointsman"
+    ),
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Check every prerequisite and every configured service, each with its fix; exit code 0 when nothing fails."""
+    from console.cli.doctor import run_doctor
+
+    flags = {"broker": broker, "clickhouse": clickhouse, "topology": topology}
+    raise typer.Exit(run_doctor(flags, data, output, Output()))
