@@ -5,11 +5,8 @@ I/O: Kafka, HTTP.
 
 from __future__ import annotations
 
-import base64
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 from console.doctor.check import ANSWER_S, Case, Check, Finding, fail, ok, warn
@@ -24,6 +21,7 @@ CLOCK_TOLERANCE_S = 10.0
 START = "`pointsman dev` starts one here"
 # The broker alone has its three seconds; what asks more of it has as many for each request.
 TOPICS_S = 3 * ANSWER_S
+REGISTRY_S = 7.5  # its client's own bounds, and a bit
 
 
 def kafka(case: Case) -> Finding:
@@ -146,31 +144,22 @@ def tables(case: Case) -> Finding:
 
 
 def registry(case: Case) -> Finding:
-    url = getattr(case.settings, "schema_registry", None)
-    if not url:
+    from streams.transport.foreign_ids import subjects_of  # noqa: PLC0415  as above
+    from streams.transport.registry_client import RegistryClient  # noqa: PLC0415  as above
+
+    assert case.settings is not None
+    assert case.topology is not None
+    if not case.settings.schema_registry:
         return ok("none is named; ids are those of schemas/registry.json")
-    request = urllib.request.Request(f"{url.rstrip('/')}/subjects")  # noqa: S310  settings take http and https alone
-    user = getattr(case.settings, "schema_registry_user", None)
-    if user:
-        password = getattr(case.settings, "schema_registry_password").get_secret_value()  # noqa: B009  not on every branch
-        token = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+    client, subject = RegistryClient.of(case.settings), subjects_of(case.topology.topics())[0]
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310  as above
-            status = answer.status
-    except urllib.error.HTTPError as error:
-        status = error.code
-    except OSError as error:
-        why = getattr(error, "reason", error)
-        raise UnreachableError(
-            "the schema registry", url, str(why), "Is it running? POINTSMAN_SCHEMA_REGISTRY names it."
-        ) from error
-    if status in (401, 403):
-        fix = "Set POINTSMAN_SCHEMA_REGISTRY_USER and POINTSMAN_SCHEMA_REGISTRY_PASSWORD."
-        return fail(f"{url} does not let us in (status {status})", fix, ErrorCode.SETTING)
-    if status != 200:  # noqa: PLR2004  as HTTP says it
-        return fail(f"{url} answers /subjects with status {status}", "Is it a schema registry of Confluent's kind?")
-    return ok(f"{url} answers")
+        versions = client.versions(subject)
+    finally:
+        client.close()
+    said = f"{case.settings.schema_registry} answers, and has {len(versions)} versions of {subject}"
+    if not versions:
+        return warn(said, "`pointsman schemas push` registers what producers may use.")
+    return ok(said)
 
 
 def checks() -> Iterator[Check]:
@@ -180,4 +169,4 @@ def checks() -> Iterator[Check]:
     yield Check("services", "clocks", clock, needs=both, limit_s=TOPICS_S)
     yield Check("services", "ClickHouse", clickhouse, needs=("settings",), limit_s=2 * ANSWER_S)
     yield Check("services", "history's tables", tables, needs=("settings",), limit_s=2 * ANSWER_S)
-    yield Check("services", "schema registry", registry, needs=("settings",), limit_s=2 * ANSWER_S)
+    yield Check("services", "schema registry", registry, needs=both, limit_s=REGISTRY_S)

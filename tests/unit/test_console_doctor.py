@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from console.cli.doctor import all_checks, case_of, exit_code_of, row_of
 from console.cli.failures import ExitCode
@@ -27,6 +28,7 @@ from schemas.settings import Settings
 from schemas.topology import load_topology
 from tests.support.console import pointsman
 from tests.support.contract import breaches, promises
+from tests.support.foreign_registry import ForeignRegistry
 
 Capture = pytest.CaptureFixture[str]
 
@@ -249,3 +251,26 @@ def test_json_is_one_document(capsys: Capture, tmp_path: Path, repository: Path)
         capsys, "doctor", "--data", str(tmp_path), "--topology", str(repository / "topology.yaml"), "-o", "json"
     )
     assert {row["area"] for row in json.loads(said.out)} == {"machine", "place", "deployment", "services"}
+
+
+def test_a_schema_registry_that_is_named(case: Case) -> None:
+    foreign = ForeignRegistry(user="me", password="hunter2")
+    check = next(check for check in all_checks() if check.name == "schema registry")
+
+    def asked(password: str) -> Finding:
+        settings = Settings(
+            schema_registry=foreign.url, schema_registry_user="me", schema_registry_password=SecretStr(password)
+        )
+        (line,) = examine(replace(case, settings=settings), [check])
+        assert "hunter" not in str(line.finding)
+        return line.finding
+
+    try:
+        assert asked("hunter2").status is Status.WARN  # it has no schema of ours yet
+        foreign.add("tasks.submitted.v1-value", '"string"')
+        assert asked("hunter2") == ok(f"{foreign.url} answers, and has 1 versions of tasks.submitted.v1-value")
+        assert (asked("hunter3").status, asked("hunter3").code) == (Status.FAIL, ErrorCode.REGISTRY_REFUSED)
+        foreign.is_down = True
+        assert (asked("hunter2").status, asked("hunter2").code) == (Status.FAIL, ErrorCode.NO_REGISTRY)
+    finally:
+        foreign.close()
