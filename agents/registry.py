@@ -18,7 +18,7 @@ from typing import Any
 
 from agents.sandbox import guarded
 from agents.targets import Endpoint, Program, UnfitAgentError, endpoint, program
-from schemas.codes import FaultCode
+from schemas.codes import ErrorCode, FaultCode
 from schemas.errors import ConfigurationError, Fault, TopologyError
 from schemas.nearest import suggest
 from schemas.topology import Agent, Topology
@@ -32,6 +32,8 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "bat
 
 class UncallableError(ConfigurationError):
     """What an agent's entry names cannot be called; `key` says which key of the entry is to be mended."""
+
+    error_code = ErrorCode.FAULTY_TOPOLOGY
 
     def __init__(self, fault_code: FaultCode, text: str, key: tuple[str, ...] = ("run",)) -> None:
         self.fault_code, self.key = fault_code, key

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.codes import FaultCode
+from schemas.codes import ErrorCode, FaultCode
 from schemas.errors import ConfigurationError
 from schemas.nearest import nearest
 from schemas.topology import Agent
@@ -34,6 +34,8 @@ class Unfit(NamedTuple):
 
 class UnfitAgentError(ConfigurationError):
     """All that is wrong with one agent."""
+
+    error_code = ErrorCode.FAULTY_TOPOLOGY
 
     def __init__(self, faults: Sequence[Unfit]) -> None:
         self.faults = tuple(faults)

@@ -87,12 +87,17 @@ class ErrorCode(StrEnum):
     UNKNOWN_SCHEMA_ID = "E111"
     UNWRITABLE = "E112"
     NO_ROOM = "E113"
+    CANNOT_RELOAD = "E114"
+    CODE_NOT_CHECKED = "E115"
 
     COMMAND_LINE = "E200"
     NOTHING_TO_SUBMIT = "E201"
     FLAG_VALUE = "E202"
     TASK_ID_OF_A_FILE = "E203"
     SEVERAL_TENANTS = "E204"
+    NO_TEXT = "E205"
+    NOT_CONFIRMED = "E206"
+    FLAGS_CONTRADICT = "E207"
 
     UNREACHABLE = "E300"
     NO_BROKER = "E301"
@@ -105,6 +110,7 @@ class ErrorCode(StrEnum):
     NO_TASK = "E401"
     NO_CODE = "E402"
     NO_SCHEMA = "E403"
+    NO_TOPIC = "E404"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"

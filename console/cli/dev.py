@@ -21,6 +21,7 @@ from console.local.ports import USUAL, Ports
 from console.local.reload import Reloader
 from console.local.supervisor import Supervisor
 from console.local.watch import Watch
+from schemas.codes import ErrorCode
 from schemas.errors import TopologyError
 
 WATCH_S = 0.1
@@ -47,7 +48,8 @@ class Wishes:
             ("--clickhouse-port", self.ports.clickhouse, "--clickhouse", self.own_clickhouse),
         ):
             if port and not own:
-                raise UsageError(f"{flag} is where a service of our own listens; with {other} there is none. Drop one.")
+                text = f"{flag} is where a service of our own listens; with {other} there is none. Drop one."
+                raise UsageError(text, code=ErrorCode.FLAGS_CONTRADICT)
 
 
 def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:

@@ -21,6 +21,7 @@ from console.cli.help import Sections, with_examples
 from console.cli.output import Output, is_screen
 from console.cli.usage import usage_fault
 from console.cli.values import UTF_8, encodable, printable
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError, TopologyError
 
 __all__ = ["app", "main", "run"]
@@ -117,7 +118,8 @@ def _require_text(words: Sequence[str]) -> None:
         if word != encodable(word, UTF_8):
             raise UsageError(
                 f"Argument {number} ({printable(word)}) is no text in the encoding of this locale, "
-                f"{sys.getfilesystemencoding()}. Pass UTF-8, and set a UTF-8 locale: LC_ALL=C.UTF-8"
+                f"{sys.getfilesystemencoding()}. Pass UTF-8, and set a UTF-8 locale: LC_ALL=C.UTF-8",
+                code=ErrorCode.NO_TEXT,
             )
 
 

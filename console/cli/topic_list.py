@@ -13,6 +13,7 @@ from console.cli.failures import ExitCode, NotFoundError
 from console.cli.output import Format, Output, Row
 from console.cli.topics import duration
 from schemas.access import PROCESSES, USES, group_of
+from schemas.codes import ErrorCode
 from schemas.nearest import suggest
 from schemas.topics import TopicSpec
 from streams.transport.admin import await_leaders
@@ -53,11 +54,13 @@ def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Outp
     specs = {spec.name: spec for spec in topics.specs()}
     spec = specs.get(name) or specs.get(f"{topics.prefix}{name}")
     if spec is None:
-        raise NotFoundError(f"{name} is no topic of this deployment{suggest(name, specs)}")
+        text = f"{name} is no topic of this deployment{suggest(name, specs)}"
+        raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     admin = TopicAdmin(deployment.settings, deployment.topology)
     topic = admin.listed().get(spec.name)
     if topic is None:
-        raise NotFoundError(f"The broker has no topic {spec.name}, or hides it from this user. {APPLY}")
+        text = f"The broker has no topic {spec.name}, or hides it from this user. {APPLY}"
+        raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     config = admin.cluster([spec.name]).topics[spec.name].config
     marks, groups = _marks(deployment, [spec], {spec.name: topic}), _groups(admin, topics.prefix)
     about = _about(spec, config, _row(spec, topic, marks, groups))

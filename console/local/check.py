@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from console.local.interrupts import shielded
-from schemas.codes import FaultCode
+from schemas.codes import ErrorCode, FaultCode
 from schemas.errors import Fault, PointsmanError
 from schemas.topology import Topology
 
@@ -28,6 +28,8 @@ FOREIGN = ("site-packages", "dist-packages")
 
 class CheckFailedError(PointsmanError):
     """The checking process gave no answer: an agent's module ended or held it."""
+
+    error_code = ErrorCode.CODE_NOT_CHECKED
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the agents' code could not be checked: {why}")

@@ -13,6 +13,7 @@ from console.local.changes import compare
 from console.local.check import Verdict, check
 from console.local.supervisor import Supervisor
 from console.local.watch import Digest, Watch
+from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError, TopologyError
 from schemas.topology import Topology, load_topology
 
@@ -66,7 +67,7 @@ class Reloader:
         edited = [path for path, content in self._running.items() if code.get(path) != content]
         changes = compare(self._supervisor.topology, topology)
         if changes.refused:
-            raise PointsmanError("\n".join(changes.refused))
+            raise PointsmanError("\n".join(changes.refused), code=ErrorCode.CANNOT_RELOAD)
         services = changes.services | (AGENTS if edited else frozenset())
         self._supervisor.apply(topology, snapshot, services)
         self._running = code
@@ -80,7 +81,8 @@ class Reloader:
         try:
             return self._path.read_bytes()
         except OSError as error:
-            raise PointsmanError(f"{self._source} cannot be read: {error.strerror}") from error
+            text = f"{self._source} cannot be read: {error.strerror}"
+            raise PointsmanError(text, code=ErrorCode.CANNOT_RELOAD) from error
 
     def _checked(self, snapshot: Path) -> Topology:
         """Raises TopologyError, CheckFailedError."""
@@ -109,4 +111,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _indented(error: PointsmanError) -> str:
-    return str(error).replace("\n", "\n  ")
+    return f"{error} [{error.error_code}]".replace("\n", "\n  ")

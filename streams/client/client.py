@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.codec import Codec
+from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, DeliveryError, InvalidTasksError, TaskFault
 from schemas.records import Column, table
 from schemas.registry import FileRegistry, SchemaRegistry
@@ -104,7 +105,8 @@ class Client:
 
             return cls.of(settings, load_topology(settings.topology))
         if "topology" in settings.model_fields_set:
-            raise ConfigurationError(f"POINTSMAN_TOPOLOGY: there is no {settings.topology.resolve()}")
+            text = f"POINTSMAN_TOPOLOGY: there is no {settings.topology.resolve()}"
+            raise ConfigurationError(text, code=ErrorCode.NO_TOPOLOGY)
         return cls.of(settings)
 
     # Tasks in.

@@ -70,6 +70,20 @@ def test_a_more_exact_code_has_the_exit_code_of_the_error_that_it_is_given_to() 
     assert found > 20
 
 
+FAMILIES = {"PointsmanError", "ConfigurationError", "UnreachableError", "UsageError", "NotFoundError"}
+
+
+def test_an_error_of_a_family_says_which_one_it_is() -> None:
+    """What can be said of a family helps nobody: `raise ConfigurationError(text, code=ErrorCode.X)`."""
+    without = [
+        f"{place} {call.func.id}"
+        for place, call in calls()
+        if isinstance(call.func, ast.Name) and call.func.id in FAMILIES
+        if not any(keyword.arg == "code" for keyword in call.keywords)
+    ]
+    assert without == [], HOW
+
+
 @pytest.mark.parametrize("said", table().values(), ids=lambda said: said.code)
 def test_an_explanation_says_enough_and_cites_only_what_is_there(said: Explanation) -> None:
     assert said.title

@@ -46,13 +46,15 @@ def plan(
     from console.cli.failures import UsageError
     from console.cli.topic_forms import acl_commands, strimzi
     from console.cli.topics import show_plan
+    from schemas.codes import ErrorCode
 
     deployment, out = deployment_of(broker=broker, topology=topology), Output()
     topics = deployment.topology.topics()
     if form is PlanForm.PLAN:
         raise typer.Exit(show_plan(deployment, check=check, form=output, out=out))
     if check or output is not Format.TABLE:
-        raise UsageError(f"--form {form.value} prints a text of its own: leave out --check and --output.")
+        text = f"--form {form.value} prints a text of its own: leave out --check and --output."
+        raise UsageError(text, code=ErrorCode.FLAGS_CONTRADICT)
     lines = (
         strimzi(topics, cluster).splitlines()
         if form is PlanForm.STRIMZI
