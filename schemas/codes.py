@@ -98,6 +98,7 @@ class ErrorCode(StrEnum):
     NO_TEXT = "E205"
     NOT_CONFIRMED = "E206"
     FLAGS_CONTRADICT = "E207"
+    NO_REGISTRY_NAMED = "E208"
 
     UNREACHABLE = "E300"
     NO_BROKER = "E301"

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
     "Tasks and their results": ("submit", "results", "task", "history"),
-    "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain", "schema"),
+    "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
     "One process of it, for production": ("worker", "host", "store", "registry"),
 }
 OTHER = "Other"
@@ -40,7 +40,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "topics apply": ("pointsman topics apply", "pointsman topics apply --yes -o jsonl"),
     "topics list": ("pointsman topics list -o json | jq 'map(.records) | add'",),
     "topics describe": ("pointsman topics describe tasks.results.v1",),
-    "schema": ("pointsman schema topology", "pointsman schema TaskSubmitted", "pointsman schema"),
+    "schemas list": ("pointsman schemas list",),
+    "schemas show": ("pointsman schemas show topology", "pointsman schemas show TaskSubmitted"),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

@@ -1,4 +1,4 @@
-"""`pointsman schema`: the shapes of what goes in and out, for editors and for producers in any language.
+"""`pointsman schemas list` and `show`: the shapes of what goes in and out, for editors and for producers.
 
 I/O: stdout.
 """
@@ -20,17 +20,17 @@ TOPOLOGY = "topology"
 COLUMNS = ("name", "kind", "id", "version")
 
 
-def print_schema(name: str | None, *, form: Format, out: Output) -> None:
-    """Prints one schema, which is JSON whatever the form, or the list of all. Raises NotFoundError."""
-    listed = {str(row["name"]): row for row in _rows()}
-    if name is None:
-        out.records(listed.values(), COLUMNS, form)
-    elif name not in listed:
-        raise NotFoundError(f"There is no schema {name}{suggest(name, listed)}", code=ErrorCode.NO_SCHEMA)
-    elif form is Format.JSONL:
-        out.json_line(_schema(name))
-    else:
-        out.json(_schema(name))
+def list_schemas(*, form: Format, out: Output) -> None:
+    """Prints which schemas there are."""
+    out.records(_rows(), COLUMNS, form)
+
+
+def show_schema(name: str, *, out: Output) -> None:
+    """Prints one schema, as JSON. Raises NotFoundError."""
+    names = [str(row["name"]) for row in _rows()]
+    if name not in names:
+        raise NotFoundError(f"There is no schema {name}{suggest(name, names)}", code=ErrorCode.NO_SCHEMA)
+    out.json(_schema(name))
 
 
 def _rows() -> list[Row]:

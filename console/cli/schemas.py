@@ -12,6 +12,7 @@ from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, UsageError
 from console.cli.output import Format, Output, Row
 from schemas.codec import plan
+from schemas.codes import ErrorCode
 from schemas.definitions import UnsupportedSchemaError, expand
 from schemas.records import AVRO, record
 from schemas.registry import Entry, FileRegistry
@@ -30,7 +31,8 @@ def push_schemas(deployment: Deployment, subject: str | None, *, dry_run: bool, 
     """
     settings = deployment.settings
     if not settings.schema_registry:
-        raise UsageError("No schema registry is named. Set POINTSMAN_SCHEMA_REGISTRY=http://HOST:PORT.")
+        text = "No schema registry is named. Set POINTSMAN_SCHEMA_REGISTRY=http://HOST:PORT."
+        raise UsageError(text, code=ErrorCode.NO_REGISTRY_NAMED)
     client, file = RegistryClient.of(settings), FileRegistry.load()
     try:
         entries = file.versions(record(RECORD).subject)

@@ -48,7 +48,7 @@ def _head() -> Iterator[str]:
     yield from paragraph(
         "`pointsman validate` checks a topology: every fault with its place, its code and the nearest right name. "
         "Editors that speak YAML's language server check and complete it while it is written, by "
-        "`schemas/topology.schema.json`, which `pointsman schema topology` prints too; the first line of "
+        "`schemas/topology.schema.json`, which `pointsman schemas show topology` prints too; the first line of "
         "`topology.yaml` names it."
     )
 

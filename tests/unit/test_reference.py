@@ -78,13 +78,15 @@ def test_the_page_of_codes_has_every_code_and_the_page_of_commands_every_flag() 
 
 
 def test_schemas_are_listed_and_printed(capsys: Capture) -> None:
-    rows = pointsman(capsys, "schema", "-o", "jsonl").rows
-    assert breaches(rows, promises()["pointsman schema"]) == []
+    rows = pointsman(capsys, "schemas", "list", "-o", "jsonl").rows
+    assert breaches(rows, promises()["pointsman schemas list"]) == []
     assert [row["name"] for row in rows][:2] == ["topology", "AgentCard"]
-    assert json.loads(pointsman(capsys, "schema", "topology").out) == json.loads(page("schemas/topology.schema.json"))
+    assert json.loads(pointsman(capsys, "schemas", "show", "topology").out) == json.loads(
+        page("schemas/topology.schema.json")
+    )
     for row in rows[1:]:
         shipped = json.loads((ROOT / f"schemas/avro/{row['name']}.avsc").read_text("utf-8"))
-        assert json.loads(pointsman(capsys, "schema", row["name"]).out) == shipped
-    said = pointsman(capsys, "schema", "TaskSubmit")
+        assert json.loads(pointsman(capsys, "schemas", "show", row["name"]).out) == shipped
+    said = pointsman(capsys, "schemas", "show", "TaskSubmit")
     assert (said.code, said.out) == (4, "")
     assert said.err == "pointsman: There is no schema TaskSubmit; did you mean TaskSubmitted? [E403]\n"

@@ -1,4 +1,4 @@
-"""Commands that say what things mean: `explain`, `schema`.
+"""Commands that say what things mean: `explain`.
 
 I/O: through the commands.
 """
@@ -27,16 +27,3 @@ def explain(
     from console.cli.explain import explain_code
 
     explain_code(code, form=output, out=Output())
-
-
-@app.command()
-def schema(
-    name: Annotated[
-        str | None, typer.Argument(help="topology, or a record such as TaskSubmitted. Default: list all.")
-    ] = None,
-    output: Output_ = Format.TABLE,
-) -> None:
-    """Print the JSON Schema of the topology, or the Avro schema of a record."""
-    from console.cli.schema import print_schema
-
-    print_schema(name, form=output, out=Output())

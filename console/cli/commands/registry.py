@@ -1,4 +1,4 @@
-"""Commands about schemas: `registry`, which serves the project's, and `schemas push`, which takes them to another one.
+"""Commands about schemas: `registry`, which serves the project's, and `schemas`, which shows them or takes them away.
 
 I/O: through the commands.
 """
@@ -15,7 +15,7 @@ from console.cli.output import Format, Output
 
 app = typer.Typer()
 schemas_app = typer.Typer(
-    help="The project's schemas in a registry of the producers'.", no_args_is_help=True, rich_markup_mode=None
+    help="Shapes of what goes in and out: shown, or registered elsewhere.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(schemas_app, name="schemas")
 
@@ -51,3 +51,19 @@ def push(
 
     deployment = deployment_of(topology=topology)
     raise typer.Exit(push_schemas(deployment, subject, dry_run=dry_run, form=output, out=Output()))
+
+
+@schemas_app.command("list")
+def list_(output: Output_ = Format.TABLE) -> None:
+    """List the schemas: the topology's, and each record's with its id."""
+    from console.cli.schema import list_schemas
+
+    list_schemas(form=output, out=Output())
+
+
+@schemas_app.command()
+def show(name: Annotated[str, typer.Argument(help="topology, or a record such as TaskSubmitted.")]) -> None:
+    """Print the JSON Schema of the topology, or the Avro schema of a record."""
+    from console.cli.schema import show_schema
+
+    show_schema(name, out=Output())
