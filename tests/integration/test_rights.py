@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import confluent_kafka as ck
 import pytest
 
 from console.cli.failures import ExitCode
@@ -67,6 +68,11 @@ class Deployment:
         child.start()
         return child
 
+    def count(self, view: str) -> int:
+        """Rows of a view of the history."""
+        with closing(History(self.clickhouse)) as history:
+            return int(history.query(f"select count() from pointsman.{view}").rows[0][0])
+
     def _environment(self, principal: str) -> dict[str, str]:
         return {
             **os.environ,
@@ -116,9 +122,20 @@ def test_each_principal_can_do_its_part_and_nothing_else(broker: SecuredBroker, 
         for child in serving:
             wait_for(lambda child=child: child.ready() is not None, READY_S, child.name)  # type: ignore[misc]
         _one_task(own)
+        _one_that_nobody_can_take(broker, own)
+        # What a process does that it has done before: it reads back what it wrote.
+        for child in serving[1:]:
+            child.terminate()
+            assert child.wait(time.monotonic() + 15)
+        serving[1:] = [own.serve("worker"), own.serve("host")]
+        for child in serving[1:]:
+            wait_for(lambda child=child: child.ready() is not None, READY_S, child.name)  # type: ignore[misc]
+        again = own.run("producer", "submit", "say it again", "--task-id", "second")
+        assert again.returncode == ExitCode.OK, again.stderr
+        wait_for(lambda: own.count("results") == 2, 60, "the second result")
         listed = own.run("operator", "topics", "list", "-o", "jsonl")
         rows = {row["topic"]: row for row in map(json.loads, listed.stdout.splitlines())}
-        assert rows["eu.tasks.submitted.v1"]["records"] == 1
+        assert rows["eu.tasks.submitted.v1"]["records"] == 3
         assert "worker" in rows["eu.tasks.submitted.v1"]["lag"]
         for child in serving:
             child.check()
@@ -145,5 +162,13 @@ def _one_task(own: Deployment) -> None:
     wait_for(lambda: bool(results()), 60, "the result")
     (result,) = results()
     assert (result["task_id"], result["status"], result["answer"]) == ("first", "COMPLETED", "say hello")
-    with closing(History(own.clickhouse)) as history:
-        wait_for(lambda: history.query("select count() from pointsman.results").rows[0][0] == 1, 60, "the history")
+    wait_for(lambda: own.count("results") == 1, 60, "the history")
+
+
+def _one_that_nobody_can_take(broker: SecuredBroker, own: Deployment) -> None:
+    """The worker puts it away, and the store keeps it."""
+    properties = broker.sign_in(f"{PREFIX}pointsman-producer").read_text().splitlines()
+    producer = ck.Producer({"bootstrap.servers": broker.address, **dict(line.split("=", 1) for line in properties)})
+    producer.produce(f"{PREFIX}tasks.submitted.v1", b"garbage", key=b"garbage")
+    assert producer.flush(30) == 0
+    wait_for(lambda: own.count("dead") == 1, 60, "the dead letter")
