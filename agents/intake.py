@@ -18,8 +18,7 @@ from schemas.codec import Codec
 from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
-from streams.transport.deadletters import bury
-from streams.transport.producer import Producer
+from streams.transport.deadletters import SendsOne, bury
 
 COMPONENT = "host"
 
@@ -31,7 +30,7 @@ class Intake:
         self,
         topology: Topology,
         codec: Codec,
-        producer: Producer,
+        producer: SendsOne,
         contexts: Contexts,
         inboxes: Mapping[TopicPartition, Inbox],
     ) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from agents.calls import wall_us
 from agents.host import SHARE, Host
@@ -30,6 +30,8 @@ from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
+
+T = TypeVar("T")
 
 CLOSE_S = 0.2
 LEFT_BEHIND_S = 0.1
@@ -61,17 +63,17 @@ def run_host(
         host = Host(
             topology, targets, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history)
         )
-        _run(host.run(ready, stop))
+        run_loop(host.run(ready, stop))
     finally:
         history.close(CLOSE_S)
         producer.close(CLOSE_S)
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
+def run_loop(serving: Coroutine[Any, Any, T]) -> T:
     """As asyncio.run, which would wait for an agent that does not heed its cancellation."""
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(serving)
+        return loop.run_until_complete(serving)
     finally:
         left = asyncio.all_tasks(loop)
         for task in left:

@@ -50,9 +50,6 @@ def resolve(topology: Topology) -> dict[str, Target]:
 
 def look_up(topology: Topology) -> tuple[dict[str, Target], list[Fault]]:
     """Every agent that can be called, and what is wrong with the others, each at its place in the file."""
-    # A console script has its own folder on the path in the place of the working directory.
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
-        sys.path.append(here)
     found: dict[str, Target] = {}
     faults: list[Fault] = []
     for name, agent in topology.agents.items():
@@ -100,6 +97,9 @@ def is_async(code: Code) -> bool:
 
 
 def _module(name: str) -> ModuleType:
+    # A console script has its own folder on the path in the place of the working directory.
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
+        sys.path.append(here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

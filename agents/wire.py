@@ -20,6 +20,8 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 TRACEPARENT = "traceparent"
 MEDIA_TYPE = "application/json"
 
+Heard = Callable[[Mapping[str, Any]], None]
+
 NAME_CHARS_MAX = 40  # of a field's name in an error
 NAMES_MAX = 6
 
@@ -103,6 +105,10 @@ def outcome_of(response: Mapping[str, Any]) -> Outcome:
         outcome = failed(fields["error_class"] or ErrorClass.INTERNAL, fields["failed"])
     tokens_in, tokens_out, cost = (_spent(name, fields[name]) for name in ("tokens_in", "tokens_out", "cost_microusd"))
     return outcome._replace(tokens_in=tokens_in, tokens_out=tokens_out, cost_microusd=cost)
+
+
+def unheard(_response: Mapping[str, Any]) -> None:
+    """Nobody wants to know what an agent said, beyond its outcome."""
 
 
 def unknown_fields(response: Mapping[str, Any]) -> list[str]:

@@ -112,6 +112,7 @@ class ErrorCode(StrEnum):
     NO_CODE = "E402"
     NO_SCHEMA = "E403"
     NO_TOPIC = "E404"
+    NO_AGENT = "E405"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"
@@ -146,6 +147,8 @@ class ErrorCode(StrEnum):
     REGISTRY_REFUSED = "E530"
     REGISTRY_CONFLICT = "E531"
     AMBIGUOUS_SCHEMA_ID = "E532"
+    IN_THE_WAY = "E533"
+    BY_HAND = "E534"
 
 
 # Faults of a key itself, not of the value that stands behind it.

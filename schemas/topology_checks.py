@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOPIC_CHARACTERS_MAX = 249  # Kafka's bound
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_]*")
+AGENT_NAME_RULE = "use lower-case letters, digits and underscores, a letter first"
 SECRET = re.compile(r"password|secret|\.pem$|oauthbearer\.config$")
 
 # Which of librdkafka's properties are not the topology's to set, and why.
@@ -42,7 +43,7 @@ def check(topology: Topology) -> Iterator[Finding]:
 def _names(topology: Topology) -> Iterator[Finding]:
     for name in topology.agents:
         if not AGENT_NAME.fullmatch(name):
-            need = "is part of topic names: use lower-case letters, digits and underscores, a letter first"
+            need = f"is part of topic names: {AGENT_NAME_RULE}"
             yield Finding(FaultCode.AGENT_NAME, ("agents", name), need)
     for intent in topology.routes:
         if not intent.strip():

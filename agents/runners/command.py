@@ -17,7 +17,7 @@ from agents.dispatches import Attempt
 from agents.outcome import Outcome
 from agents.runners.child import Child, Plan, spawn
 from agents.targets import Program
-from agents.wire import encode_request, outcome_of
+from agents.wire import Heard, encode_request, outcome_of, unheard
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
 from streams.transport.telemetry import get_logger
@@ -41,8 +41,8 @@ class CommandRunner:
 
     batched = False
 
-    def __init__(self, agent_id: str, agent: Agent, program: Program) -> None:
-        self._agent_id, self._agent = agent_id, agent
+    def __init__(self, agent_id: str, agent: Agent, program: Program, heard: Heard = unheard) -> None:
+        self._agent_id, self._agent, self._heard = agent_id, agent, heard
         self._plan = Plan(agent_id, program, agent.response_bytes_max)
         self._ids = (f"{agent_id}-{token_hex(4)}-{number}" for number in count(1))
         self._places = asyncio.Semaphore(agent.running_max)
@@ -77,6 +77,7 @@ class CommandRunner:
         self._restarts.answered()
         self._idle.append(child)
         self._places.release()
+        self._heard(response)
         return [outcome_of(response)]
 
     async def close(self) -> None:

@@ -24,7 +24,16 @@ from agents.dispatches import Attempt
 from agents.outcome import COMPLETED, Outcome, OutcomeUnclear, UnusableAnswer
 from agents.runners.statuses import OK, failure
 from agents.targets import Endpoint
-from agents.wire import IDEMPOTENCY_KEY, MEDIA_TYPE, TRACEPARENT, encode_request, outcome_of, read_response
+from agents.wire import (
+    IDEMPOTENCY_KEY,
+    MEDIA_TYPE,
+    TRACEPARENT,
+    Heard,
+    encode_request,
+    outcome_of,
+    read_response,
+    unheard,
+)
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
 from streams.transport.threads import DaemonPool
@@ -46,8 +55,8 @@ class HttpRunner:
 
     batched = False
 
-    def __init__(self, agent_id: str, agent: Agent, endpoint: Endpoint) -> None:
-        self._agent_id, self._agent, self._endpoint = agent_id, agent, endpoint
+    def __init__(self, agent_id: str, agent: Agent, endpoint: Endpoint, heard: Heard = unheard) -> None:
+        self._agent_id, self._agent, self._endpoint, self._heard = agent_id, agent, endpoint, heard
         self._ids = (f"{agent_id}-{token_hex(4)}-{number}" for number in count(1))
         self._session: aiohttp.ClientSession | None = None
         self._names = _Resolver(agent_id)
@@ -105,6 +114,7 @@ class HttpRunner:
                 said = read_response(await self._read(response))
                 if said.get("id", request_id) != request_id:
                     raise UnusableAnswer("the response has the id of another request")
+                self._heard(said)
                 return outcome_of(said)
             with suppress(UnusableAnswer):  # then the status speaks
                 outcome = outcome_of(read_response(await self._read(response)))

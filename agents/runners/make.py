@@ -8,13 +8,14 @@ from agents.runners.command import CommandRunner
 from agents.runners.http_service import HttpRunner
 from agents.runners.in_process import BatchRunner, PythonRunner
 from agents.targets import Endpoint, Program
+from agents.wire import Heard, unheard
 from schemas.topology import Agent
 
 
-def make_runner(agent_id: str, agent: Agent, target: Target) -> Runner:
-    """`target` is what agents.registry found of it."""
+def make_runner(agent_id: str, agent: Agent, target: Target, heard: Heard = unheard) -> Runner:
+    """`target` is what agents.registry found of it; `heard` is told what a service or a program responds."""
     if isinstance(target, Endpoint):
-        return HttpRunner(agent_id, agent, target)
+        return HttpRunner(agent_id, agent, target, heard)
     if isinstance(target, Program):
-        return CommandRunner(agent_id, agent, target)
+        return CommandRunner(agent_id, agent, target, heard)
     return (BatchRunner if agent.kind == "batch" else PythonRunner)(agent_id, agent, target)

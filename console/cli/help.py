@@ -35,6 +35,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'pointsman history "select status, count() from results group by status" -o json',
     ),
     "validate": ("pointsman validate", "pointsman validate staging.yaml -o json"),
+    "init agent": (
+        "pointsman init agent opening_hours",
+        "pointsman init agent opening_hours --kind command --add",
+    ),
+    "agents test": (
+        'pointsman agents test revenue_agent "find the Q3 revenue for EMEA"',
+        "pointsman agents test metrics_agent -o json",
+    ),
     "explain": ("pointsman explain T203", "pointsman explain NO_QUORUM", "pointsman explain"),
     "topics plan": ("pointsman topics plan", "pointsman topics plan --form acl > acls.sh"),
     "topics apply": ("pointsman topics apply", "pointsman topics apply --yes -o jsonl"),
