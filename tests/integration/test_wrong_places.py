@@ -118,7 +118,7 @@ PORTS = [
         "a port for two services",
         ["dev", "--registry-port", "9", "--kafka-port", "9", "--data", "{place}/d"],
         INVALID,
-        ["another service's"],
+        ["for another service of this one"],
     ),
     Wrong(
         "a registry's own port",
