@@ -5,7 +5,7 @@ I/O: Kafka, stdout, stderr.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from console.cli.deployment import Deployment
@@ -14,13 +14,15 @@ from console.cli.output import Format, Output, Row
 from console.cli.topics import duration
 from schemas.access import PROCESSES, USES, group_of
 from schemas.codes import ErrorCode
+from schemas.errors import UnreachableError
 from schemas.nearest import suggest
 from schemas.topics import TopicSpec
-from streams.transport.admin import await_leaders
+from streams.transport.admin import offsets
 from streams.transport.topic_admin import TopicAdmin
 
 COLUMNS = ("topic", "record", "partitions", "replication", "retention", "cleanup", "records", "lag")
 PARTITION_COLUMNS = ("partition", "leader", "replicas", "in_sync", "first_offset", "end_offset", "records", "lag")
+OFFSETS_TIMEOUT_S = 5.0
 APPLY = "`pointsman topics apply` makes it."
 
 Marks = Mapping[tuple[str, int], tuple[int, int]]
@@ -33,7 +35,7 @@ def list_topics(deployment: Deployment, *, form: Format, out: Output) -> ExitCod
     admin = TopicAdmin(deployment.settings, deployment.topology)
     known = admin.listed()
     there = [spec for spec in topics.specs() if spec.name in known]
-    marks, groups = _marks(deployment, there, known), _groups(admin, topics.prefix)
+    marks, groups = _marks(deployment, there, known, out), _groups(admin, topics.prefix)
     rows = [_row(spec, known.get(spec.name), marks, groups) for spec in topics.specs()]
     out.records([_shown(row) for row in rows] if form is Format.TABLE else rows, COLUMNS, form)
     if missing := len(rows) - len(there):
@@ -62,7 +64,7 @@ def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Outp
         text = f"The broker has no topic {spec.name}, or hides it from this user. {APPLY}"
         raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     config = admin.cluster([spec.name]).topics[spec.name].config
-    marks, groups = _marks(deployment, [spec], {spec.name: topic}), _groups(admin, topics.prefix)
+    marks, groups = _marks(deployment, [spec], {spec.name: topic}, out), _groups(admin, topics.prefix)
     about = _about(spec, config, _row(spec, topic, marks, groups))
     partitions = [_partition(spec.name, number, topic, marks, groups) for number in sorted(topic.partitions)]
     if form is Format.TABLE:
@@ -76,10 +78,22 @@ def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Outp
     return ExitCode.OK
 
 
-def _marks(deployment: Deployment, specs: Iterable[TopicSpec], known: Mapping[str, Any]) -> Marks:
-    """First and next offset of each partition that is there; a topic may have another count than it should."""
-    fitting = [spec for spec in specs if len(known[spec.name].partitions) == spec.partitions]
-    return await_leaders(deployment.settings, fitting, deployment.topology)
+def _marks(deployment: Deployment, specs: Sequence[TopicSpec], known: Mapping[str, Any], out: Output) -> Marks:
+    """First and next offset of each partition that has a leader; none where the leaders do not answer."""
+    led = [
+        (spec.name, number)
+        for spec in specs
+        for number, partition in known[spec.name].partitions.items()
+        if partition.leader >= 0
+    ]
+    all_of_them = sum(len(known[spec.name].partitions) for spec in specs)
+    if len(led) < all_of_them:
+        out.note(f"{all_of_them - len(led)} of {all_of_them} partitions have no leader: their records are not counted.")
+    try:
+        return offsets(deployment.settings, led, deployment.topology, wait_s=OFFSETS_TIMEOUT_S)
+    except UnreachableError as error:
+        out.note(f"Records are not counted: {error.why}")
+        return {}
 
 
 def _groups(admin: TopicAdmin, prefix: str) -> Groups:

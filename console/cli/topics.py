@@ -57,8 +57,8 @@ def apply_plan(
         out.note(f"warning: {warning}")
     failed = _carry_out(admin, todo)
     specs = [step.spec for step in plan.own if step.spec is not None and failed.get(step.topic) is None]
-    await_leaders(deployment.settings, specs, deployment.topology)
     out.records([_done_row(step, failed) for step in todo or plan.own], DONE_COLUMNS, form)
+    await_leaders(deployment.settings, specs, deployment.topology)
     wrong = sum(why is not None for why in failed.values())
     out.note(_summary(plan, wrong))
     return ExitCode.FAILED if wrong else ExitCode.OK

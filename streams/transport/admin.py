@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from streams.transport.topic_plan import TopicState
 
 CLOSE_TIMEOUT_S = 1.0
+# A busy cluster of three takes 20 s to give a hundred new partitions their leaders.
+LEADERS_TIMEOUT_S = 60.0
 LISTED_MAX = 5
 STAMP = "message.timestamp.type"
 MIGRATE = "A partition count cannot change; docs/topics.md says how to migrate to another prefix."
@@ -97,19 +99,32 @@ def delete_topics(settings: BrokerSettings, names: Iterable[str], topology: Clie
             raise ConfigurationError(f"{name} could not be deleted: {why}", code=ErrorCode.TOPIC_REQUEST)
 
 
-def await_leaders(
-    settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None = None
-) -> dict[tuple[str, int], tuple[int, int]]:
-    """Returns once every partition's leader answers for it: its first offset, and the one after its last.
+def await_leaders(settings: BrokerSettings, specs: Iterable[TopicSpec], topology: ClientSettings | None = None) -> None:
+    """Returns once every partition's leader answers for it. Raises UnreachableError after a minute.
 
     The controller has made the topics; the brokers hear of it a moment later. librdkafka 2.16 was seen to report
     records delivered that were sent in that moment and are not in the log.
+    """
+    tps = [(spec.name, number) for spec in specs for number in range(spec.partitions)]
+    offsets(settings, tps, topology, wait_s=LEADERS_TIMEOUT_S)
+
+
+def offsets(
+    settings: BrokerSettings,
+    tps: Iterable[tuple[str, int]],
+    topology: ClientSettings | None = None,
+    *,
+    wait_s: float,
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """The first offset of each topic-partition, and the one after its last.
+
+    Raises UnreachableError where a leader does not answer within `wait_s`.
     """
     config = client_config(settings, topology, "consumer", name="pointsman-admin")
     # A consumer, for its requests are tried again while there is no leader; an admin client was seen to go on failing.
     consumer = opened(ck.Consumer, config, ConnectionWatch("admin"))
     try:
-        found = watermarks(consumer, [(spec.name, number) for spec in specs for number in range(spec.partitions)])
+        found = watermarks(consumer, tps, wait_s)
     except TransportError as error:
         raise UnreachableError(
             "the Kafka broker", settings.broker, str(error), HINT, code=ErrorCode.NO_BROKER

@@ -308,8 +308,13 @@ def offsets_for_times(consumer: ck.Consumer, times_ms: Mapping[TP, int]) -> dict
     return {tp: offset if offset >= 0 else ends[tp][1] for tp, offset in offsets.items()}
 
 
-def watermarks(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, int]]:
-    """Two requests per broker for all of them, where librdkafka's own call makes one per partition."""
+def watermarks(
+    consumer: ck.Consumer, tps: Iterable[tuple[str, int]], wait_s: float = REQUEST_TIMEOUT_S
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Two requests per broker for all of them, where librdkafka's own call makes one per partition.
+
+    A partition without a leader is waited for, `wait_s` at most.
+    """
     owners = [TopicPartition(*tp) for tp in tps]
     if not owners:
         return {}
@@ -321,6 +326,7 @@ def watermarks(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[To
                     [ck.TopicPartition(*tp, which) for tp in owners], timeout=REQUEST_TIMEOUT_S
                 ),
                 "watermarks",
+                wait_s,
             )
         }
         for which in (_EARLIEST, _LATEST)
@@ -354,8 +360,10 @@ def close(consumer: ck.Consumer, timeout_s: float) -> bool:
     return not closing.is_alive()
 
 
-def _asked(request: Callable[[], list[ck.TopicPartition]], what: str) -> list[ck.TopicPartition]:
-    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+def _asked(
+    request: Callable[[], list[ck.TopicPartition]], what: str, wait_s: float = REQUEST_TIMEOUT_S
+) -> list[ck.TopicPartition]:
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             found = request()
