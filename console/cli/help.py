@@ -83,8 +83,9 @@ def first_line(command: Any) -> str:
 
 
 def with_examples(root: Any) -> Any:
-    """The same commands, each with its examples below its flags."""
+    """The same commands, each with its examples below its flags, and named in its group's help by a whole sentence."""
     for path, command in leaves(root):
+        command.short_help = first_line(command)
         if lines := EXAMPLES.get(path):
             # Click wraps paragraphs but for those that begin like this.
             command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))

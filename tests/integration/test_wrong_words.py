@@ -20,7 +20,8 @@ from tests.support.wrong import REPOSITORY, Wrong, judge, table
 
 Capture = pytest.CaptureFixture[str]
 
-OK, USAGE, UNREACHABLE, INVALID = ExitCode.OK, ExitCode.USAGE, ExitCode.UNREACHABLE, ExitCode.INVALID
+OK, USAGE, UNREACHABLE = ExitCode.OK, ExitCode.USAGE, ExitCode.UNREACHABLE
+NOT_FOUND, INVALID = ExitCode.NOT_FOUND, ExitCode.INVALID
 
 COMMAND_LINES = [
     Wrong("nothing at all", [], USAGE, ["Usage: pointsman", "Tasks and their results:"]),
@@ -47,7 +48,15 @@ COMMAND_LINES = [
     Wrong("no such tier", ["submit", "x", "--tier", "gold"], USAGE, ["--tier", "'LOW', 'MEDIUM' or 'HIGH'"]),
     Wrong("a deadline in the past", ["submit", "x", "--deadline-ms", "-5"], USAGE, ["--deadline-ms"]),
     Wrong("no such shell", ["completion", "tcsh"], USAGE, ["'tcsh' is not one of 'bash', 'zsh', 'fish'"]),
-    Wrong("no such code", ["explain", "T999"], ExitCode.NOT_FOUND, ["T999"]),
+    Wrong("no such code", ["explain", "T999"], NOT_FOUND, ["There is no code T999", "`pointsman explain` lists all"]),
+    Wrong("no such agent", ["agents", "test", "revenue_agnt"], NOT_FOUND, ["did you mean revenue_agent?"]),
+    Wrong("no such schema", ["schemas", "show", "TaskResults"], NOT_FOUND, ["There is no schema TaskResults"]),
+    Wrong("no such kind of agent", ["init", "agent", "x", "--kind", "ftp"], USAGE, ["'python', 'http', 'command'"]),
+    Wrong("no name for an agent", ["init", "agent", "Bad Name"], USAGE, ["Bad Name is no name of an agent"]),
+    Wrong(
+        "a payload that is no JSON",
+        *(["agents", "test", "revenue_agent", "x", "--payload", "{"], USAGE, ["--payload: text that is not JSON"]),
+    ),
 ]
 
 SETTINGS = [
@@ -168,6 +177,12 @@ ABSENT = [
     Wrong(
         "something else in the place of the broker", ["submit", "x", "--broker", "{other}"], UNREACHABLE, ["{other}"]
     ),
+    Wrong(
+        "no schema registry",
+        *(["schemas", "push"], UNREACHABLE, ["http://{closed}"]),
+        {"POINTSMAN_SCHEMA_REGISTRY": "http://{closed}"},
+    ),
+    Wrong("nothing that doctor asks", ["doctor", "--broker", "{closed}"], UNREACHABLE, ["fail", "http://{closed}"]),
     Wrong("no broker for the topics", ["topics", "plan", "--broker", "{closed}"], UNREACHABLE, ["{closed}"]),
     Wrong(
         "no ClickHouse", ["history", "select 1"], UNREACHABLE, ["ClickHouse at http://{closed}", "Connection refused"]

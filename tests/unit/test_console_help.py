@@ -47,6 +47,14 @@ def test_the_root_shows_every_command_uncut_in_its_section(capsys: Capture) -> N
     assert "..." not in said.out.replace("[ARGS]...", "")
 
 
+@pytest.mark.parametrize("path", sorted({path.rpartition(" ")[0] for path in LEAVES} - {""}))
+def test_a_group_shows_its_commands_uncut(capsys: Capture, path: str) -> None:
+    text = " ".join(pointsman(capsys, path, "--help").out.split())
+    for name, command in LEAVES.items():
+        if name.startswith(f"{path} "):
+            assert f" {name.removeprefix(f'{path} ')} {first_line(command)}" in text
+
+
 def test_a_group_alone_and_nothing_at_all_get_the_help_text(capsys: Capture) -> None:
     for words in ([], ["task"]):
         said = pointsman(capsys, *words)
