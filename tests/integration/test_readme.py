@@ -64,12 +64,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-@pytest.mark.broker
-def test_the_snippet_submits_a_task_and_reads_its_result(pipeline: str) -> None:
-    first, rest = block("python", "broker = ").split("\n", 1)
-    assert first == 'broker = "127.0.0.1:9092"'
+def run(snippet: str, broker: str) -> str:
+    """What it prints, with the broker's address in the place of the page's."""
+    assert snippet.count('"127.0.0.1:9092"') == 1
     done = subprocess.run(
-        [sys.executable, "-c", f'broker = "{pipeline}"\n{rest}'],
+        [sys.executable, "-c", snippet.replace("127.0.0.1:9092", broker)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -77,10 +76,18 @@ def test_the_snippet_submits_a_task_and_reads_its_result(pipeline: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    result = ast.literal_eval(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.broker
+def test_the_snippets_submit_a_task_and_read_its_result(pipeline: str) -> None:
+    result = ast.literal_eval(run(block("python", "broker = "), pipeline))
     assert (result["status"], result["intent"]) == ("COMPLETED", "financial_query")
     assert "EMEA" in result["answer"]
     assert result["agents"]
+    said = run(block("python", "from streams.client", "docs/client.md"), pipeline)
+    assert said.startswith("COMPLETED Revenue of EMEA")
+    assert said.endswith("{'team': 'ops'}\n")
 
 
 def test_the_snippet_is_ten_lines_or_so_and_needs_nothing_of_ours() -> None:
