@@ -6,7 +6,6 @@ I/O: processes, files, stdout, stderr.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +24,6 @@ from schemas.codes import ErrorCode
 from schemas.errors import TopologyError
 
 WATCH_S = 0.1
-FILES_SHOWN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +75,9 @@ def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
                 for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
                     out.line(line)
                 reloader = Reloader(path, supervisor, verdict, watch, out.note) if wishes.reload else None
-                watched = f" Reloads when {_files(reloader.files)} are saved." if reloader else ""
-                out.note(f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.{watched}")
+                out.note(
+                    f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.{_watched(path, reloader)}"
+                )
                 serving = True
                 _serve(supervisor, reloader)
             except KeyboardInterrupt:
@@ -110,6 +109,7 @@ def _serve(supervisor: Supervisor, reloader: Reloader | None) -> NoReturn:
         time.sleep(WATCH_S)
 
 
-def _files(paths: Sequence[Path]) -> str:
-    first = ", ".join(path.name for path in paths[:FILES_SHOWN_MAX])
-    return first if len(paths) <= FILES_SHOWN_MAX else f"{first} and {len(paths) - FILES_SHOWN_MAX} more files"
+def _watched(path: Path, reloader: Reloader | None) -> str:
+    return (
+        f" Reloads when {path.name} or the agents' code ({len(reloader.files) - 1} files) is saved." if reloader else ""
+    )
