@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from console.doctor.check import Case, Check, Finding, fail, ok, warn
-from console.local.broker import JARS, JAVA_VERSION_MIN, REPOSITORY, java_version
+from console.local.java import JARS, JAVA_VERSION_MIN, REPOSITORY, java_version
 from schemas.codes import ErrorCode
 
 PYTHON_MIN = (3, 11)

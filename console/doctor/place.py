@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from console.doctor.check import Case, Check, Finding, fail, ok, warn
-from console.local.broker import JARS
 from console.local.data import FREE_BYTES_MIN, MIB, VOLATILE, filesystem_of, newer_than, owner_of, versions_here
 from console.local.holders import holder_of
+from console.local.java import JARS
 from console.local.ports import FLAGS, LABELS, USUAL, Ports
 from schemas.codes import ErrorCode
 

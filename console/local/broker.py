@@ -5,7 +5,6 @@ The jars come from Maven (`make setup`); nothing is downloaded here. I/O: files,
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import socket
@@ -20,18 +19,15 @@ from console.local.broker_faults import fault_in, without_frames
 from console.local.child import LOG_TAIL_LINES, tail
 from console.local.guard import Guard
 from console.local.interrupts import shielded
+from console.local.java import JARS, missing_tools
 from console.local.ports import free_ports
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-JARS = REPOSITORY / "ops" / "broker" / "lib"
 OUT = "broker.out"
 FAULT_LINES = 60
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
-JAVA_VERSION_MIN = 17
-JAVA_ANSWER_S = 30.0
 # The JVM's second compiler pays over minutes; a start without it takes half the CPU time.
 FAST_JVM = ("-XX:+UseG1GC",)
 QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -71,26 +67,6 @@ group.min.session.timeout.ms=2000
 log.cleaner.dedupe.buffer.size=16777216
 log.segment.bytes=268435456
 """
-
-
-def java_version() -> int:
-    """Of the `java` on the path; 0 when there is none that runs."""
-    if shutil.which("java") is None:
-        return 0
-    command = ["java", "-version"]  # the one on the path is meant
-    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JAVA_ANSWER_S).stderr
-    found = re.search(r'version "(\d+)', said)
-    return int(found.group(1)) if found else 0
-
-
-def missing_tools() -> list[str]:
-    """What has to be installed before a broker can start here, each with its remedy; empty when all is there."""
-    missing = []
-    if java_version() < JAVA_VERSION_MIN:
-        missing.append(f"Java {JAVA_VERSION_MIN} or later (for example: apt-get install openjdk-17-jre-headless)")
-    if not any(JARS.glob("kafka_*.jar")):
-        missing.append("Apache Kafka's jars (run `make setup`; it needs Maven, for example: apt-get install maven)")
-    return missing
 
 
 class LocalBroker:

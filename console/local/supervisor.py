@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from console.local.broker import JARS, LocalBroker
+from console.local.broker import LocalBroker
 from console.local.child import Child, ProcessEndedError
 from console.local.crew import Crew
 from console.local.data import DataDirectory, versions_here
 from console.local.foreign import check_clickhouse
 from console.local.interrupts import shielded
+from console.local.java import JARS
 from console.local.ports import Claims, Ports, choose
 from console.local.restarts import ENDS_MAX, Restarts
 from console.local.services import PIPELINE, SERVICES, Site

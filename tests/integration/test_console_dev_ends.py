@@ -6,6 +6,7 @@ data can be used afterwards.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,11 @@ def java_of(data: Path, main_class: str) -> bool:
 
 
 # What shows that a start has come to a stage, in the order of the stages; and whether it is interrupted twice there.
+# More stages, each on data of its own: tests/integration/test_wrong_interrupts.py.
 STAGES: dict[str, tuple[Callable[[Dev, Path], bool], bool]] = {
     "checking": (lambda _dev, data: any("console.local.check" in line for line in processes_of(data.parent)), False),
     "formatting": (lambda _dev, data: java_of(data, "kafka.tools.StorageTool"), True),
-    "starting the broker": (lambda _dev, data: java_of(data, "kafka.Kafka"), False),
     "making topics": (lambda dev, _data: "Kafka answers" in dev.said, True),
-    "starting processes": (lambda _dev, data: (data / "logs" / "host.log").exists(), False),
 }
 # A second signal that comes when all is done ends the interpreter, which shells tell as 130, too.
 INTERRUPTED = {ExitCode.INTERRUPTED, -signal.SIGINT}
@@ -126,8 +126,15 @@ def test_a_clickhouse_of_ones_own(
     assert f"Cannot reach ClickHouse at http://127.0.0.1:{port}" in gone.err
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
-@pytest.mark.parametrize("flag", ["--kafka-port", "--clickhouse-port", "--registry-port"])
+@pytest.mark.parametrize(
+    ("flag", "address"),
+    [
+        ("--kafka-port", "127.0.0.1"),
+        ("--kafka-port", "::"),
+        ("--clickhouse-port", "0.0.0.0"),
+        ("--registry-port", "::1"),
+    ],
+)
 def test_a_named_port_that_is_taken_ends_it_before_anything_starts(
     address: str, flag: str, repository: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,31 +185,21 @@ def test_a_small_disk_and_a_read_only_one(
     assert "Traceback" not in full.err + refused.err
 
 
-def test_a_disk_that_fills_up_ends_it_with_the_reason_and_what_was_accepted_is_there_afterwards(
-    repository: Path, tmp_path: Path, capsys: Capture
+def test_a_disk_that_fills_up_ends_it_with_the_reason(
+    repository: Path, tmp_path: Path, prefix: str, broker: str
 ) -> None:
-    with mounted(tmp_path / "disk of its own", "size=420m") as disk:
+    topology = topology_file(repository, tmp_path, prefix)
+    with mounted(tmp_path / "disk of its own", "size=300m") as disk:
         data = disk / "da,ta=1"
-        with dev(repository, data) as running:
+        with dev(repository, data, "--broker", broker, "--topology", str(topology)) as running:
             running.wait_until_ready()
-            where = ("--broker", running.setting("Kafka"), "--topology", str(repository / "topology.yaml"))
-            (task,) = pointsman(capsys, "submit", "Convert 5 km to miles", "--wait", *where, "-o", "jsonl").rows
-            with (disk / "filler").open("wb") as filler:
-                try:
-                    while True:
-                        filler.write(b"\0" * 65_536)
-                        filler.flush()
-                except OSError:
-                    pass
-            (java,) = (line.split()[0] for line in processes_of(data) if "kafka.Kafka" in line)
-            os.kill(int(java), signal.SIGKILL)
+            with (disk / "filler").open("wb") as filler, suppress(OSError):
+                while True:
+                    filler.write(b"\0" * 65_536)
+                    filler.flush()
+            os.kill(int(json.loads((data / "run" / "host.json").read_text())["pid"]), signal.SIGKILL)
             assert running.end(60) == ExitCode.FAILED
             assert f"The disk of {data} is full (" in running.said
+            assert "The host process was ended by signal 9" in running.said
             assert "Traceback" not in running.said
-        (disk / "filler").unlink()
-        with dev(repository, data) as again:
-            again.wait_until_ready()
-            where = ("--broker", again.setting("Kafka"), "--topology", str(repository / "topology.yaml"))
-            found = pointsman(capsys, "results", "--from-beginning", *where, "-o", "jsonl")
-            assert [row["task_id"] for row in found.rows] == [task["task_id"]]
-            again.stop()
+    assert processes_of(data) == []

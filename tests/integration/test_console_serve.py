@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.failures import ExitCode
-from console.cli.serve import END_TIMEOUT_S
+from console.cli.stopping import END_TIMEOUT_S
 from console.local.child import Child, ProcessEndedError
 from console.local.holders import holder_of
 

@@ -251,6 +251,17 @@ def test_a_module_that_is_missing_is_waited_for_where_it_would_be(project: Path,
     assert {project / "mine.py", project / "mine" / "__init__.py", elsewhere / "mine.py"} <= verdict.files
 
 
+def test_programs_and_scripts_of_agents_are_files_of_theirs_too(project: Path) -> None:
+    command = "{kind: command, command: [./run.sh, script.js, --fast], cwd: programs, effect: read}"
+    written(project, "topology.yaml", TOPOLOGY.replace('{run: "mine:two", effect: read}', command))
+    (project / "programs").mkdir()
+    script = written(project / "programs", "script.js", "")
+    verdict = check(project / "topology.yaml", "topology.yaml", os.environ)
+    assert [fault.path for fault in verdict.faults] == ["agents.two.command[0]"]
+    assert {script, project / "programs" / "run.sh", project / "mine.py"} <= verdict.files
+    assert project / "programs" / "--fast" not in verdict.files
+
+
 def test_faults_of_the_topology_itself(project: Path) -> None:
     written(project, "topology.yaml", TOPOLOGY.replace("effect: read}", "effect: reed}"))
     verdict = check(project / "topology.yaml", "topology.yaml", os.environ)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from console.cli.serve import END_TIMEOUT_S
+from console.cli.stopping import END_TIMEOUT_S
 from schemas.settings import Settings
 from tests.support.operations import ROOT, VARIABLE, compose, environment, ours, yaml
 from tests.unit.test_docs import VARIABLES, command_exists
