@@ -91,7 +91,7 @@ STAGES = {
     "dev, serving": Stage(
         "dev --broker {broker} --data {data}", said("Ready after"), (), (OK, INTERRUPTED, BY_THE_SIGNAL)
     ),
-    "demo, at its tasks": Stage("demo --broker {broker} --keep {data}", said(" up ("), (INTERRUPTED,), EARLY),
+    "demo, at its tasks": Stage("demo --broker {broker} --keep {data}", said(" up ("), (INTERRUPTED,)),
     "worker, asking a broker": Stage("worker --broker {silent}", said('"starting"'), (UNREACHABLE,), (INTERRUPTED,)),
     "host, asking a broker": Stage("host --broker {silent}", said('"starting"'), (UNREACHABLE,)),
     "store, waiting for ClickHouse": Stage(
