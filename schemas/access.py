@@ -49,7 +49,7 @@ class Grant:
     """One principal's rights on one resource; nothing is granted that is not in one of these."""
 
     principal: Principal
-    resource: Literal["topic", "group"]
+    resource: Literal["topic", "group", "transactional-id"]
     name: str
     operations: tuple[Operation, ...]
     pattern: Pattern = "literal"
@@ -69,13 +69,15 @@ def grants(topics: Topics) -> Iterator[Grant]:
     """The least rights of every principal of a deployment, in the order of PRINCIPALS.
 
     Read and Write imply Describe. A worker and a host compare the topics' properties with the topology when they start,
-    hence DescribeConfigs. Idempotent producers need no right beyond Write (Kafka 3.0 and later).
+    hence DescribeConfigs. Idempotent producers need no right beyond Write (Kafka 3.0 and later); transactions need
+    one on their id, which is granted in either delivery mode.
     """
     for principal in PRINCIPALS:
         for spec in topics.specs():
             if spec.kind and (operations := _rights(principal, spec.kind)):
                 yield Grant(principal, "topic", spec.name, operations)
         yield from _groups(principal, topics.prefix)
+    yield Grant("worker", "transactional-id", f"{group_of('worker', topics.prefix)}-", ("Write",), "prefix")
 
 
 def _rights(principal: Principal, kind: Kind) -> tuple[Operation, ...]:

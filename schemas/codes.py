@@ -89,6 +89,7 @@ class ErrorCode(StrEnum):
     NO_ROOM = "E113"
     CANNOT_RELOAD = "E114"
     CODE_NOT_CHECKED = "E115"
+    TRANSACTION_LOST = "E116"
 
     COMMAND_LINE = "E200"
     NOTHING_TO_SUBMIT = "E201"

@@ -68,6 +68,11 @@ class Settings(BaseModel):
     kafka: Mapping[str, str] = Field(
         default_factory=dict, repr=False, description="librdkafka properties for every client, secrets among them."
     )
+    worker_slot: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
+        description="Name of this worker's place, kept over restarts, no two alike; @hostname: this machine's name.",
+    )
     metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port; 0: a free one.")
     metrics_host: str = Field(
         "127.0.0.1", min_length=1, description="Address that the Prometheus port listens on; 0.0.0.0 in a container."
@@ -125,6 +130,7 @@ def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
         "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user or path",
         "schema_registry": "must be http://HOST:PORT or https://HOST:PORT, a path may follow, without user or query",
         "log_level": f"must be one of {', '.join(LEVELS)}",
+        "worker_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
         "metrics_port": "must be a port number from 0 to 65535",
     }
     return f"{sources.get(name, name)}: {wanted.get(name, error['msg'])}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -53,7 +53,15 @@ class Limits(Section):
     batch_bytes_max: Whole = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
     poll_ms: Whole = Field(20, ge=1, description="Longest wait for a batch to fill.")
     linger_ms: Whole = Field(5, ge=0, description="How long a producer waits for company before it sends.")
-    commit_interval_ms: Whole = Field(500, ge=1, description="Time between two cuts.")
+    commit_interval_ms: Whole = Field(
+        500, ge=1, description="Time between two commits: a host's, and with at_least_once a worker's, too."
+    )
+    transaction_interval_ms: Whole = Field(
+        100, ge=1, description="Time between two commits of a worker with exactly_once; nothing is seen before."
+    )
+    transaction_timeout_ms: Whole = Field(
+        5_000, ge=1_000, description="Time after which the broker aborts what a worker that is gone left open."
+    )
     timeout_grace_ms: Whole = Field(
         300, ge=0, description="Waited beyond an attempt's timeout for the host's own verdict."
     )
@@ -68,6 +76,9 @@ class Limits(Section):
     history_buffer_bytes_max: Whole = Field(
         256 * MIB, ge=1, description="Bytes the store holds while the history does not answer; then it stops reading."
     )
+
+
+Delivery = Literal["at_least_once", "exactly_once"]
 
 
 class TopicPolicy(Section):
@@ -189,6 +200,10 @@ class Topology(Section):
         default_factory=dict, description="librdkafka settings for every client; secrets belong in a file of their own."
     )
     topic_policy: TopicPolicy = Field(default_factory=TopicPolicy, description="How the topics are made.")
+    delivery: Delivery = Field(
+        "at_least_once",
+        description="exactly_once: what a worker writes and what it has read are committed in one transaction.",
+    )
     defaults: Defaults = Field(default_factory=Defaults, description="What tasks get that state nothing.")
     tenants: Mapping[str, Tenant] = Field(
         default_factory=dict, description="Tenants whose tasks get other defaults, by name."

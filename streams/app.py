@@ -6,23 +6,27 @@ I/O: Kafka, through the transport.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import AsyncIterable, Callable, Mapping
-from contextlib import closing, suppress
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import faust
 import pyarrow as pa
 
-from schemas.access import used_by
+from schemas.access import group_of, used_by
 from schemas.codec import Codec
 from schemas.registry import FileRegistry, JoinedRegistry
 from schemas.settings import Settings
-from schemas.topology import Topology
+from schemas.topology import Limits, Topology
 from streams.control import BreakerView
 from streams.core.policy import Policy
+from streams.processors.cuts import Committer, InTransaction
 from streams.processors.recovery import Recovery
-from streams.processors.worker import Worker
+from streams.processors.worker import Driver, Worker
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import client_config
@@ -30,8 +34,18 @@ from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of
 from streams.transport.foreign_ids import ForeignIds, foreign_ids
 from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
+from streams.transport.telemetry import get_logger
+from streams.transport.transactions import TransactionalProducer, TransactionLostError
+
+log = get_logger("pointsman.worker")
 
 STOP_POLL_S = 0.05
+HOSTNAME = "@hostname"
+LOSSES_MAX = 5
+"""Transactions that may be lost in a row, each before it was at work for LOSS_FORGOTTEN_S."""
+
+LOSS_FORGOTTEN_S = 60.0
+LOSS_PAUSE_S = 0.5
 
 
 def run_worker(
@@ -44,16 +58,56 @@ def run_worker(
     """Serves this worker's share of the partitions until `stop` is set; then ends within four seconds.
 
     Creates the topics that are missing. `ready` is called once, when the first partitions are live, or when there are
-    none left for this worker. Raises UnreachableError (no broker), ConfigurationError (topics that do not fit,
-    or are missing and may not be created, a schema id that means two things), DeliveryError and TransportError (the
-    process has to be started again: it recovers from its last cut).
+    none left for this worker. A transaction that is lost costs all that was not committed, and is recovered from here.
+    Raises UnreachableError (no broker), ConfigurationError (topics that do not fit, or are missing and may not be
+    created, a schema id that means two things), DeliveryError and TransportError (the process has to be started again:
+    it recovers from its last cut).
     """
     ensure_topics(settings, used_by("worker", topology.topics()), topology)
     registry = FileRegistry.load()
     view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
+    told: list[bool] = []
+
+    def on_ready(partitions: list[int]) -> None:
+        if not told:
+            told.append(True)
+            ready({"partitions": partitions})
+
     with closing(view), foreign_ids(settings, registry, topology.topics()) as foreign:
         view.start()
-        asyncio.run(_serve(settings, topology, registry, foreign, view, ready, stop))
+        if topology.delivery == "exactly_once":
+            transactional_id = _transactional_id(settings, topology)
+            _outlive_losses(
+                lambda: asyncio.run(
+                    _serve(settings, topology, registry, foreign, view, on_ready, stop, transactional_id)
+                ),
+                stop,
+            )
+        else:
+            asyncio.run(_serve(settings, topology, registry, foreign, view, on_ready, stop))
+
+
+def _transactional_id(settings: Settings, topology: Topology) -> str:
+    """The same for a worker that is started again in its slot: it fences its former self, and waits for nothing."""
+    slot = settings.worker_slot or uuid.uuid4().hex
+    return f"{group_of('worker', topology.prefix)}-{socket.gethostname() if slot == HOSTNAME else slot}"
+
+
+def _outlive_losses(serve: Callable[[], None], stop: threading.Event) -> None:
+    """Serves anew, with nothing kept, after each transaction that was lost, so long as it does not happen for ever."""
+    in_a_row = 0
+    while True:
+        began = time.monotonic()
+        try:
+            serve()
+        except TransactionLostError as error:
+            in_a_row = 1 if time.monotonic() - began > LOSS_FORGOTTEN_S else in_a_row + 1
+            if stop.is_set() or in_a_row > LOSSES_MAX:
+                raise
+            log.warning("a transaction was lost: everything is read back from the logs", why=str(error))
+            stop.wait(LOSS_PAUSE_S * in_a_row)
+        else:
+            return
 
 
 async def _serve(
@@ -62,22 +116,16 @@ async def _serve(
     registry: FileRegistry,
     foreign: ForeignIds | None,
     view: BreakerView,
-    ready: Callable[[Mapping[str, object]], None],
+    on_ready: Callable[[list[int]], None],
     stop: threading.Event,
+    transactional_id: str | None = None,
 ) -> None:
     limits, policy = topology.limits, Policy.compile(topology)
     policy.rules.match(pa.array([""]))  # the first call starts a thread pool, for which no task should wait
     produce = client_config(settings, topology, "producer", name="pointsman-worker-producer")
     reading = client_config(settings, topology, "consumer", name="pointsman-recovery")
-    producer = Producer({**produce, "linger.ms": limits.linger_ms})
-    told: list[bool] = []
-
-    def on_ready(partitions: list[int]) -> None:
-        if not told:
-            told.append(True)
-            ready({"partitions": partitions})
-
-    with closing(producer):
+    produce["linger.ms"] = limits.linger_ms
+    async with _producing(produce, limits, transactional_id, stop) as (producer, committer):
         worker = Worker(
             policy,
             Codec(registry if foreign is None else JoinedRegistry(registry, foreign.text), limits.record_bytes_max),
@@ -86,6 +134,7 @@ async def _serve(
             lambda: Recovery(topology, policy, registry, reading),
             on_ready,
             None if foreign is None else HeldBack(foreign),
+            committer=committer,
         )
         app = build(settings, topology, worker)
         worker.attach(driver_of(app))
@@ -101,12 +150,26 @@ async def _serve(
                 await asyncio.gather(*loops, waiting, return_exceptions=True)
 
 
+@asynccontextmanager
+async def _producing(
+    config: Mapping[str, Any], limits: Limits, transactional_id: str | None, stop: threading.Event
+) -> AsyncIterator[tuple[Producer, Callable[[Driver], Committer]]]:
+    """The producer of the delivery mode, and what commits positions in it."""
+    if transactional_id is None:
+        with closing(Producer(config)) as producer:
+            yield producer, lambda driver: driver
+    else:
+        with closing(TransactionalProducer(config, transactional_id, limits.transaction_timeout_ms)) as transactions:
+            await transactions.start(lambda: not stop.is_set())
+            yield transactions, lambda driver: InTransaction(transactions, driver)
+
+
 def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
     """The app: one processor for each of the worker's channels."""
     limits = topology.limits
     channels = worker.channels()
     (anchor,) = channels["router"]
-    group = f"{topology.prefix}pointsman-worker"
+    group = group_of("worker", topology.prefix)
     options = DriverOptions(
         config=client_config(settings, topology, "consumer", group=group, reset="error", fetch="steady", name=group),
         anchor=anchor,

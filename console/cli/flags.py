@@ -33,6 +33,14 @@ MetricsPort = Annotated[
         "--metrics-port", min=0, max=65535, help="Prometheus port, 0: a free one. [env: POINTSMAN_METRICS_PORT]"
     ),
 ]
+WorkerSlot = Annotated[
+    str | None,
+    typer.Option(
+        "--worker-slot",
+        metavar="NAME",
+        help="Name of this worker's place, the same when it starts again, no two alike. [env: POINTSMAN_WORKER_SLOT]",
+    ),
+]
 ReadyFile = Annotated[
     Path | None, typer.Option("--ready-file", metavar="FILE", help="Written, as JSON, when the process serves.")
 ]

@@ -20,6 +20,7 @@ from schemas.topics import Topics, TopicSpec
 
 # Strimzi 0.49 and later; the one before, v1beta2, has the same fields.
 STRIMZI = "kafka.strimzi.io/v1"
+STRIMZI_TYPES = {"transactional-id": "transactionalId"}
 NAME_MAX = 253  # of a Kubernetes object
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 ABOUT: dict[Principal, str] = {
@@ -108,7 +109,11 @@ def _topic(spec: TopicSpec, prefix: str, cluster: str) -> dict[str, Any]:
 def _user(principal: Principal, prefix: str, rights: Iterable[Grant], cluster: str) -> dict[str, Any]:
     acls = [
         {
-            "resource": {"type": grant.resource, "name": grant.name, "patternType": grant.pattern},
+            "resource": {
+                "type": STRIMZI_TYPES.get(grant.resource, grant.resource),
+                "name": grant.name,
+                "patternType": grant.pattern,
+            },
             "operations": list(grant.operations),
         }
         for grant in rights

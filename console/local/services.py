@@ -76,6 +76,8 @@ class Site:
             return ["--listen", f"127.0.0.1:{self.ports.registry}"]
         metrics = getattr(self.ports, f"{name}_metrics")
         services = ["--broker", self.broker, "--clickhouse", self.clickhouse, "--metrics-port", str(metrics)]
+        if name == "worker":
+            services += ["--worker-slot", "local"]
         embed = name == "store" and self.own_clickhouse
         return [*services, "--data", str(self.directory / "clickhouse")] if embed else services
 

@@ -1,19 +1,21 @@
 """Cuts: positions and low watermarks taken together, and committed once all output up to them is delivered.
 
-I/O: Kafka, through the driver and the producer; the clock.
+With at_least_once that is two steps, and a crash between them is what recovery reads the logs for. With exactly_once it
+is one transaction. I/O: Kafka, through the driver and the producer; the clock.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from streams.processors.recovery import Positions, cut_metadata
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.producer import Producer
 from streams.transport.telemetry import CUT_AGE, get_logger
+from streams.transport.transactions import TransactionalProducer
 
 log = get_logger("pointsman.cuts")
 
@@ -28,6 +30,23 @@ class Committer(Protocol):
     """The part of the Faust driver that commits; see streams.transport.faust_driver."""
 
     async def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None: ...
+
+
+class Members(Protocol):
+    """The part of the Faust driver that says whose the partitions are."""
+
+    def membership(self, tps: Iterable[tuple[str, int]]) -> Any: ...
+
+
+class InTransaction:
+    """Commits positions and all output since the last commit together, or neither."""
+
+    def __init__(self, producer: TransactionalProducer, driver: Members) -> None:
+        self._producer, self._driver = producer, driver
+
+    async def commit(self, positions: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        """Raises CommitRejectedError, with nothing changed, where partitions are not ours; TransactionLostError."""
+        await self._producer.commit(positions, self._driver.membership(positions))
 
 
 class Cuts:
@@ -45,8 +64,9 @@ class Cuts:
 
     @property
     def is_due(self) -> bool:
-        """Whether anything has moved since the last cut, or that one is old."""
-        return bool(self.positions) and (self.positions != self._committed or self.age_s > IDLE_CUT_S)
+        """Whether anything has moved or was sent since the last cut, or that one is old."""
+        has_news = self.positions != self._committed or self._producer.has_output
+        return bool(self.positions) and (has_news or self.age_s > IDLE_CUT_S)
 
     def advance(self, batch: Batch) -> None:
         """The batch is done with."""

@@ -33,6 +33,8 @@ LOW_WATERMARK = "low_watermark_ms"
 
 Positions = dict[TopicPartition, int]
 
+_AS_APPENDED = {"isolation.level": "read_uncommitted"}
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -85,8 +87,8 @@ class Recovery:
         `committed` gives position and metadata of every topic-partition in `read`, -1001 where there is none. Raises
         TransportError when the broker does not answer or a topic cannot be read to its end.
         """
-        with closing(self._consumer()) as consumer:
-            return self._recover(consumer, partitions, committed, now_ms)
+        with closing(self._consumer()) as consumer, closing(self._consumer(**_AS_APPENDED)) as appended:
+            return self._recover(consumer, appended, partitions, committed, now_ms)
 
     def log_ends(self, partitions: Sequence[int]) -> Positions:
         """Where the agents' logs end now. Raises TransportError when the broker does not answer."""
@@ -94,10 +96,10 @@ class Recovery:
             marks = consumer.watermarks([TopicPartition(t, n) for t in self._topics.logs for n in partitions])
             return {tp: high for tp, (_, high) in marks.items()}
 
-    def _consumer(self) -> BatchConsumer:
+    def _consumer(self, **config: str) -> BatchConsumer:
         limits = self._topology.limits
         return BatchConsumer(
-            self._config,
+            {**self._config, **config},
             channel_of=lambda topic: topic,
             rows_max=limits.batch_rows_max,
             bytes_max=limits.batch_bytes_max,
@@ -107,6 +109,7 @@ class Recovery:
     def _recover(
         self,
         consumer: BatchConsumer,
+        appended: BatchConsumer,
         partitions: Sequence[int],
         committed: Mapping[TopicPartition, tuple[int, str]],
         now_ms: int,
@@ -114,7 +117,9 @@ class Recovery:
         # An agent that left the topology may have left tasks behind.
         self._told = self._topics.of_any_agent(consumer.topics())
         live = [TopicPartition(topic, number) for topic in self.read for number in partitions]
-        marks = consumer.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
+        # Ends as they were appended: reading to them, and only what is committed, waits until the transactions that a
+        # former owner left open have ended, well or badly.
+        marks = appended.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
         found: dict[int, Recovered] = {}
         for number in partitions:
             anchor = TopicPartition(self._topics.submitted, number)

@@ -20,7 +20,7 @@ from streams.core.effects import Effects
 from streams.core.policy import Policy
 from streams.processors.breaker import BreakerProcessor
 from streams.processors.consensus import Consensus
-from streams.processors.cuts import Committer, Cuts
+from streams.processors.cuts import Committer, Cuts, Members
 from streams.processors.frontier import Frontier
 from streams.processors.health import HealthReport
 from streams.processors.outbox import Outbox
@@ -46,10 +46,12 @@ TICK_S = 0.05
 DRAIN_S = 0.5
 REVOKE_DRAIN_S = 2.5
 RESYNC_S = 1.0
+# What turns get between two commits, however long a commit takes.
+BREATH_S = 0.02
 RESUME_BELOW = 0.9
 
 
-class Driver(Committer, Protocol):
+class Driver(Committer, Members, Protocol):
     """The part of streams.transport.faust_driver.Driver that is used here."""
 
     async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]: ...
@@ -98,6 +100,7 @@ class Worker:
         on_ready: Callable[[list[int]], None],
         held: HeldBack | None = None,
         clock: Callable[[], int] = wall_ms,
+        committer: Callable[[Driver], Committer] = lambda driver: driver,
     ) -> None:
         topology = policy.topology
         self._limits, self._topics = topology.limits, topology.topics()
@@ -118,6 +121,10 @@ class Worker:
             "breaker": self._breakers.handle,
         }
         self._driver: Driver | None = None
+        self._commits_by = committer
+        in_transactions = topology.delivery == "exactly_once"
+        interval_ms = self._limits.transaction_interval_ms if in_transactions else self._limits.commit_interval_ms
+        self._commit_interval_s = interval_ms / 1000
         self._committing = asyncio.Lock()
         self._resyncing: asyncio.Task[None] | None = None
         self.has_failed = False
@@ -234,12 +241,13 @@ class Worker:
             cut = None if self.has_failed else self._cuts.take(lows, REVOKE_DRAIN_S)
             self._drop(partitions)
             if cut:
-                await self._cuts.commit(self.driver, cut)
+                await self._cuts.commit(self._commits_by(self.driver), cut)
 
     async def on_lost(self, partitions: list[int]) -> None:
-        """Another worker may own them already: nothing is committed."""
+        """Another worker may own them already: nothing is committed, and what can be taken back is."""
         log.warning("partitions were lost", partitions=partitions)
         self._drop(partitions)
+        self._producer.abandon()
 
     def _drop(self, partitions: Iterable[int]) -> None:
         gone = set(partitions)
@@ -267,13 +275,15 @@ class Worker:
                     show_lag(await self.driver.lag())
 
     async def _cut_forever(self) -> None:
-        """Commits a cut each `commit_interval_ms`, where anything has moved."""
+        """Commits a cut each interval of the delivery mode, where anything has moved."""
+        due = time.monotonic()
         while not self.has_failed:
-            await asyncio.sleep(self._limits.commit_interval_ms / 1000)
+            due = max(due + self._commit_interval_s, time.monotonic() + BREATH_S)
+            await asyncio.sleep(due - time.monotonic())
             async with self._committing:
                 cut = self._cuts.take(self._low_watermarks(self._cells), DRAIN_S) if self._cuts.is_due else None
                 if cut:
-                    await self._cuts.commit(self.driver, cut)
+                    await self._cuts.commit(self._commits_by(self.driver), cut)
 
     def _low_watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         now_ms = self._clock()

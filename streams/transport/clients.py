@@ -44,6 +44,10 @@ class CommitUnavailableError(TransportError):
     error_code = ErrorCode.COMMIT_UNAVAILABLE
 
 
+class NotYetError(TransportError):
+    """The broker has no answer yet: ask again."""
+
+
 class BrokerSettings(Protocol):
     """The part of `schemas.settings.Settings` that clients need."""
 
@@ -99,6 +103,7 @@ _BY_ROLE: dict[Role, dict[str, Scalar]] = {
     },
     "admin": {},
 }
+_OURS = ("group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level")
 # When the broker answers a fetch. Its cost is per request, so those who read many trickles let it wait for a few.
 _FETCH: dict[Fetch, dict[str, Scalar]] = {
     "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
@@ -144,8 +149,8 @@ def client_config(
     foreign = {"consumer": _PRODUCER_ONLY, "producer": _CONSUMER_ONLY, "admin": _CONSUMER_ONLY + _PRODUCER_ONLY}[role]
     passed = {key: value for key, value in given.items() if not key.startswith(foreign)}
     if role == "consumer":
-        # Names of groups and the commit rule are ours: an operator who changes them loses records.
-        for ours in ("group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"):
+        # Groups, the commit rule and isolation are ours: an operator who changes them loses or repeats records.
+        for ours in _OURS:
             passed.pop(ours, None)
     return {**own, **passed, "bootstrap.servers": settings.broker}
 

@@ -18,6 +18,7 @@ from streams.transport.clients import (
     CommitRejectedError,
     CommitUnavailableError,
     ConnectionWatch,
+    NotYetError,
     TransportError,
     opened,
 )
@@ -66,6 +67,7 @@ _NO_LEADER_YET = frozenset(
     }
 )
 _LEADER_POLL_S = 0.05
+_UNANSWERED = frozenset({_Error._TIMED_OUT, _Error.UNSTABLE_OFFSET_COMMIT})  # noqa: SLF001
 _OWNERSHIP_LOST = frozenset(
     {
         _Error.ILLEGAL_GENERATION,
@@ -282,8 +284,11 @@ def _commit_error(error: ck.KafkaError) -> TransportError:
     return CommitUnavailableError(f"a commit was not answered: {error.str()}")
 
 
-def committed(consumer: ck.Consumer, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
-    found = _asked(lambda: consumer.committed(_theirs(tps), timeout=REQUEST_TIMEOUT_S), "committed positions")
+def committed(
+    consumer: ck.Consumer, tps: Iterable[tuple[str, int]], timeout_s: float = REQUEST_TIMEOUT_S
+) -> dict[TopicPartition, tuple[int, str]]:
+    """As `BatchConsumer.committed`, for any librdkafka consumer. Raises NotYetError after `timeout_s`."""
+    found = _asked(lambda: consumer.committed(_theirs(tps), timeout=timeout_s), "committed positions")
     return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found}
 
 
@@ -375,7 +380,8 @@ def _asked(
                 return found
             error, where = failed.error, f" of {failed.topic}[{failed.partition}]"
         if error.code() not in _NO_LEADER_YET or time.monotonic() > deadline:
-            raise TransportError(f"the broker did not answer for {what}{where}: {error.str()}")
+            kind = NotYetError if error.code() in _UNANSWERED else TransportError
+            raise kind(f"the broker did not answer for {what}{where}: {error.str()}")
         time.sleep(_LEADER_POLL_S)
 
 

@@ -44,8 +44,11 @@ _LINGER_MIN_S = 0.005
 class Owner(Protocol):
     """Who is told, in the reader's thread, of assignments and failures."""
 
-    def begin(self, generation: int, partitions: list[int]) -> None:
-        """Partitions are ours; nothing is read until `Reader.go_live` is called. Returns at once."""
+    def begin(self, generation: int, membership: Any, partitions: list[int]) -> None:
+        """Partitions are ours; nothing is read until `Reader.go_live` is called. Returns at once.
+
+        `membership` is what librdkafka's producer wants to know of the group as it now is.
+        """
 
     def end(self, *, lost: bool) -> None:
         """They go: returns when nothing of them is under way any more. Raises what must end the reader."""
@@ -227,7 +230,7 @@ class Reader:
             self._generation += 1
             self._held = True
             ours = sorted(p.partition for p in partitions if p.topic == self._options.anchor)
-            self._owner.begin(self._generation, ours)
+            self._owner.begin(self._generation, consumer.consumer_group_metadata(), ours)
 
     def _on_revoke(self, consumer: ck.Consumer, _: list[ck.TopicPartition]) -> None:
         with self._callback():

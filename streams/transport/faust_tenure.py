@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, TransportError
+from streams.transport.clients import CommitRejectedError, NotYetError, TransportError
 from streams.transport.consumer import commit, committed, lag
 from streams.transport.faust_handover import Handed
 from streams.transport.faust_options import DriverOptions
@@ -26,6 +26,9 @@ T = TypeVar("T")
 log = logging.getLogger("pointsman.kafka")
 
 REVOKE_TIMEOUT_S = 5.0
+# A transaction's own time-out, and what a broker takes to notice that it is over, which it looks for each 10 s.
+STABLE_TIMEOUT_S = 45.0
+_STABLE_SLICE_S = 2.0
 _LOST_TIMEOUT_S = 2.0
 _CANCEL_TIMEOUT_S = 1.0
 # Everything above, once. Well below `max.poll.interval.ms`, which bounds the whole group's rebalance.
@@ -47,6 +50,7 @@ class Tenure:
     """One assignment, from the callback that brings the partitions to the return of the hook that lets them go."""
 
     generation: int
+    membership: Any
     partitions: list[int]
     tps: set[TopicPartition]
     routed: asyncio.Task[None]
@@ -91,17 +95,39 @@ class Driver:
         def request(consumer: ck.Consumer) -> None:
             # Judged in the reader's thread, where partitions go: librdkafka would send it with whatever generation
             # it then has, and the broker does not compare partitions.
-            owned = tenure.tps if tenure is not None and tenure is self._tenure and self._may_commit else set()
-            if not positions.keys() <= owned:
-                raise CommitRejectedError(f"not ours to commit: {sorted(positions.keys() - owned)[:3]}")
+            self._require_ours(tenure, positions)
             commit(consumer, positions)
 
         await self._ask(request)
 
+    def membership(self, tps: Iterable[tuple[str, int]]) -> Any:
+        """For a transaction that commits positions of these: the broker compares the generation that it stands for.
+
+        Raises CommitRejectedError when they are not ours.
+        """
+        tenure = self._tenure
+        self._require_ours(tenure, tps)
+        assert tenure is not None, "it was just required"
+        return tenure.membership
+
+    def _require_ours(self, tenure: Tenure | None, tps: Iterable[tuple[str, int]]) -> None:
+        owned = tenure.tps if tenure is not None and tenure is self._tenure and self._may_commit else set()
+        if tenure is None or not owned.issuperset(tps):
+            raise CommitRejectedError(f"not ours to commit: {sorted({*tps} - owned)[:3]}")
+
     async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
-        """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
-        wanted = list(tps)
-        return await self._ask(lambda consumer: committed(consumer, wanted))
+        """Committed next offset and metadata of each; (-1001, "") where nothing is committed.
+
+        Waits while positions are in a transaction that has not ended: that of a former owner who was killed.
+        """
+        wanted, deadline = list(tps), self._loop.time() + STABLE_TIMEOUT_S
+        while True:
+            try:
+                # In slices, for no rebalance is served meanwhile.
+                return await self._ask(lambda consumer: committed(consumer, wanted, _STABLE_SLICE_S))
+            except NotYetError:
+                if self._loop.time() > deadline:
+                    raise
 
     async def lag(self) -> dict[TopicPartition, int]:
         """Records appended and not read, of each topic-partition that was read from, as of the last fetch."""
@@ -166,8 +192,8 @@ class Driver:
 
     # --- the reader's owner: called in its thread -------------------------------------------------------------------
 
-    def begin(self, generation: int, partitions: list[int]) -> None:
-        self._loop.call_soon_threadsafe(self._begin, generation, partitions)
+    def begin(self, generation: int, membership: Any, partitions: list[int]) -> None:
+        self._loop.call_soon_threadsafe(self._begin, generation, membership, partitions)
 
     def end(self, *, lost: bool) -> None:
         """Runs inside librdkafka's callback: the group waits for us until it returns."""
@@ -190,13 +216,14 @@ class Driver:
 
     # --- on the event loop ------------------------------------------------------------------------------------------
 
-    def _begin(self, generation: int, partitions: list[int]) -> None:
+    def _begin(self, generation: int, membership: Any, partitions: list[int]) -> None:
         topics = (self._options.anchor, *self._options.mirrors)
         tps = {TopicPartition(topic, number) for topic in topics for number in partitions}
         log.info("partitions assigned: %s", partitions)
         self._may_commit = not self.failed.done()
         tenure = self._tenure = Tenure(
             generation,
+            membership,
             partitions,
             tps,
             routed=self._loop.create_task(self._flow.open(tps, generation)),

@@ -52,6 +52,11 @@ class Producer:
         """Records handed over and not yet acknowledged."""
         return len(self._producer)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether anything waits for a commit: never, for what is delivered counts."""
+        return False
+
     def send(
         self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
     ) -> None:
@@ -117,6 +122,9 @@ class Producer:
         """Returns once all that was handed over is delivered; DeliveryError if it failed or takes over `timeout_s`."""
         if not self.drained(timeout_s):
             raise DeliveryError("", len(self._producer), f"not acknowledged within {timeout_s:g} s")
+
+    def abandon(self) -> None:
+        """What was sent since the last commit should not count: nothing can be done about it."""
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give what is handed over `timeout_s` to be delivered, then drop the rest; never raises."""

@@ -20,18 +20,10 @@ from console.local.broker import LocalBroker
 from loadtest.auditor import audit_tasks
 from streams.history.queries import History
 from tests.support.console import topology_file
-from tests.support.fleet import Fleet, Load, wait_for
+from tests.support.fleet import TEXTS, Fleet, Load, wait_for
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
-TEXTS = [
-    "What was the Q3 revenue for EMEA?",
-    "Find the travel policy document",
-    "Show me the account of customer C-1003",
-    "Convert 5 km to miles",
-    "How many errors are in the logs of the payments service?",
-    "gross margin of the last quarter",
-]
 RATE = 400.0
 
 

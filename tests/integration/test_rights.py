@@ -31,6 +31,7 @@ PREFIX = "eu."
 TOPOLOGY = """
 prefix: "eu."
 partitions: 2
+delivery: exactly_once
 agents:
   echo: {run: "agents.builtin.echo:reply", effect: read}
 routes:

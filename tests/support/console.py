@@ -48,12 +48,14 @@ def pointsman(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
     return Said(int(code), captured.out, captured.err)
 
 
-def topology_file(repository: Path, directory: Path, prefix: str) -> Path:
+def topology_file(repository: Path, directory: Path, prefix: str, delivery: str = "at_least_once") -> Path:
     """The shipped topology under a prefix of its own."""
-    shipped = (repository / "topology.yaml").read_text()
-    assert 'prefix: ""' in shipped
+    text = (repository / "topology.yaml").read_text()
+    for shipped, own in (('prefix: ""', f'prefix: "{prefix}"'), ("delivery: at_least_once", f"delivery: {delivery}")):
+        assert shipped in text
+        text = text.replace(shipped, own)
     path = directory / "topology.yaml"
-    path.write_text(shipped.replace('prefix: ""', f'prefix: "{prefix}"'))
+    path.write_text(text)
     return path
 
 

@@ -6,6 +6,7 @@ I/O: processes, Kafka, ClickHouse.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,14 @@ from streams.client import Client
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
 
+TEXTS = [
+    "What was the Q3 revenue for EMEA?",
+    "Find the travel policy document",
+    "Show me the account of customer C-1003",
+    "Convert 5 km to miles",
+    "How many errors are in the logs of the payments service?",
+    "gross margin of the last quarter",
+]
 READY_S = 60.0
 STOP_S = 10.0
 
@@ -80,6 +89,19 @@ class Fleet:
         child = self.children.pop(name)
         child.terminate()
         return child.wait(time.monotonic() + STOP_S)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: it neither reads nor answers, and its connections stay."""
+        self._signal(name, signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """SIGCONT."""
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        pid = self.children[name].pid
+        assert pid is not None
+        os.kill(pid, number)
 
     def said(self, name: str) -> str:
         """The log of a process."""

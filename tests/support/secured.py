@@ -42,6 +42,12 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
 
+KINDS = {
+    "--topic": ResourceType.TOPIC,
+    "--group": ResourceType.GROUP,
+    "--transactional-id": ResourceType.TRANSACTIONAL_ID,
+}
+
 
 class SecuredBroker(LocalBroker):
     """`address` is where users sign in; `inside` is a listener for whoever sets rights, and needs no password."""
@@ -86,7 +92,7 @@ def bindings(script: Iterable[str]) -> Iterator[AclBinding]:
         (principal,) = (value for flag, value in pairs if flag == "--allow-principal")
         prefixed = ("--resource-pattern-type", "prefixed") in pairs
         pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
-        for flag, kind in (("--topic", ResourceType.TOPIC), ("--group", ResourceType.GROUP)):
+        for flag, kind in KINDS.items():
             for name in (value for word, value in pairs if word == flag):
                 for operation in (OPERATIONS[value] for word, value in pairs if word == "--operation"):
                     yield AclBinding(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)

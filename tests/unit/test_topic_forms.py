@@ -20,6 +20,8 @@ from schemas.topology import TopicPolicy
 PLAIN = Topics(("pdf_agent", "b"), 4)
 DOMAIN = Topics(("pdf_agent", "b"), 4, "Eu_west.", TopicPolicy(replication=3, min_insync_replicas=2))
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+# As kafka-acls calls what Strimzi calls otherwise.
+TYPES = {"transactionalId": "transactional-id"}
 
 
 def granted(script: Iterator[str], prefix: str) -> set[tuple[str, str, str, str, str]]:
@@ -32,12 +34,12 @@ def granted(script: Iterator[str], prefix: str) -> set[tuple[str, str, str, str,
         flags = list(itertools.pairwise(words))
         values = {
             name: [value for flag, value in flags if flag == f"--{name}"]
-            for name in ("allow-principal", "operation", "topic", "group", "resource-pattern-type")
+            for name in ("allow-principal", "operation", "topic", "group", "transactional-id", "resource-pattern-type")
         }
         (principal,) = values["allow-principal"]
         pattern = "prefix" if values["resource-pattern-type"] == ["prefixed"] else "literal"
         who = principal.removeprefix(f"User:{prefix}pointsman-")
-        for resource in ("topic", "group"):
+        for resource in ("topic", "group", "transactional-id"):
             found |= {
                 (who, resource, name, pattern, operation)
                 for name in values[resource]
@@ -96,7 +98,13 @@ def test_each_principal_is_a_user_with_its_rights(topics: Topics) -> None:
         for acl in each["spec"]["authorization"]["acls"]:
             resource = acl["resource"]
             rights |= {
-                (principal, resource["type"], resource["name"], resource["patternType"], operation)
+                (
+                    principal,
+                    TYPES.get(resource["type"], resource["type"]),
+                    resource["name"],
+                    resource["patternType"],
+                    operation,
+                )
                 for operation in acl["operations"]
             }
     assert rights == meant(topics)

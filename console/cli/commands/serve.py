@@ -19,6 +19,7 @@ from console.cli.flags import (
     ReadyFile,
     StopWithStdin,
     TopologyFile,
+    WorkerSlot,
     deployment_of,
 )
 
@@ -31,6 +32,7 @@ def worker(
     topology: TopologyFile = None,
     clickhouse: ClickHouse = None,
     metrics_port: MetricsPort = None,
+    worker_slot: WorkerSlot = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
     hold: Hold = False,
@@ -38,7 +40,13 @@ def worker(
     """Run one worker: the router and the consensus of its share of the partitions."""
     from console.cli.serve import Life, serve_worker
 
-    deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
+    deployment = deployment_of(
+        broker=broker,
+        topology=topology,
+        clickhouse=clickhouse,
+        metrics_port=metrics_port,
+        worker_slot=worker_slot,
+    )
     serve_worker(deployment, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
 
 
