@@ -8,16 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from itertools import count
-from secrets import token_hex
 
-from agents.calls import task_of, wall_us
 from agents.contract import AgentFailed, Context
 from agents.dispatches import Attempt
 from agents.outcome import Outcome
 from agents.runners.child import Child, Plan, spawn
+from agents.runners.requests import Requests
 from agents.targets import Program
-from agents.wire import Heard, encode_request, outcome_of, unheard
+from agents.wire import Heard, outcome_of, unheard
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
 from streams.transport.telemetry import get_logger
@@ -44,7 +42,7 @@ class CommandRunner:
     def __init__(self, agent_id: str, agent: Agent, program: Program, heard: Heard = unheard) -> None:
         self._agent_id, self._agent, self._heard = agent_id, agent, heard
         self._plan = Plan(agent_id, program, agent.response_bytes_max)
-        self._ids = (f"{agent_id}-{token_hex(4)}-{number}" for number in count(1))
+        self._requests = Requests(agent_id, agent)
         self._places = asyncio.Semaphore(agent.running_max)
         self._idle: list[Child] = []  # the last one that worked is asked next, so that few are kept warm
         self._children: set[Child] = set()
@@ -54,23 +52,14 @@ class CommandRunner:
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:
         (attempt,) = attempts
-        task = task_of(attempt)
-        request_id = next(self._ids)
-        request = encode_request(
-            self._agent_id,
-            self._agent.options,
-            task,
-            context,
-            request_id=request_id,
-            timeout_ms=max(attempt.expires_ms - wall_us() // 1000, 1),
-        )
+        request = self._requests.of(attempt, context)
         await self._places.acquire()
         child, starting = self._idle_child(), None
         try:
             if child is None:
                 starting = self._start()
                 child = await asyncio.shield(starting)
-            response = await child.ask(request, request_id)
+            response = await child.ask(request.body, request.id)
         except BaseException as error:
             self._give_up(child, starting, error)
             raise

@@ -10,18 +10,16 @@ import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
-from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from agents.calls import task_of, wall_us
 from agents.contract import AgentFailed, Context
 from agents.dispatches import Attempt
 from agents.outcome import COMPLETED, Outcome, OutcomeUnclear, UnusableAnswer
+from agents.runners.requests import Requests
 from agents.runners.statuses import OK, failure
 from agents.targets import Endpoint
 from agents.wire import (
@@ -29,7 +27,6 @@ from agents.wire import (
     MEDIA_TYPE,
     TRACEPARENT,
     Heard,
-    encode_request,
     outcome_of,
     read_response,
     unheard,
@@ -57,22 +54,13 @@ class HttpRunner:
 
     def __init__(self, agent_id: str, agent: Agent, endpoint: Endpoint, heard: Heard = unheard) -> None:
         self._agent_id, self._agent, self._endpoint, self._heard = agent_id, agent, endpoint, heard
-        self._ids = (f"{agent_id}-{token_hex(4)}-{number}" for number in count(1))
+        self._requests = Requests(agent_id, agent)
         self._session: aiohttp.ClientSession | None = None
         self._names = _Resolver(agent_id)
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:
         (attempt,) = attempts
-        task = task_of(attempt)
-        request_id = next(self._ids)
-        body = encode_request(
-            self._agent_id,
-            self._agent.options,
-            task,
-            context,
-            request_id=request_id,
-            timeout_ms=max(attempt.expires_ms - wall_us() // 1000, 1),
-        )
+        task, request_id, body = self._requests.of(attempt, context)
         headers = {IDEMPOTENCY_KEY: task.idempotency_key}
         if task.traceparent is not None and TRACE.fullmatch(task.traceparent):
             headers[TRACEPARENT] = task.traceparent

@@ -28,6 +28,7 @@ from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 from tests.support.console import topology_file
+from tests.support.wire import read_topic
 
 pytestmark = pytest.mark.broker
 
@@ -78,29 +79,13 @@ def taken(results: Results, expected: int) -> list[Result]:
     return [*found, *results]
 
 
-def read(broker: str, topic: str) -> list[ck.Message]:
-    """What a foreign client finds in the topic."""
-    consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": "test", "enable.partition.eof": True})
-    consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in range(PARTITIONS)])
-    found, ended = [], 0
-    while ended < PARTITIONS:
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            found.append(message)
-    consumer.close()
-    return found
-
-
 # ------------------------------------------------------------------ tasks in
 
 
 def test_one_task_is_there_when_submit_returns(deployment: Deployment) -> None:
     with deployment.client() as client:
         task_id = client.submit("hello", tenant="acme", labels={"team": "ops"}, conversation_id="c1")
-        [message] = read(deployment.broker, deployment.topics.submitted)
+        [message] = read_topic(deployment.broker, deployment.topics.submitted)
     [task] = deployment.codec.decode([message.value()], "TaskSubmitted").batch.to_pylist()
     assert (task["task_id"], task["tenant"], dict(task["labels"])) == (task_id, "acme", {"team": "ops"})
     assert message.key() == b"c1"
@@ -116,7 +101,7 @@ def test_many_tasks_lie_where_a_plain_producer_would_put_them(deployment: Deploy
         plain.produce(deployment.topics.dead, key=task_id)
     plain.flush()
     ours, theirs = (
-        {message.key(): message.partition() for message in read(deployment.broker, topic)}
+        {message.key(): message.partition() for message in read_topic(deployment.broker, topic)}
         for topic in (deployment.topics.submitted, deployment.topics.dead)
     )
     assert ours == theirs
@@ -132,10 +117,10 @@ def test_a_faulty_task_of_a_list_stops_all_of_a_stream_its_batch(
     with deployment.client() as client:
         with pytest.raises(InvalidTasksError, match="bad: confidence"):
             client.submit_many(tasks)
-        assert read(deployment.broker, deployment.topics.submitted) == []
+        assert read_topic(deployment.broker, deployment.topics.submitted) == []
         with pytest.raises(InvalidTasksError, match="bad: confidence"):
             client.submit_many(iter(tasks))
-    assert len(read(deployment.broker, deployment.topics.submitted)) == 10
+    assert len(read_topic(deployment.broker, deployment.topics.submitted)) == 10
 
 
 def test_after_a_delivery_that_failed_the_client_goes_on(deployment: Deployment) -> None:
@@ -144,7 +129,7 @@ def test_after_a_delivery_that_failed_the_client_goes_on(deployment: Deployment)
         with pytest.raises(DeliveryError):
             client.submit("x" * 2**21)
         assert client.submit("small", task_id="t1") == "t1"
-    assert [message.key() for message in read(deployment.broker, deployment.topics.submitted)] == [b"t1"]
+    assert [message.key() for message in read_topic(deployment.broker, deployment.topics.submitted)] == [b"t1"]
 
 
 def test_a_deployment_that_is_not_there_is_named(broker: str, prefix: str) -> None:
@@ -160,7 +145,7 @@ def test_settings_and_topology_say_where(
     topology = load_topology(topology_file(repository, tmp_path, prefix))
     with Client.of(Settings(broker=broker), topology) as client:
         client.submit("x", task_id="t1")
-    assert [message.key() for message in read(broker, deployment.topics.submitted)] == [b"t1"]
+    assert [message.key() for message in read_topic(broker, deployment.topics.submitted)] == [b"t1"]
 
 
 # ------------------------------------------------------------------ results out

@@ -46,14 +46,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def knowing(registry: ForeignRegistry) -> Iterator[ForeignIds]:
-    client = RegistryClient(registry.url)
-    ids = ForeignIds(client, FILE, TOPICS)
-    try:
-        ids.start()
+    with foreign_ids(Settings(schema_registry=registry.url), FILE, TOPICS) as ids:
+        assert ids is not None
         yield ids
-    finally:
-        ids.close()
-        client.close()
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import confluent_kafka as ck
 import pytest
 
 from console.cli.failures import ExitCode
@@ -15,6 +14,7 @@ from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.topology import Topology
 from tests.support.console import answering, pointsman, topology_file
+from tests.support.wire import read_topic
 
 pytestmark = pytest.mark.broker
 
@@ -68,7 +68,8 @@ def test_the_record_carries_what_was_asked_under_the_key_of_the_rule(
         *("--confidence", "0.75", "--tier", "high", "--deadline-ms", "5000"),
     )
     pointsman(capsys, "submit", "hello", "--task-id", "t-2")
-    records = read_all(broker, pipeline.topics().submitted, 2)
+    records = read_topic(broker, pipeline.topics().submitted)
+    assert len(records) == 2
     assert sorted(record.key() for record in records) == [b"c-1", b"t-2"]
     values = [record.value() for record in records if record.key() == b"c-1"]
     [task] = Codec(FileRegistry.load(), 10_000).decode(values, "TaskSubmitted").batch.to_pylist()
@@ -104,7 +105,7 @@ def test_every_faulty_line_is_named_and_nothing_is_submitted(
     for line in (2, 3, 4, 5, 6, 7):
         assert f"{file}:{line}: " in said.err
     assert f"{file}:1: " not in said.err
-    assert read_all(broker, pipeline.topics().submitted, 0) == []
+    assert read_topic(broker, pipeline.topics().submitted) == []
 
 
 @pytest.mark.parametrize(
@@ -165,21 +166,3 @@ def test_a_broker_without_our_topics(broker: str, path: Path, capsys: Capture) -
     said = pointsman(capsys, "submit", "a", "--broker", broker, "--topology", str(path))
     assert (said.code, said.out) == (ExitCode.UNREACHABLE, "")
     assert "pointsman dev" in said.err
-
-
-def read_all(broker: str, topic: str, expected: int) -> list[ck.Message]:
-    """What a foreign client finds in the topic, which holds `expected` records."""
-    consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": "test", "enable.partition.eof": True})
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in partitions])
-    found, ended = [], 0
-    while ended < len(partitions):
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            found.append(message)
-    consumer.close()
-    assert len(found) == expected
-    return found

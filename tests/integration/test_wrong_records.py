@@ -24,6 +24,7 @@ from schemas.topics import Topics
 from streams.history.queries import History
 from tests.support.console import topology_file
 from tests.support.fleet import Fleet, wait_for
+from tests.support.wire import read_topic
 from tests.support.wrong import REPOSITORY, Wrong, judge, run
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -153,23 +154,11 @@ def written(broker: str, topics: Topics) -> dict[str, tuple[str, int, int]]:
 
 
 def dead_letters(broker: str, topic: str) -> dict[tuple[str, int, int], list[tuple[ck.Message, DeadLetter]]]:
-    consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": "wrong", "enable.partition.eof": True})
     letters: dict[tuple[str, int, int], list[tuple[ck.Message, DeadLetter]]] = {}
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in partitions])
-        ended = 0
-        while ended < len(partitions):
-            message = consumer.poll(10)
-            assert message is not None
-            if message.error():
-                ended += 1
-                continue
-            letter = parse(message.headers() or [])
-            assert letter.origin is not None
-            letters.setdefault(letter.origin[:3], []).append((message, letter))
-    finally:
-        consumer.close()
+    for message in read_topic(broker, topic):
+        letter = parse(message.headers() or [])
+        assert letter.origin is not None
+        letters.setdefault(letter.origin[:3], []).append((message, letter))
     return letters
 
 

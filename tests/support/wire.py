@@ -9,6 +9,7 @@ from copy import deepcopy
 from io import BytesIO
 from typing import Any
 
+import confluent_kafka as ck
 import fastavro
 import pyarrow as pa
 from hypothesis import strategies as st
@@ -172,3 +173,23 @@ def task(**fields: Any) -> dict[str, Any]:
     kind = record("TaskSubmitted")
     stated = {"task_id": "t1", "text": "What was the revenue?", "submitted_at": 1_700_000_000_000_000}
     return {name: {**kind.defaults, **stated, **fields}[name] for name in kind.arrow.names}
+
+
+def read_topic(broker: str, topic: str) -> list[ck.Message]:
+    """What a foreign client finds in all partitions of the topic."""
+    consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": "test", "enable.partition.eof": True})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in partitions])
+        found: list[ck.Message] = []
+        ended = 0
+        while ended < len(partitions):
+            message = consumer.poll(10)
+            assert message is not None
+            if message.error():
+                ended += 1
+            else:
+                found.append(message)
+        return found
+    finally:
+        consumer.close()
