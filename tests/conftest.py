@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from console.local.broker import LocalBroker
 
 _PREFIXES = count(1)
+
+# How long an example takes is the machine's affair, and others may be at work on it.
+settings.register_profile("pointsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pointsman")
 
 # What a process would log below a warning is noise between the dots.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import oracle
@@ -261,7 +261,7 @@ def _twin(action: oracle.Action) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(st.lists(steps, min_size=1, max_size=12))
 def test_the_cell_decides_as_its_scalar_twin(script: list[tuple[str, Any]]) -> None:
     world = World(TOPOLOGY)
@@ -275,7 +275,7 @@ def test_the_cell_decides_as_its_scalar_twin(script: list[tuple[str, Any]]) -> N
     assert not [task for task, count in ends.items() if count > 1], "C1"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.lists(steps, min_size=1, max_size=10), st.permutations(range(4)))
 def test_after_a_clean_stop_recovery_has_nothing_to_say(script: list[tuple[str, Any]], order: list[int]) -> None:
     world = World(TOPOLOGY)
@@ -295,7 +295,7 @@ calm = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.lists(calm, min_size=1, max_size=8), st.permutations(range(4)), st.lists(calm, min_size=1, max_size=6))
 def test_a_fold_in_any_order_decides_as_the_cell_that_never_stopped(
     before: list[tuple[str, Any]], order: list[int], after: list[tuple[str, Any]]
@@ -312,7 +312,7 @@ def test_a_fold_in_any_order_decides_as_the_cell_that_never_stopped(
     assert mine(cells) == twins(twin), "C3"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.lists(calm, min_size=1, max_size=8), st.permutations(range(4)), st.data())
 def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     before: list[tuple[str, Any]], order: list[int], data: st.DataObject
@@ -337,7 +337,7 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     assert ends == Counter(world.tasks.keys()), "C1"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.lists(calm, max_size=6), st.lists(sound_tasks, min_size=1, max_size=4), st.permutations(range(4)))
 def test_a_submission_that_is_read_again_is_no_duplicate_of_itself(
     before: list[tuple[str, Any]], last: list[dict[str, Any]], order: list[int]

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
@@ -33,8 +33,7 @@ from tests.support.wire import (
 
 CODEC = new_codec()
 EVERY_RECORD = pytest.mark.parametrize("name", ON_THE_WIRE)
-NOISY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine's, not the code's
-PER_RECORD = settings(NOISY, max_examples=40)
+PER_RECORD = settings(max_examples=40)
 
 
 @EVERY_RECORD
@@ -153,7 +152,6 @@ BAD: dict[bytes | None, DeadReason] = {
 REFUSED = st.sampled_from(sorted(BAD, key=repr))
 
 
-@NOISY
 @given(st.lists(GOOD | REFUSED.map(lambda value: (value, None)), max_size=40))
 def test_no_bad_record_costs_its_neighbours_whatever_wrote_them(
     batch: list[tuple[bytes | None, dict[str, Any] | None]],
@@ -166,7 +164,6 @@ def test_no_bad_record_costs_its_neighbours_whatever_wrote_them(
     assert [(fault.row, fault.reason) for fault in decoded.faults] == refused
 
 
-@NOISY
 @given(st.sets(st.integers(0, 299), max_size=300))
 def test_bisection_finds_every_bad_record_among_many(bad: set[int]) -> None:
     values = [FRAME + (DATUM[:-1] if row in bad else DATUM) for row in range(300)]

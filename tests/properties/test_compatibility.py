@@ -7,7 +7,7 @@ from typing import Any
 
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from schemas.definitions import Definition, expand
@@ -16,7 +16,7 @@ from schemas.registry import FileRegistry
 
 DEFAULTS: dict[str, Any] = {"null": None, "boolean": True, "int": 1, "long": 1, "float": 0.5, "double": 0.5}
 PRIMITIVES = st.sampled_from([*DEFAULTS, "string"])
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=300)
 
 
 @st.composite

@@ -120,7 +120,7 @@ waits = st.tuples(st.just("wait"), st.sampled_from([0, 1, 700, 5300]))
 steps = st.lists(submissions | outcomes | outcomes | breakers | waits, max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(steps)
 def test_promises(steps: list[tuple[Any, ...]]) -> None:
     world = World(Oracle(topology()))

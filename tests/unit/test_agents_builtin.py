@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.builtin import customers, documents, finance, operations
@@ -272,7 +272,6 @@ SALAD = (
 )
 
 
-@settings(deadline=None)  # the machine's, not the code's
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(SALAD.split()), max_size=8).map(" ".join)))
 def test_no_text_makes_an_agent_crash(text: str) -> None:
     for agent in (*FINANCE, *DOCUMENTS, *CUSTOMERS, operations.runbook):

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec, DecodeFault
@@ -19,7 +19,7 @@ from tests.support.wire import decode, definition, encode, frame, new_codec, row
 
 STORED = FileRegistry.load().entries
 EVERY_VERSION = pytest.mark.parametrize("entry", STORED, ids=lambda entry: f"{entry.subject}-{entry.version}")
-FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=15)
 
 
 def name_of(entry: Entry) -> str:

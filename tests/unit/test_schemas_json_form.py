@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import JSON_SCHEMA_ID
@@ -61,7 +61,7 @@ def test_a_task_that_came_as_json_is_encoded_anew_for_its_dispatch() -> None:
 
 
 @pytest.mark.parametrize("name", ON_THE_WIRE)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(data=st.data())
 def test_every_record_has_a_json_form(name: str, data: st.DataObject) -> None:
     finite = values_of(record(name).definition).filter(lambda value: "Infinity" not in json.dumps(value))
@@ -164,7 +164,6 @@ def test_text_that_is_not_unicode_is_refused(value: bytes) -> None:
     assert reason is DeadReason.INVALID_UTF8 or b"\x00" in value
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='{}[]":,\\u0dtaskxe_i1-.Nnul ', max_size=60).map(str.encode) | st.binary(max_size=40))
 def test_no_text_makes_the_codec_fail(text: bytes) -> None:
     found = CODEC.decode([b"{" + text], "TaskSubmitted")

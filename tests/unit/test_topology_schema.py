@@ -100,7 +100,7 @@ VALUES: tuple[Any, ...] = (
 SHAPE_CODES = ("T1", "T013", FaultCode.KEY_OF_ANOTHER_KIND)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.sampled_from(PLACES), st.sampled_from([*VALUES, "DROP"]), st.booleans())
 def test_whatever_stands_at_whatever_place_both_agree(path: tuple[str | int, ...], value: Any, added: bool) -> None:
     """One value changed or dropped, or, where it stands in a mapping, another key added beside it."""

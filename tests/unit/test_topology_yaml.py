@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codes import FaultCode
@@ -139,7 +139,6 @@ def test_an_integer_of_thousands_of_digits_stays_text() -> None:
     assert data_of("a: " + "9" * 10_000) == {"a": "9" * 10_000}
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab:-?&*!|>%@`'\"#{}[], \n\t0\\~<", max_size=40))
 def test_no_text_makes_the_reader_fail(text: str) -> None:
     document = read_yaml(text)
@@ -153,7 +152,6 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), PLAIN, max_size=4))
 def test_json_reads_as_what_it_says(value: dict[str, Any]) -> None:
     assert data_of(json.dumps(value)) == value
