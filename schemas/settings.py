@@ -1,4 +1,4 @@
-"""Where a process finds its services: flags win over the environment, the environment over the defaults.
+"""Where a process finds its services: flags win over the environment, that over a `dev` nearby, that over the defaults.
 
 What a deployment decides (agents, routes, limits) is the topology; this is what one machine or one operator decides.
 Secrets come only from here: from the environment, or from the file that POINTSMAN_KAFKA_CONFIG names. I/O: that file.
@@ -43,6 +43,7 @@ def _port(address: str) -> int:
 
 
 PORT_MAX = 65535
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _SERVER = re.compile(r"((PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 Servers = Annotated[str, AfterValidator(_checked_servers)]
 WithPort = Annotated[str, AfterValidator(_checked_port)]
@@ -80,8 +81,12 @@ class Settings(BaseModel):
     log_level: str = Field("info", pattern=rf"^({'|'.join(LEVELS)})$", description="Least level that is logged.")
 
     @classmethod
-    def resolve(cls, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
-        """Settings by name: a flag that is not None, else the variable POINTSMAN_<NAME>, else the default.
+    def resolve(
+        cls, flags: Mapping[str, object], environ: Mapping[str, str], nearby: Mapping[str, str] = NOTHING
+    ) -> Settings:
+        """Settings by name: a flag that is not None, else POINTSMAN_<NAME>, else `nearby`, else the default.
+
+        `nearby` is what `schemas.nearby.serving` found: a `pointsman dev` in this folder.
 
         Raises ConfigurationError that names the flag or the variable, and never quotes a secret.
         """
@@ -93,6 +98,8 @@ class Settings(BaseModel):
                 values[name], sources[name] = flags[name], f"--{name.replace('_', '-')}"
             elif name != "kafka" and environ.get(variable):
                 values[name], sources[name] = environ[variable], variable
+            elif name in nearby:
+                values[name], sources[name] = nearby[name], f"{name} of the pointsman dev in this folder"
         if environ.get(KAFKA_CONFIG):
             values["kafka"] = read_properties(Path(environ[KAFKA_CONFIG]))
         try:

@@ -1,18 +1,23 @@
 """What `pointsman dev` shows once it serves: where everything is, and what of it survives a restart.
 
-I/O: reads the table of mounted file systems.
+I/O: reads the environment, and the table of mounted file systems.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from console.cli.deployment import Deployment
 from console.local.data import VOLATILE, filesystem_of
 from console.local.services import Site
 from console.local.supervisor import Endpoints
+from schemas.nearby import DIRECTORY as NEARBY
 from schemas.registry import REGISTRY
-from schemas.settings import Settings
+from schemas.settings import PREFIX, Settings
 
 
 def banner(deployment: Deployment, site: Site, at: Endpoints, *, had_data: bool) -> Iterator[str]:
@@ -34,10 +39,8 @@ def banner(deployment: Deployment, site: Site, at: Endpoints, *, had_data: bool)
     yield "pointsman dev"
     for name, value in lines.items():
         yield f"  {name.ljust(width)}  {value}"
-    for variable, value, usual in _settings_to_state(at):
-        if value != usual:
-            yield f"  export {variable}={value}"
-    yield '  Try: pointsman submit "find the Q3 revenue for EMEA" --wait'
+    yield from (f"  export {variable}={value}" for variable, value in to_export(site.directory, at))
+    yield f'  Try, in another terminal: {our_command()} submit "find the Q3 revenue for EMEA" --wait'
 
 
 def survival(site: Site) -> str:
@@ -54,8 +57,18 @@ def survival(site: Site) -> str:
     return ours if site.own_clickhouse else f"{ours}; the history as your ClickHouse keeps it"
 
 
-def _settings_to_state(at: Endpoints) -> Iterator[tuple[str, str, str]]:
-    """Variable, value, and the default that makes stating it unnecessary."""
-    usual = Settings()
-    yield "POINTSMAN_BROKER", at.broker, usual.broker
-    yield "POINTSMAN_CLICKHOUSE", at.clickhouse, usual.clickhouse
+def to_export(directory: Path, at: Endpoints) -> Iterator[tuple[str, str]]:
+    """Variables, with values, without which commands in this folder would ask somebody else."""
+    settings = Settings.resolve({}, os.environ, at.settings if directory == NEARBY.resolve() else {})
+    for name, value in at.settings.items():
+        if getattr(settings, name) != value:
+            yield f"{PREFIX}{name.upper()}", value
+
+
+def our_command() -> str:
+    """What a shell calls this program by: its name where PATH leads to it, else its path."""
+    ours = Path(sys.executable).parent / "pointsman"
+    found = shutil.which("pointsman")
+    if not ours.exists() or (found is not None and Path(found).samefile(ours)):
+        return "pointsman"
+    return str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours)

@@ -1,6 +1,6 @@
 """What a command works on: settings out of flags and environment, and the topology that they name.
 
-I/O: reads the topology file.
+I/O: reads the topology file, and where a `dev` of this folder answers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
+from schemas.nearby import serving
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
 
@@ -27,7 +28,7 @@ class Deployment:
 
 def load_settings(flags: Mapping[str, object]) -> Settings:
     """Raises ConfigurationError when a flag or a variable cannot be used."""
-    return Settings.resolve(flags, os.environ)
+    return Settings.resolve(flags, os.environ, serving())
 
 
 def load(flags: Mapping[str, object]) -> Deployment:

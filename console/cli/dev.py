@@ -22,6 +22,7 @@ from console.local.supervisor import Supervisor
 from console.local.watch import Watch
 from schemas.codes import ErrorCode
 from schemas.errors import TopologyError
+from schemas.nearby import tell, withdraw
 
 WATCH_S = 0.1
 
@@ -66,12 +67,14 @@ def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
         # From before anything is read: what is saved while this starts is a change.
         watch = Watch([path.absolute()])
         supervisor = _supervisor(deployment, wishes, out)
+        out.note(f"checking {path} and its agents")
         verdict = check(path, str(path), supervisor.site.environment())
         if verdict.faults:
             raise TopologyError(str(path), verdict.faults)
         with supervisor:
             try:
                 endpoints = supervisor.start()
+                tell(supervisor.site.directory, endpoints.settings)
                 for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
                     out.line(line)
                 reloader = Reloader(path, supervisor, verdict, watch, out.note) if wishes.reload else None
@@ -84,6 +87,8 @@ def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
                 out.note("stopping; a second Ctrl-C kills")
                 if not serving:
                     raise
+            finally:
+                withdraw(supervisor.site.directory)
     out.note("stopped")
 
 

@@ -41,11 +41,17 @@ def line(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> 
 def laid_out(
     columns: Sequence[str], texts: Texts, numeric: Sequence[bool], width: int, title: str | None = None
 ) -> RenderableType:
-    """For a terminal of `width` cells: a bordered table, long cells folded; else each row as a block of fields."""
-    widths = fitted(_natural(columns, texts), _least(columns, texts), width - 3 * len(columns) - 1)
-    if widths is None:
+    """For a terminal of `width` cells: a bordered table, long cells folded; else each row as a block of fields.
+
+    A single row is a block as soon as a cell would have to be folded: it has no neighbour to be compared with.
+    """
+    natural = _natural(columns, texts)
+    widths = fitted(natural, _least(columns, texts), width - 3 * len(columns) - 1)
+    if widths is None or (len(texts) == 1 and widths != natural):
         heading = [Text(title, style="bold")] if title else []
-        return Group(*heading, *(block(columns, row, number, width) for number, row in enumerate(texts, 1)))
+        numbers = range(1, len(texts) + 1) if len(texts) > 1 else [None]
+        blocks = (block(columns, row, number, width) for number, row in zip(numbers, texts, strict=True))
+        return Group(*heading, *blocks)
     table = Table(box=ROUNDED, title=title, title_justify="left", title_style="bold", header_style="bold")
     for column, right, cells in zip(columns, numeric, widths, strict=True):
         table.add_column(Text(column), justify="right" if right else "left", overflow="fold", width=cells)
@@ -54,8 +60,8 @@ def laid_out(
     return table
 
 
-def block(columns: Sequence[str], row: Sequence[str], number: int, width: int) -> RenderableType:
-    """One row, a field a line, under a rule with its number."""
+def block(columns: Sequence[str], row: Sequence[str], number: int | None, width: int) -> RenderableType:
+    """One row, a field a line, under a rule with its number where it has one."""
     names = max((cell_len(column) for column in columns), default=0)
     beside = width - names - 2 >= BESIDE_MIN
     grid = Table.grid(padding=(0, 2 if beside else 0, 0, 0))
@@ -68,7 +74,7 @@ def block(columns: Sequence[str], row: Sequence[str], number: int, width: int) -
         else:
             grid.add_row(Text(column, style="bold"))
             grid.add_row(Text(text))
-    return Group(Rule(str(number), align="left", style="dim"), grid)
+    return grid if number is None else Group(Rule(str(number), align="left", style="dim"), grid)
 
 
 def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> list[int] | None:

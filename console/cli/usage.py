@@ -29,7 +29,8 @@ def usage_fault(error: Any, words: Sequence[str]) -> str:
 
 def _clear(error: Any, message: str, words: Sequence[str]) -> str:
     # Typer says of a choice that the attempt to read it failed, and of what is missing nothing more than its name.
-    text = re.sub(r"(?<=: )Value error, ", "", message).rstrip(".")
+    # The choices for a missing argument come a line each.
+    text = re.sub(r"\s*\n\s*", " ", re.sub(r"(?<=: )Value error, ", "", message)).strip().rstrip(".")
     options = getattr(error, "possibilities", None)
     if "No such option" in text and options:
         return f"{text.partition(' (')[0]}{suggest(error.option_name, options)}"

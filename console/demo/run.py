@@ -166,7 +166,7 @@ def _submit(client: Client, record_bytes_max: int, out: Output) -> set[Key]:
     took = time.monotonic() - began
     again = number - len(accepted) - strays
     out.note(
-        f"submitted {len(accepted)} tasks in {took:.1f} s, {again} of them twice, and {strays} records that are none"
+        f"submitted {len(accepted)} tasks in {took:.1f} s, {again} of them twice; and {strays} records that are no task"
     )
     return accepted
 

@@ -18,10 +18,10 @@ from typing import IO
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
+from schemas.nearby import LOCK
 
 LAYOUT = 1
 MARKER = "made-by.json"
-LOCK = "lock"
 FOLDERS = ("logs", "run")
 MIB = 1024 * 1024
 # A start writes less than a tenth of it; what is below would end in the middle of somebody's first task.

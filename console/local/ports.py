@@ -76,7 +76,7 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._held = ExitStack()
+        self._held, self._ours = ExitStack(), set[int]()
 
     def claim(self, port: int) -> bool:
         """Whether the port is ours now."""
@@ -89,7 +89,11 @@ class Claims:
             made.close()
             return False
         self._held.enter_context(made)
+        self._ours.add(port)
         return True
+
+    def __contains__(self, port: int) -> bool:
+        return port in self._ours
 
     def close(self) -> None:
         self._held.close()
@@ -138,7 +142,9 @@ def _why_not(port: int, claims: Claims) -> str | None:
         return None
     if (holder := holder_of(port)) is not None:
         return str(holder)
-    return None if claims.claim(port) else "is taken by another pointsman, or for another service of this one"
+    if port in claims:
+        return "is for another service of this pointsman"
+    return None if claims.claim(port) else "is taken by another pointsman, which is about to listen there"
 
 
 def free_ports(count: int) -> list[int]:

@@ -41,6 +41,11 @@ class Endpoints:
     registry: str
     metrics: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """By the names that the settings of a client have."""
+        return {"broker": self.broker, "clickhouse": self.clickhouse}
+
 
 class Supervisor:
     """Runs the processes over `data_dir`: on a Kafka and a ClickHouse of its own, else on those that `settings` name.
@@ -107,7 +112,9 @@ class Supervisor:
         self._crew = Crew(site, self._data, self._report)
         if site.own_broker:
             self._start_broker(site.ports.broker)
+        began = time.monotonic()
         self._make_topics(self._topology)
+        self._report(f"the topics are there ({time.monotonic() - began:.1f} s)")
         began = time.monotonic()
         snapshot = self.snapshot(self._text)
         self._forget_snapshots(but=snapshot)
@@ -190,6 +197,7 @@ class Supervisor:
         return replace(site, ports=choice.ports)
 
     def _start_broker(self, port: int) -> None:
+        self._report(f"starting Kafka on port {port}")
         began = time.monotonic()
         self._broker = LocalBroker(
             self._site.directory / "broker", port, short_lived=self._short_lived, inherit=[self._data.descriptor]

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, DeliveryError, InvalidTasksError, TaskFault
+from schemas.nearby import serving
 from schemas.records import Column, table
 from schemas.registry import FileRegistry, SchemaRegistry
 from schemas.settings import Settings
@@ -95,11 +96,12 @@ class Client:
 
     @classmethod
     def from_environment(cls) -> Client:
-        """As the command `pointsman` finds it: POINTSMAN_BROKER and its like, and the topology where there is one.
+        """As the command `pointsman` finds it: POINTSMAN_BROKER and its like, else the `pointsman dev` of this folder;
+        and the topology where there is one.
 
         Raises ConfigurationError, for the topology with every fault at once.
         """
-        settings = Settings.resolve({}, os.environ)
+        settings = Settings.resolve({}, os.environ, serving())
         if settings.topology.exists():
             from schemas.topology import load_topology  # noqa: PLC0415  nobody else here needs a topology
 

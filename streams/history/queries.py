@@ -26,6 +26,8 @@ HINT = (
     "POINTSMAN_CLICKHOUSE."
 )
 _ERRNO = re.compile(r"\[Errno -?\d+\] (?P<text>[\w ]+)")
+# Nothing that asks the history changes it; settings of a query itself may be changed.
+READ_ONLY = {"readonly": "2"}
 # They warn at each attempt to connect; whoever tries says it once.
 for _name in ("clickhouse_connect", "urllib3.connectionpool"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -99,9 +101,9 @@ class History:
         self._client = connect(url, user, password, database=DATABASE)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Table:
-        """Run one statement; `parameters` fill its `{name:Type}` placeholders."""
+        """Run one statement that only reads; `parameters` fill its `{name:Type}` placeholders."""
         try:
-            result = self._client.query(sql, parameters=dict(parameters or {}))
+            result = self._client.query(sql, parameters=dict(parameters or {}), settings=READ_ONLY)
         except ClickHouseError as error:
             raise explained(error, self._url) from error
         return Table(tuple(result.column_names), [tuple(row) for row in result.result_rows])

@@ -332,3 +332,12 @@ def test_errors_of_the_reader(history: History) -> None:
     assert (raised.value.code, raised.value.name) == (60, "UNKNOWN_TABLE")
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         History("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("verb", ["DROP TABLE", "TRUNCATE TABLE", "ALTER TABLE", "INSERT INTO"])
+def test_nothing_that_asks_the_history_changes_it(history: History, verb: str) -> None:
+    end = {"ALTER TABLE": " DELETE WHERE 1", "INSERT INTO": " (task_id) VALUES ('x')"}.get(verb, "")
+    with pytest.raises(QueryError) as raised:
+        history.query(f"{verb} tasks_log{end}")
+    assert raised.value.name == "READONLY"
+    assert history.query("SELECT count() AS n FROM tasks_log SETTINGS max_threads = 1").rows == [(0,)]

@@ -133,7 +133,7 @@ def test_no_two_services_get_one_port() -> None:
     )
     assert choice.ports.broker == port
     assert choice.ports.clickhouse not in (0, port)
-    with pytest.raises(ConfigurationError, match="for another service of this one"):
+    with pytest.raises(ConfigurationError, match="for another service of this pointsman"):
         choose(
             ["broker", "clickhouse"], Claims(), named=Ports(broker=port, clickhouse=port), remembered=NONE, usual=NONE
         )

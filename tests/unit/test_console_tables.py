@@ -71,3 +71,10 @@ def test_no_rows_and_no_columns() -> None:
     assert any("t" in line for line in shown(("t",), [], 80))
     shown((), [], 80)
     assert list(plain((), [], [])) == [""]
+
+
+def test_a_single_row_that_would_be_folded_is_a_block_without_a_number() -> None:
+    columns, row = ("id", "answer"), ("a-1", "a sentence of several words")
+    assert "│ a-1 │ a sentence of several words │" in shown(columns, [row], 80)
+    assert " ".join(shown(columns, [row], 30)).split() == ["id", "a-1", "answer", *row[1].split()]
+    assert "│" in " ".join(shown(columns, [row, row], 30))

@@ -1,0 +1,49 @@
+"""Where the `pointsman dev` of this folder answers: what it left in its data directory while it serves.
+
+I/O: two small files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+# Where `dev` keeps its data unless it is told otherwise; another directory is another's affair.
+DIRECTORY = Path(".pointsman")
+# Held by `dev` and all that it started, until the last of them is gone, however it ended.
+LOCK = "lock"
+FILE = "serving.json"
+NAMES = frozenset({"broker", "clickhouse"})
+
+
+def tell(directory: Path, addresses: Mapping[str, str]) -> None:
+    """Lets commands that are run beside `directory` find these settings. Raises OSError."""
+    draft = directory / f".{FILE}"
+    draft.write_text(json.dumps({name: addresses[name] for name in NAMES}) + "\n")
+    draft.replace(directory / FILE)
+
+
+def withdraw(directory: Path) -> None:
+    (directory / FILE).unlink(missing_ok=True)
+
+
+def serving(directory: Path = DIRECTORY) -> dict[str, str]:
+    """Settings by name as `tell` left them; empty where nobody serves there now."""
+    try:
+        told = json.loads((directory / FILE).read_text())
+        if not isinstance(told, dict) or not _held(directory / LOCK):
+            return {}
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in told.items() if name in NAMES and isinstance(value, str)}
+
+
+def _held(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
