@@ -33,7 +33,7 @@ dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .po
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
 test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types and import contracts
 	@$(BIN)/ruff check .
