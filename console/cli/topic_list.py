@@ -20,7 +20,8 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import offsets
 from streams.transport.topic_admin import TopicAdmin
 
-COLUMNS = ("topic", "record", "partitions", "replication", "retention", "cleanup", "records", "lag")
+# What moves, in 80 cells; `describe` and JSON have the rest.
+COLUMNS = ("topic", "partitions", "records", "lag")
 PARTITION_COLUMNS = ("partition", "leader", "replicas", "in_sync", "first_offset", "end_offset", "records", "lag")
 OFFSETS_TIMEOUT_S = 5.0
 APPLY = "`pointsman topics apply` makes it."

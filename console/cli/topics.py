@@ -18,7 +18,8 @@ from streams.transport.admin import MIGRATE, await_leaders
 from streams.transport.topic_admin import TopicAdmin
 from streams.transport.topic_plan import Change, Plan, Step, plan_topics
 
-COLUMNS = ("topic", "action", "partitions", "replication", "retention", "cleanup", "what")
+# Wide enough for what is decided about a topic, narrow enough for a terminal of 80 cells; JSON has all of it.
+COLUMNS = ("topic", "action", "partitions", "retention", "what")
 DONE_COLUMNS = ("topic", "action", "outcome", "why")
 
 
@@ -57,7 +58,8 @@ def apply_plan(
         out.note(f"warning: {warning}")
     failed = _carry_out(admin, todo)
     specs = [step.spec for step in plan.own if step.spec is not None and failed.get(step.topic) is None]
-    out.records([_done_row(step, failed) for step in todo or plan.own], DONE_COLUMNS, form)
+    if todo or form is not Format.TABLE:
+        out.records([_done_row(step, failed) for step in todo or plan.own], DONE_COLUMNS, form)
     await_leaders(deployment.settings, specs, deployment.topology)
     wrong = sum(why is not None for why in failed.values())
     out.note(_summary(plan, wrong))
@@ -86,14 +88,19 @@ def _carry_out(admin: TopicAdmin, todo: Iterable[Step]) -> dict[str, str | None]
 
 
 def print_plan(plan: Plan, form: Format, out: Output) -> None:
-    """Steps and totals on stdout; warnings, refusals and the next command on stderr."""
+    """Steps and totals on stdout; warnings, refusals and the next command on stderr.
+
+    A person sees what differs; a program sees every topic.
+    """
     rows = [_row(plan, step) for step in plan.steps]
     totals = _totals(plan)
     if form is Format.JSON:
         out.json({"topics": rows, "totals": totals, "warnings": list(plan.warnings)})
+    elif form is Format.JSONL:
+        out.records(rows, COLUMNS, form)
     else:
-        out.records(rows if form is Format.JSONL else [_shown(plan, step) for step in plan.steps], COLUMNS, form)
-    if form is Format.TABLE:
+        if different := [_shown(plan, step) for step in plan.steps if step.action != "unchanged"]:
+            out.records(different, COLUMNS, form)
         out.line(_totals_line(totals))
     for warning in plan.warnings:
         out.note(f"warning: {warning}")
