@@ -67,14 +67,18 @@ class Settings(BaseModel):
     schema_registry_password: SecretStr = Field(SecretStr(""), description="Only from the environment.")
     topology: Path = Field(Path("topology.yaml"), description="The topology file.")
     kafka: Mapping[str, str] = Field(
-        default_factory=dict, repr=False, description="librdkafka properties for every client, secrets among them."
+        default_factory=dict,
+        repr=False,
+        description="A file of librdkafka properties for every client, `name=value` a line: SASL, TLS, passwords.",
     )
     worker_slot: str | None = Field(
         None,
         pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
         description="Name of this worker's place, kept over restarts, no two alike; @hostname: this machine's name.",
     )
-    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port; 0: a free one.")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Prometheus port, with `/metrics` and `/ready`; 0: a free one."
+    )
     metrics_host: str = Field(
         "127.0.0.1", min_length=1, description="Address that the Prometheus port listens on; 0.0.0.0 in a container."
     )

@@ -22,7 +22,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ExitCode(IntEnum):
-    """Documented in the README; scripts rely on them."""
+    """Documented in docs/commands.md; scripts rely on them."""
 
     OK = 0
     FAILED = 1

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
-from console.cli.help import EXAMPLES, leaves
+from console.cli.failures import ExitCode
+from console.cli.help import EXAMPLES, SECTIONS, first_line, leaves
 from console.cli.main import app
 from console.reference.markdown import made_by, paragraph, table
+
+EXIT_CODES: Mapping[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed",
+    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.UNREACHABLE: "a service cannot be reached",
+    ExitCode.NOT_FOUND: "not found",
+    ExitCode.INVALID: "a file or a setting is invalid",
+    ExitCode.INTERRUPTED: "interrupted",
+}
 
 
 def page() -> str:
@@ -24,11 +35,13 @@ def _lines() -> Iterator[str]:
     yield "# Commands"
     yield ""
     yield from paragraph(
-        "`pointsman --help` lists them by what they are for. Data go to stdout, everything else to stderr; what "
-        "programs may rely on is in [output](output.md), exit codes are in the README, error codes in "
-        "[codes](codes.md). `--debug` may stand anywhere, and shows where an error was raised."
+        "Data go to stdout, everything else to stderr; what programs may rely on is in [output](output.md), codes of "
+        "errors are in [codes](codes.md). `--debug` may stand anywhere, and shows where an error was raised."
     )
-    for path, command in sorted(leaves(typer.main.get_command(app))):
+    commands = sorted(leaves(typer.main.get_command(app)))
+    yield from table(("command", "does"), _overview(commands))
+    yield from table(("exit code", "means"), ((str(code.value), meaning) for code, meaning in EXIT_CODES.items()))
+    for path, command in commands:
         yield f"## pointsman {path}"
         yield ""
         yield from paragraph(" ".join(str(command.help or "").split()))
@@ -40,6 +53,15 @@ def _lines() -> Iterator[str]:
             yield from EXAMPLES[path]
             yield "```"
             yield ""
+
+
+def _overview(commands: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    """In the order of `--help`: by what they are for."""
+    order = [name for names in SECTIONS.values() for name in names]
+    place = {name: number for number, name in enumerate(order)}
+    for path, command in sorted(commands, key=lambda each: place.get(each[0].split()[0], len(order))):
+        link = f"pointsman-{path.replace(' ', '-')}"
+        yield f"[`pointsman {path}`](#{link})", first_line(command).rstrip(".")
 
 
 def _row(parameter: Any) -> tuple[str, str, str]:

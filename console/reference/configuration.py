@@ -171,7 +171,11 @@ def _text(description: str) -> str:
 def _settings() -> Iterator[str]:
     yield "## Environment and flags"
     yield ""
-    yield from paragraph("A flag wins over the variable, the variable over the default. An empty variable is not set.")
+    yield from paragraph(
+        "A flag wins over the variable; that over a `pointsman dev` that serves in this folder, for its Kafka and its "
+        "ClickHouse; that over the default. An empty variable is not set. What a deployment decides is in the "
+        "topology; here is what a machine or an operator decides."
+    )
     flags = _commands_by_flag()
     yield from table(
         ("variable", "flag", "default", "means", "commands with the flag"),

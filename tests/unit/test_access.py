@@ -44,7 +44,6 @@ def expected() -> dict[str, tuple[set[str], set[str]]]:
 
 def test_the_pages_say_who_reads_and_writes_each_topic() -> None:
     assert len(expected()) == len(TOPICS.specs())
-    assert rows("README.md") == expected()
     assert rows("docs/architecture.md") == expected()
 
 

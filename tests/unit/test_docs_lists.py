@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,24 @@ from schemas import reasons
 from tests.unit.test_docs import ROOT, TOPICS, VARIABLES, anchors, commands, metrics, page
 
 
-def test_the_readme_lists_every_variable_command_exit_code_topic_and_metric() -> None:
-    text = page("README.md")
-    wanted = [*VARIABLES, *commands(typer.main.get_command(app)), *(spec.name for spec in TOPICS.specs()), *metrics()]
-    assert [name for name in wanted if f"`{name}" not in text] == []
-    listed = set(re.findall(r"^\| (\d+) \|", text, re.MULTILINE))
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("docs/configuration.md", [*VARIABLES]),
+        ("docs/commands.md", commands(typer.main.get_command(app))),
+        ("docs/architecture.md", [spec.name for spec in TOPICS.specs()]),
+        ("docs/metrics.md", metrics()),
+    ],
+)
+def test_a_page_lists_all_that_it_is_for_and_the_readme_leads_to_it(name: str, wanted: Iterable[str]) -> None:
+    text, names = page(name), list(wanted)
+    assert names
+    assert [each for each in names if f"`{each}`" not in text] == []
+    assert f"]({name})" in page("README.md")
+
+
+def test_the_commands_page_lists_every_exit_code() -> None:
+    listed = set(re.findall(r"^\| (\d+) \|", page("docs/commands.md"), re.MULTILINE))
     assert listed == {str(code.value) for code in ExitCode}
 
 
