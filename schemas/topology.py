@@ -60,7 +60,7 @@ class Limits(Section):
         100, ge=1, description="Time between two commits of a worker with exactly_once; nothing is seen before."
     )
     transaction_timeout_ms: Whole = Field(
-        5_000, ge=1_000, description="Time after which the broker aborts what a worker that is gone left open."
+        10_000, ge=1_000, description="Time after which the broker aborts what a worker that is gone left open."
     )
     timeout_grace_ms: Whole = Field(
         300, ge=0, description="Waited beyond an attempt's timeout for the host's own verdict."

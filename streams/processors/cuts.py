@@ -14,7 +14,7 @@ from streams.processors.recovery import Positions, cut_metadata
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.producer import Producer
-from streams.transport.telemetry import CUT_AGE, get_logger
+from streams.transport.telemetry import COMMIT_DURATION, CUT_AGE, get_logger
 from streams.transport.transactions import TransactionalProducer
 
 log = get_logger("pointsman.cuts")
@@ -93,7 +93,8 @@ class Cuts:
     async def commit(self, committer: Committer, cut: Cut) -> None:
         """Commits; where the group or the broker says no, the next cut will do. Raises TransportError for the rest."""
         try:
-            await committer.commit(cut)
+            with COMMIT_DURATION.time():
+                await committer.commit(cut)
         except CommitRejectedError as error:
             log.warning("a cut was refused: the partitions are being taken away", why=str(error))
             return

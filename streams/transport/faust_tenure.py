@@ -26,7 +26,7 @@ T = TypeVar("T")
 log = logging.getLogger("pointsman.kafka")
 
 REVOKE_TIMEOUT_S = 5.0
-# A transaction's own time-out, and what a broker takes to notice that it is over, which it looks for each 10 s.
+# More than a transaction's own time-out and the time until a broker notices it, which looks for them each 10 s.
 STABLE_TIMEOUT_S = 45.0
 _STABLE_SLICE_S = 2.0
 _LOST_TIMEOUT_S = 2.0

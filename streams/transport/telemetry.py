@@ -41,6 +41,9 @@ TURN_DURATION = Histogram(
     "pointsman_turn_duration_seconds", "Decode, decide and produce one batch", ("processor",), buckets=_TURN_EDGES
 )
 CUT_AGE = Gauge("pointsman_cut_age_seconds", "Time since the last cut was committed")
+COMMIT_DURATION = Histogram(
+    "pointsman_commit_duration_seconds", "One commit of a cut, answer included", buckets=_TURN_EDGES
+)
 CASCADE_DEPTH = BatchHistogram(
     "pointsman_error_cascade_depth", "Distinct agents that failed in one task", buckets=(0, 1, 2, 3, 4, 5, 8)
 )

@@ -25,11 +25,16 @@ from tests.support.fleet import TEXTS, Fleet, Load, wait_for
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
 RATE = 400.0
+MODES = ["at_least_once", "exactly_once"]
 
 
 @pytest.fixture
-def fleet(broker: str, tmp_path: Path, repository: Path, prefix: str) -> Iterator[Fleet]:
-    with Fleet(broker, tmp_path, topology_file(repository, tmp_path, prefix)) as fleet:
+def fleet(
+    broker: str, tmp_path: Path, repository: Path, prefix: str, request: pytest.FixtureRequest
+) -> Iterator[Fleet]:
+    """A test that is parametrised with it says in which delivery modes."""
+    delivery = getattr(request, "param", "at_least_once")
+    with Fleet(broker, tmp_path, topology_file(repository, tmp_path, prefix, delivery)) as fleet:
         yield fleet
 
 
@@ -66,6 +71,7 @@ def test_a_worker_that_stops_cleanly_has_nothing_to_recover(fleet: Fleet) -> Non
     assert_sound(fleet, 1_200)
 
 
+@pytest.mark.parametrize("fleet", MODES, indirect=True)
 def test_partitions_move_between_workers_while_tasks_flow(fleet: Fleet) -> None:
     fleet.start("store", "host", "worker-1", "worker-2")
     load = Load(fleet, TEXTS, 6_000, RATE)
@@ -152,16 +158,19 @@ def test_records_of_any_size_that_the_broker_takes_are_put_away(fleet: Fleet) ->
     assert [key for *_, key in rows] == ["noise", "air", None]
 
 
-def test_everything_resumes_by_itself_after_the_broker_was_gone(tmp_path: Path, repository: Path) -> None:
+@pytest.mark.parametrize(("delivery", "outage_s"), [("at_least_once", 20.0), ("exactly_once", 12.0)])
+def test_everything_resumes_by_itself_after_the_broker_was_gone(
+    tmp_path: Path, repository: Path, delivery: str, outage_s: float
+) -> None:
     # A broker of its own: the session's must not go away under other tests.
-    path = topology_file(repository, tmp_path, "outage.")
+    path = topology_file(repository, tmp_path, "outage.", delivery)
     with LocalBroker(tmp_path / "broker", heap_mib=512) as broker, Fleet(broker.address, tmp_path, path) as fleet:
         fleet.start("store", "host", "worker")
         load = Load(fleet, TEXTS, 2_400, RATE / 2)
         load.start()
         time.sleep(2.0)
         broker.stop()
-        time.sleep(20.0)
+        time.sleep(outage_s)
         broker.start()
         load.finish(120)
         assert_sound(fleet, 2_400)

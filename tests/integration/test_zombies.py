@@ -5,6 +5,7 @@ Real processes, stopped and continued by signals. Source of the mode's promise: 
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +20,11 @@ from tests.support.fleet import TEXTS, Fleet, Load, wait_for
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
 RATE = 400.0
+ON_REQUEST = pytest.mark.skipif("POINTSMAN_FULL_LOAD" not in os.environ, reason="with POINTSMAN_FULL_LOAD set")
+MODES = ["exactly_once", pytest.param("at_least_once", marks=ON_REQUEST)]
 
 
-@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("delivery", MODES)
 def test_a_worker_that_was_paused_past_its_session_has_nothing_applied(
     broker: str, tmp_path: Path, repository: Path, prefix: str, delivery: str
 ) -> None:

@@ -20,6 +20,7 @@ public final class Results {
             ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[0],
             ConsumerConfig.GROUP_ID_CONFIG, arguments[2],
             ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest",
+            ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed",
             ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, false);
     long left = Long.parseLong(arguments[3]);
     Map<String, Boolean> seen = lastOnes();

@@ -1,0 +1,124 @@
+"""Delivery modes without a broker: when a cut is due, what a refusal leaves, and how often a lost transaction is lived
+through."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.topology import Agent, Route, Topology
+from streams import app
+from streams.processors.cuts import Cuts, InTransaction
+from streams.transport.batch import TopicPartition
+from streams.transport.clients import CommitRejectedError
+from streams.transport.transactions import TransactionLostError
+
+TOPOLOGY = Topology(
+    prefix="eu.",
+    agents={"one": Agent(run="m:f", effect="read")},
+    routes={"work": Route(agents=("one",))},
+    default_route="work",
+)
+SUBMITTED = TopicPartition("tasks", 0)
+
+
+class Transactions:
+    """A producer that notes what it commits, and a driver that says whether partitions are ours."""
+
+    def __init__(self) -> None:
+        self.has_output, self.owns = False, True
+        self.committed: list[tuple[Mapping[Any, Any], Any]] = []
+
+    def drained(self, _timeout_s: float) -> bool:
+        return True
+
+    def membership(self, tps: Iterable[tuple[str, int]]) -> Any:
+        if not self.owns:
+            raise CommitRejectedError(f"not ours: {list(tps)}")
+        return b"generation 7"
+
+    async def commit(self, positions: Mapping[Any, Any], membership: Any) -> None:
+        self.has_output = False
+        self.committed.append((positions, membership))
+
+
+async def test_output_alone_makes_a_cut_due_and_it_carries_positions_and_the_generation() -> None:
+    fakes = Transactions()
+    cuts, committer = Cuts("tasks", cast("Any", fakes)), InTransaction(cast("Any", fakes), fakes)
+    assert not cuts.is_due
+    cuts.positions[SUBMITTED] = 5
+    first = cuts.take({0: 900}, 0.0)
+    assert first is not None
+    await cuts.commit(committer, first)
+    assert not cuts.is_due
+    fakes.has_output = True  # a time-out was due, and nothing was read
+    assert cuts.is_due
+    second = cuts.take({0: 950}, 0.0)
+    assert second is not None
+    await cuts.commit(committer, second)
+    assert fakes.committed == [
+        ({SUBMITTED: (5, '{"low_watermark_ms":900}')}, b"generation 7"),
+        ({SUBMITTED: (5, '{"low_watermark_ms":950}')}, b"generation 7"),
+    ]
+
+
+async def test_partitions_that_are_not_ours_leave_the_transaction_open() -> None:
+    fakes = Transactions()
+    cuts, committer = Cuts("tasks", cast("Any", fakes)), InTransaction(cast("Any", fakes), fakes)
+    cuts.positions[SUBMITTED], fakes.has_output, fakes.owns = 5, True, False
+    cut = cuts.take({0: 900}, 0.0)
+    assert cut is not None
+    await cuts.commit(committer, cut)
+    assert fakes.committed == []
+    assert cuts.is_due
+
+
+def outlive(lives_s: list[float], monkeypatch: pytest.MonkeyPatch, stop: threading.Event | None = None) -> int:
+    """How often it was served, where each life but the last ends with a loss after so many seconds."""
+    now, served = [0.0], list[float]()
+
+    def serve() -> None:
+        life_s = lives_s[len(served)]
+        served.append(life_s)
+        now[0] += life_s
+        if len(served) < len(lives_s):
+            raise TransactionLostError("lost")
+
+    monkeypatch.setattr("streams.app.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(app, "LOSS_PAUSE_S", 0.0)
+    with suppress(TransactionLostError):
+        app._outlive_losses(serve, stop or threading.Event())
+    return len(served)
+
+
+def test_a_lost_transaction_is_lived_through_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outlive([1, 1], monkeypatch) == 2
+    assert outlive([1] * 6, monkeypatch) == 6
+    assert outlive([1] * 20, monkeypatch) == 6, "five in a row, and the sixth is too many"
+    assert outlive([1, 1, 1, 1, 100] * 4, monkeypatch) == 20, "a minute at work, and it begins again"
+
+
+def test_who_is_told_to_stop_does_not_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert outlive([1, 1, 1], monkeypatch, stop) == 1
+
+
+@pytest.mark.parametrize(("slot", "name"), [("a-1", "a-1"), ("@hostname", socket.gethostname())])
+def test_a_slot_names_the_transactions(slot: str, name: str) -> None:
+    settings = Settings.resolve({"worker_slot": slot}, {})
+    assert app._transactional_id(settings, TOPOLOGY) == f"eu.pointsman-worker-{name}"
+
+
+def test_without_a_slot_each_process_has_an_id_of_its_own() -> None:
+    settings = Settings.resolve({}, {})
+    ids = {app._transactional_id(settings, TOPOLOGY) for _ in range(3)}
+    assert len(ids) == 3
+    assert all(each.startswith("eu.pointsman-worker-") for each in ids)
