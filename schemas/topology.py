@@ -193,7 +193,10 @@ class Topology(Section):
     """One deployment."""
 
     prefix: str = Field(
-        "", pattern=r"^[a-zA-Z0-9._-]*$", max_length=64, description="Put before every topic name: the trust domain."
+        "",
+        pattern=r"^[a-zA-Z0-9._-]*$",
+        max_length=64,
+        description="Put before every topic name, as in `eu.`: the trust domain.",
     )
     partitions: int = Field(4, ge=1, le=1_000, description="Partitions of every task topic; fixed once deployed.")
     kafka: Mapping[str, str | int | bool] = Field(

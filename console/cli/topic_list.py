@@ -143,8 +143,11 @@ def _partition(name: str, number: int, topic: Any, marks: Marks, groups: Groups)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row for people."""
-    return {
+    """The row for people; of lags, those of whoever is behind."""
+    shown: dict[str, Any] = {
         ("retention" if key == "retention_ms" else key): duration(value) if key == "retention_ms" else value
         for key, value in row.items()
     }
+    if shown.get("lag"):
+        shown["lag"] = {group: behind for group, behind in shown["lag"].items() if behind} or 0
+    return shown

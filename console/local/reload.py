@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from console.local.changes import compare
@@ -18,6 +19,9 @@ from schemas.errors import PointsmanError, TopologyError
 from schemas.topology import Topology, load_topology
 
 AGENTS = frozenset({"host"})
+# What this process is made of, and new ones would be in another version.
+PROGRAM = ("console", "schemas", "streams")
+ANOTHER = "pointsman itself has changed since this dev was started: stop it, and start it again"
 
 
 class Reloader:
@@ -33,6 +37,7 @@ class Reloader:
         self._path, self._source, self._supervisor, self._say = path.absolute(), str(path), supervisor, say
         self._watch = watch
         self._watch.add(verdict.files)
+        self._program = newest()
         # Of the code that the host runs.
         self._running = self._code()
 
@@ -50,11 +55,16 @@ class Reloader:
                 done = self._take()
             except TopologyError as error:
                 faults = "\n".join(f"  {fault.of(error.source)}" for fault in error.faults)
-                self._say(f"{saved} saved, and not taken; what was in force stays so:\n{faults}")
+                self._refuse(saved, faults)
             except PointsmanError as error:
-                self._say(f"{saved} saved, and not taken; what was in force stays so:\n  {_indented(error)}")
+                self._refuse(saved, f"  {_indented(error)}")
             else:
                 self._say(f"{saved} saved: {done} ({time.monotonic() - began:.1f} s)")
+
+    def _refuse(self, saved: str, why: str) -> None:
+        # An old process and a new one do not agree on what is right, whatever the file says.
+        hint = f"\n  {ANOTHER}" if newest() > self._program else ""
+        self._say(f"{saved} saved, and not taken; what was in force stays so:\n{why}{hint}")
 
     def _take(self) -> str:
         """What was done. Raises PointsmanError where nothing was."""
@@ -98,6 +108,16 @@ class Reloader:
 
     def _code(self) -> dict[Path, Digest]:
         return {path: content for path, content in self._watch.digests.items() if path != self._path}
+
+
+def newest() -> float:
+    """When a file of this program was changed last, in seconds of the file system's clock."""
+    root = Path(__file__).resolve().parents[2]
+    times = [0.0]
+    for path in (path for name in PROGRAM for path in (root / name).rglob("*.py")):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _short(path: Path) -> str:
