@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 # Where `dev` keeps its data unless it is told otherwise; another directory is another's affair.
@@ -18,19 +17,8 @@ FILE = "serving.json"
 NAMES = frozenset({"broker", "clickhouse"})
 
 
-def tell(directory: Path, addresses: Mapping[str, str]) -> None:
-    """Lets commands that are run beside `directory` find these settings. Raises OSError."""
-    draft = directory / f".{FILE}"
-    draft.write_text(json.dumps({name: addresses[name] for name in NAMES}) + "\n")
-    draft.replace(directory / FILE)
-
-
-def withdraw(directory: Path) -> None:
-    (directory / FILE).unlink(missing_ok=True)
-
-
 def serving(directory: Path = DIRECTORY) -> dict[str, str]:
-    """Settings by name as `tell` left them; empty where nobody serves there now."""
+    """Settings by name, as `console.local.nearby` left them; empty where nobody serves there now."""
     try:
         told = json.loads((directory / FILE).read_text())
         if not isinstance(told, dict) or not _held(directory / LOCK):

@@ -16,13 +16,13 @@ from console.cli.failures import UsageError
 from console.cli.output import Output
 from console.local.check import check
 from console.local.interrupts import interruptible
+from console.local.nearby import told
 from console.local.ports import USUAL, Ports
 from console.local.reload import Reloader
 from console.local.supervisor import Supervisor
 from console.local.watch import Watch
 from schemas.codes import ErrorCode
 from schemas.errors import TopologyError
-from schemas.nearby import tell, withdraw
 
 WATCH_S = 0.1
 
@@ -74,21 +74,18 @@ def run_dev(deployment: Deployment, wishes: Wishes, out: Output) -> None:
         with supervisor:
             try:
                 endpoints = supervisor.start()
-                tell(supervisor.site.directory, endpoints.settings)
-                for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
-                    out.line(line)
-                reloader = Reloader(path, supervisor, verdict, watch, out.note) if wishes.reload else None
-                out.note(
-                    f"Ready after {time.monotonic() - began:.1f} s. Ctrl-C stops everything.{_watched(path, reloader)}"
-                )
-                serving = True
-                _serve(supervisor, reloader)
+                with told(supervisor.site.directory, endpoints.settings):
+                    for line in banner(deployment, supervisor.site, endpoints, had_data=had_data):
+                        out.line(line)
+                    reloader = Reloader(path, supervisor, verdict, watch, out.note) if wishes.reload else None
+                    took = f"Ready after {time.monotonic() - began:.1f} s."
+                    out.note(f"{took} Ctrl-C stops everything.{_watched(path, reloader)}")
+                    serving = True
+                    _serve(supervisor, reloader)
             except KeyboardInterrupt:
                 out.note("stopping; a second Ctrl-C kills")
                 if not serving:
                     raise
-            finally:
-                withdraw(supervisor.site.directory)
     out.note("stopped")
 
 

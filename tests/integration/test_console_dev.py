@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from console.cli.failures import ExitCode
+from schemas.nearby import serving
 from tests.support.console import pointsman, topology_file
 from tests.support.dev import STOP_S, dev, processes_of, until
 
@@ -46,6 +47,7 @@ def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
         refused = pointsman(capsys, "dev", "--data", str(data))
         assert refused.code == ExitCode.INVALID
         assert f"{data} is in use" in refused.err
+        assert serving(data)["broker"] == broker  # what the first one told is not the second one's to withdraw
 
         assert first.stop() < STOP_S
         assert first.process.returncode == ExitCode.OK

@@ -118,7 +118,7 @@ PORTS = [
         "a port for two services",
         ["dev", "--registry-port", "9", "--kafka-port", "9", "--data", "{place}/d"],
         INVALID,
-        ["for another service of this one"],
+        ["for another service of this pointsman"],
     ),
     Wrong(
         "a registry's own port",

@@ -10,9 +10,10 @@ import pytest
 
 from console.cli.banner import to_export
 from console.cli.deployment import load_settings
+from console.local.nearby import told
 from console.local.supervisor import Endpoints
 from schemas.errors import UnreachableError
-from schemas.nearby import DIRECTORY, FILE, LOCK, serving, tell, withdraw
+from schemas.nearby import DIRECTORY, FILE, LOCK, serving
 from streams.client import Client
 
 AT = Endpoints("127.0.0.1:19092", "http://127.0.0.1:18123", "http://127.0.0.1:18081")
@@ -34,8 +35,8 @@ def running(folder: Path) -> Iterator[None]:
     """A `dev` that has the directory and serves at AT."""
     with (folder / LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        tell(folder, AT.settings)
-        yield
+        with told(folder, AT.settings):
+            yield
 
 
 @pytest.mark.usefixtures("running")
@@ -54,8 +55,8 @@ def test_a_flag_and_a_variable_say_more(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_one_that_was_killed_is_not_gone_to(folder: Path) -> None:
-    tell(folder, AT.settings)
-    assert serving() == {}
+    with told(folder, AT.settings):
+        assert serving() == {}  # nobody holds the lock
 
 
 @pytest.mark.usefixtures("running")
@@ -65,11 +66,12 @@ def test_what_cannot_be_read_names_nothing(folder: Path, text: str) -> None:
     assert serving() == {}
 
 
-@pytest.mark.usefixtures("running")
 def test_one_that_stopped_is_not_gone_to(folder: Path) -> None:
-    withdraw(folder)
-    withdraw(folder)
-    assert serving() == {}
+    with (folder / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with told(folder, AT.settings):
+            assert serving() == {"broker": AT.broker, "clickhouse": AT.clickhouse}
+        assert serving() == {}
 
 
 def test_only_what_is_not_found_is_to_be_exported(
