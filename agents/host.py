@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 from agents.calls import Caller
@@ -19,6 +20,7 @@ from agents.context import Contexts
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
+from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
 from agents.registry import Target
 from agents.runners.make import make_runner
@@ -27,7 +29,7 @@ from schemas.codec import Codec
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import NO_OFFSET, BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool
@@ -70,6 +72,7 @@ class Host:
         self._limits, self._topics = topology.limits, topology.topics()
         self._events = EventLog(topology, codec, producer)
         self._contexts = Contexts(topology.limits.context_interactions)
+        self._ownership = Ownership(lambda: self._reader.run(self._is_granted))
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
             name: Service(
@@ -79,6 +82,7 @@ class Host:
                 self._events,
                 self._contexts,
                 self._room,
+                self._ownership.confirmed,
                 self._fail,
             )
             for name, agent in topology.agents.items()
@@ -86,6 +90,8 @@ class Host:
         self._inboxes: dict[TopicPartition, Inbox] = {}
         self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes)
         self._committed: dict[TopicPartition, int] = {}
+        # What stands for each inbox at the broker, to be committed once more.
+        self._standing: dict[TopicPartition, tuple[int, str]] = {}
         self._committed_at = 0.0
         self._measured_at = 0.0
         self._paused: set[TopicPartition] = set()
@@ -215,13 +221,28 @@ class Host:
             log.warning("a commit failed", why=str(error))
             return
         self._committed.update({tp: position for tp, (position, _) in positions.items()})
+        self._standing.update(positions)
+
+    def _is_granted(self) -> bool:
+        """In the reader's thread. Commits one position as it stands: of a former generation the broker refuses it."""
+        standing = dict(islice(self._standing.items(), 1))
+        try:
+            self._consumer.commit(standing)
+        except (CommitRejectedError, CommitUnavailableError) as error:
+            log.debug("a write has to wait until it is known whose the inboxes are", why=str(error))
+            return False
+        return bool(standing)
 
     # Partitions come and go; these run in the reader's thread, inside a poll.
 
     def _assigned(self, tps: list[TopicPartition]) -> None:
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
-        recovered = self._read_back.read(self._consumer.committed(tps)) if tps else Recovered()
+        committed = self._consumer.committed(tps) if tps else {}
+        recovered = self._read_back.read(committed) if tps else Recovered()
+        new = [tp for tp, (offset, _) in committed.items() if offset == NO_OFFSET]
+        first = {tp: (low, "0") for tp, (low, _) in self._consumer.watermarks(new).items()}
+        self._standing.update(committed | first)
         self._ask(self._take_over(recovered))
         log.info("inboxes assigned", inboxes=len(tps))
 
@@ -262,6 +283,7 @@ class Host:
             tp = TopicPartition(inbox.topic, inbox.partition)
             del self._inboxes[tp]
             self._committed.pop(tp, None)
+            self._standing.pop(tp, None)
             self._paused.discard(tp)
             self._contexts.forget(inbox.agent_id, inbox.partition)
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,7 +63,8 @@ class _Work:
 class Service:
     """Belongs to one event loop. `pump` has to be called now and then: another agent may have made room.
 
-    `fail` is told of an error that is no agent's; it must end the process.
+    `owns` returns once the broker has said that this host still has its inboxes. `fail` is told of an error that is no
+    agent's; it must end the process.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class Service:
         events: EventLog,
         contexts: Contexts,
         room: Room,
+        owns: Callable[[], Awaitable[None]],
         fail: Callable[[Exception], None],
     ) -> None:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
         self._events, self._contexts, self._room, self._fail = events, contexts, room, fail
+        self._owns = owns
         self._writes = agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
         self._lanes: Lanes[_Work] = Lanes(1 if caller.batched else agent.running_max)
@@ -144,6 +147,9 @@ class Service:
     async def _call(self, work: _Work) -> list[Outcome]:
         if self._agent.logs_start:
             await self._events.start(work.attempts, work.started_us)
+            if self._writes:
+                # Who takes over after this finds STARTED in the log; who took over before it may be writing already.
+                await self._owns()
             work.attempts = self._callable(work.attempts)
             work.started_us = wall_us()
         if not work.attempts:

@@ -73,6 +73,10 @@ class _Log:
         return True
 
 
+async def _nobody_else() -> None:
+    """There is no other host that could have the inbox."""
+
+
 async def try_agent(
     topology: Topology, agent_id: str, target: Target, tasks: Mapping[str, Column], count: int, intent: str
 ) -> Tried:
@@ -96,6 +100,7 @@ async def try_agent(
         events,
         contexts,
         Room(topology.limits.host_inflight_max),
+        _nobody_else,
         failed.set_exception,
     )
     writing = asyncio.ensure_future(events.run())

@@ -171,3 +171,34 @@ def test_a_host_that_lost_its_inboxes_takes_them_again_and_repeats_little(
         host.stop()
     assert len({e["event_id"] for e in events}) == 200
     assert len(CALLS[prefix]) <= 200 + 20, "what was delivered, or was about to be, is not done again"
+
+
+def test_a_host_that_was_paused_past_its_session_writes_nothing_a_second_time(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    agents = {"writer": sample("writer", 150, "write", concurrency=2)}
+    topology = make_topology(prefix, agents, kafka=QUICK, limits={"commit_interval_ms": 300})
+    with Bench(broker, topology) as bench:
+        first = bench.process(tmp_path)
+        for partition in (0, 1):
+            ids = [f"{partition}-{i}" for i in range(40)]
+            bench.dispatch("writer", *({"task_id": each} for each in ids), partition=partition)
+        until(lambda: sum(calls_in(tmp_path).values()) > 10)
+        first.signal(signal.SIGSTOP)
+        paused_at = sum(calls_in(tmp_path).values())
+        second = bench.process(tmp_path)
+        until(lambda: sum(calls_in(tmp_path).values()) > paused_at + 10)
+        first.signal(signal.SIGCONT)
+        # Of a call that the pause cut in two there may be two outcomes: that it is unknown, and then what it was.
+        events = bench.read(bench.topics.events("writer"), lambda rows: len(ended(rows)) == 80)
+        first.kill()
+        second.kill()
+    calls = calls_in(tmp_path)
+    assert max(calls.values()) == 1, "no write is repeated"
+    assert ended(events) == {f"{p}-{i}" for p in (0, 1) for i in range(40)}
+    assert {event["error_class"] for event in events if event["kind"] == "FAILED"} <= {"UNKNOWN_OUTCOME"}
+
+
+def ended(events: list[dict[str, Any]]) -> set[str]:
+    """Tasks that have an outcome."""
+    return {event["task"]["task_id"] for event in events if event["kind"] in {"COMPLETED", "FAILED"}}

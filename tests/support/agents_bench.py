@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -240,6 +241,9 @@ class ProcessHost:
             assert self._process.poll() is None, "the host ended"
             assert time.monotonic() < deadline, "the host did not get ready"
             time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         self._process.kill()
