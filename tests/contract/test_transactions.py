@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import confluent_kafka as ck
@@ -17,11 +17,13 @@ from streams.transport.clients import NotYetError, TransportError, client_config
 from streams.transport.consumer import NO_OFFSET, BatchConsumer, committed
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
 from tests.support.brokers import Settings
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.broker
 
 # Of a transaction: what a busy machine takes between two calls must not end it.
 TIMEOUT_MS = 20_000
+WAIT_S = 30.0
 UNCOMMITTED = {"isolation.level": "read_uncommitted"}
 
 
@@ -38,7 +40,7 @@ class Place:
         config = client_config(Settings(self.broker), None, "consumer", group=self.group)
         member = ck.Consumer({**config, "max.poll.interval.ms": poll_ms_max})
         member.subscribe([self.topic])
-        until(lambda: bool(member.consume(1, 0.1) or member.assignment()))
+        until(lambda: bool(member.consume(1, 0.1) or member.assignment()), WAIT_S)
         self._members.append(member)
         return member
 
@@ -62,7 +64,19 @@ class Place:
 
     def values(self) -> list[bytes | None]:
         """What is committed, once everything that was appended by now has come to an end."""
-        end, reader = self.end(), self.reader()
+        return self._read(self.end())
+
+    def stable(self) -> list[bytes | None]:
+        """What is committed now, before the first record of a transaction that is open."""
+        reader = self.reader()
+        try:
+            marks = reader.watermarks([(self.topic, 0)])
+        finally:
+            reader.close()
+        return self._read({tp: high for tp, (_, high) in marks.items()})
+
+    def _read(self, end: dict[TopicPartition, int]) -> list[bytes | None]:
+        reader = self.reader()
         try:
             return [v for batch in reader.read_to_end({(self.topic, 0): 0}, end) for v in batch.values]
         finally:
@@ -80,13 +94,6 @@ class Place:
             member.close()
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def place(broker: str, prefix: str) -> Iterator[Place]:
     place = Place(broker, prefix)
@@ -98,7 +105,7 @@ async def test_output_and_positions_are_committed_together_and_are_not_seen_befo
     membership, producer = place.member().consumer_group_metadata(), await place.producer()
     producer.send(place.topic, 0, [b"a", b"b"])
     producer.send_one(place.topic, b"c", partition=0)
-    until(lambda: place.end() == {(place.topic, 0): 3})
+    until(lambda: place.end() == {(place.topic, 0): 3}, WAIT_S)
     reader = place.reader()
     assert producer.has_output
     assert reader.watermarks([(place.topic, 0)]) == {(place.topic, 0): (0, 0)}
@@ -125,7 +132,7 @@ async def test_what_is_sent_while_a_commit_is_under_way_is_of_the_next_transacti
     await under_way
     assert producer.drained()
     assert producer.has_output
-    assert place.values() == [b"first"]
+    assert place.stable() == [b"first"]
     await producer.commit({(place.topic, 0): (2, "")}, membership)
     assert place.values() == [b"first", b"second", b"third"]
     producer.send(place.topic, 0, [b"taken back"])
@@ -150,7 +157,7 @@ async def test_a_member_that_is_out_of_its_group_commits_nothing_and_can_do_noth
 async def test_who_starts_in_the_same_slot_fences_the_former_and_ends_what_it_left_open(place: Place) -> None:
     membership, former = place.member().consumer_group_metadata(), await place.producer(timeout_ms=60_000)
     former.send(place.topic, 0, [b"never"])
-    until(lambda: place.end() == {(place.topic, 0): 1})
+    until(lambda: place.end() == {(place.topic, 0): 1}, WAIT_S)
     began = time.monotonic()
     latter = await place.producer(timeout_ms=60_000)
     assert place.values() == []
@@ -165,11 +172,11 @@ async def test_who_starts_in_the_same_slot_fences_the_former_and_ends_what_it_le
 
 
 async def test_a_transaction_that_nobody_ends_holds_readers_back_until_its_time_is_over(place: Place) -> None:
-    membership, dead = place.member().consumer_group_metadata(), await place.producer()
+    membership, dead = place.member().consumer_group_metadata(), await place.producer(timeout_ms=3_000)
     dead.send(place.topic, 0, [b"never"])
     offsets = [ck.TopicPartition(place.topic, 0, 5)]
     await asyncio.to_thread(dead._producer.send_offsets_to_transaction, offsets, membership, 20)
-    until(lambda: place.end() == {(place.topic, 0): 1})
+    until(lambda: place.end() == {(place.topic, 0): 1}, WAIT_S)
     asking = ck.Consumer(client_config(Settings(place.broker), None, "consumer", group=place.group))
     with pytest.raises(NotYetError):
         committed(asking, [(place.topic, 0)], timeout_s=0.5)
