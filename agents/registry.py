@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from agents.sandbox import guarded
-from agents.targets import Endpoint, Program, UnfitAgentError, endpoint, program
-from schemas.codes import ErrorCode, FaultCode
-from schemas.errors import ConfigurationError, Fault, TopologyError
+from agents.targets import Endpoint, Program, Unfit, UnfitAgentError, endpoint, program
+from schemas.codes import FaultCode
+from schemas.errors import Fault, TopologyError
 from schemas.nearest import suggest
 from schemas.topology import Agent, Topology
 
@@ -30,14 +30,11 @@ Target = Code | Endpoint | Program
 PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "batch": ("rows",)}
 
 
-class UncallableError(ConfigurationError):
+class UncallableError(UnfitAgentError):
     """What an agent's entry names cannot be called; `key` says which key of the entry is to be mended."""
 
-    error_code = ErrorCode.FAULTY_TOPOLOGY
-
     def __init__(self, fault_code: FaultCode, text: str, key: tuple[str, ...] = ("run",)) -> None:
-        self.fault_code, self.key = fault_code, key
-        super().__init__(text)
+        super().__init__([Unfit(fault_code, key, text)])
 
 
 def resolve(topology: Topology) -> dict[str, Target]:
@@ -52,18 +49,25 @@ def look_up(topology: Topology) -> tuple[dict[str, Target], list[Fault]]:
     """Every agent that can be called, and what is wrong with the others, each at its place in the file."""
     found: dict[str, Target] = {}
     faults: list[Fault] = []
-    for name, agent in topology.agents.items():
+    for name in topology.agents:
         try:
-            found[name] = resolve_agent(agent)
-        except UncallableError as error:
-            faults.append(topology.fault(error.fault_code, ("agents", name, *error.key), str(error)))
-        except UnfitAgentError as error:
-            faults += [topology.fault(code, ("agents", name, *key), text) for code, key, text in error.faults]
+            found[name] = resolve_one(topology, name)
+        except TopologyError as error:
+            faults += error.faults
     return found, faults
 
 
+def resolve_one(topology: Topology, name: str) -> Target:
+    """What this agent is. Raises TopologyError with all that is wrong with it, each at its place in the file."""
+    try:
+        return resolve_agent(topology.agents[name])
+    except UnfitAgentError as error:
+        faults = [topology.fault(code, ("agents", name, *key), text) for code, key, text in error.faults]
+    raise TopologyError(topology.source, tuple(faults)) from None
+
+
 def resolve_agent(agent: Agent) -> Target:
-    """What one agent is: its code, service or program. Raises UncallableError, UnfitAgentError."""
+    """What one agent is: its code, service or program. Raises UnfitAgentError."""
     match agent.kind:
         case "http":
             return endpoint(agent, os.environ)

@@ -97,14 +97,14 @@ def outcome_of(response: Mapping[str, Any]) -> Outcome:
     fields = {name: _field(response, name) for name in FIELDS}
     if fields["error_class"] is not None and said[0] != "failed":
         raise UnusableAnswer(f"error_class belongs to failed, not to {said[0]}")
+    spent: dict[str, Any] = {name: _spent(name, fields[name]) for name in SPENT}
     if said[0] == "answer":
-        return from_answer(_answer(response, fields))
+        return from_answer(_answer(response, fields, spent))
     if said[0] == "refused":
         outcome = refused(fields["refused"])
     else:
         outcome = failed(fields["error_class"] or ErrorClass.INTERNAL, fields["failed"])
-    tokens_in, tokens_out, cost = (_spent(name, fields[name]) for name in ("tokens_in", "tokens_out", "cost_microusd"))
-    return outcome._replace(tokens_in=tokens_in, tokens_out=tokens_out, cost_microusd=cost)
+    return outcome._replace(**spent)
 
 
 def unheard(_response: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def unknown_fields(response: Mapping[str, Any]) -> list[str]:
     return [name for name in response if name not in FIELDS and name not in FRAME]
 
 
-def _answer(response: Mapping[str, Any], fields: Mapping[str, Any]) -> Answer:
+def _answer(response: Mapping[str, Any], fields: Mapping[str, Any], spent: Mapping[str, Any]) -> Answer:
     return Answer(
         fields["answer"],
         fields["confidence"],
@@ -124,7 +124,7 @@ def _answer(response: Mapping[str, Any], fields: Mapping[str, Any]) -> Answer:
         response.get("payload"),
         tuple(fields["citations"] or ()),
         tuple(fields["facts"] or ()),
-        *(_spent(name, fields[name]) for name in ("tokens_in", "tokens_out", "cost_microusd")),
+        **spent,
     )
 
 
@@ -178,6 +178,7 @@ _TYPES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "any": (lambda _: True, "anything"),
 }
 ENDS = ("answer", "refused", "failed")
+SPENT = ("tokens_in", "tokens_out", "cost_microusd")
 FIELDS: Mapping[str, str] = {
     **dict.fromkeys(ENDS, "text"),
     "error_class": "text",
@@ -186,9 +187,7 @@ FIELDS: Mapping[str, str] = {
     "payload": "any",
     "citations": "texts",
     "facts": "texts",
-    "tokens_in": "count",
-    "tokens_out": "count",
-    "cost_microusd": "count",
+    **dict.fromkeys(SPENT, "count"),
 }
 FRAME = ("protocol", "id")
 

@@ -105,6 +105,13 @@ class UnknownSchemaError(PointsmanError):
         super().__init__(f"schema id {schema_id} is not in the registry")
 
 
+def first(faults: Sequence[object]) -> list[str]:
+    """As many of the faults of tasks as are shown, a line each, and how many more there are."""
+    more = len(faults) - TASK_FAULTS_SHOWN_MAX
+    shown = list(map(str, faults[:TASK_FAULTS_SHOWN_MAX]))
+    return [*shown, f"... and {more} more"] if more > 0 else shown
+
+
 class TaskFault(NamedTuple):
     """Why a task cannot be submitted. `row` counts from 0 within the call, `task_id` is None where none is known."""
 
@@ -123,6 +130,4 @@ class InvalidTasksError(PointsmanError):
 
     def __init__(self, faults: Sequence[TaskFault]) -> None:
         self.faults = tuple(faults)
-        more = len(faults) - TASK_FAULTS_SHOWN_MAX
-        shown = [str(fault) for fault in faults[:TASK_FAULTS_SHOWN_MAX]]
-        super().__init__("\n".join([*shown, f"... and {more} more"] if more > 0 else shown))
+        super().__init__("\n".join(first(faults)))

@@ -21,14 +21,15 @@ def serving(directory: Path = DIRECTORY) -> dict[str, str]:
     """Settings by name, as `console.local.nearby` left them; empty where nobody serves there now."""
     try:
         told = json.loads((directory / FILE).read_text())
-        if not isinstance(told, dict) or not _held(directory / LOCK):
+        if not isinstance(told, dict) or not is_held(directory / LOCK):
             return {}
     except (OSError, ValueError):
         return {}
     return {name: value for name, value in told.items() if name in NAMES and isinstance(value, str)}
 
 
-def _held(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
+    """Whether somebody has the lock now. Raises OSError where there is none."""
     with lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -75,16 +75,11 @@ def run_worker(
 
     with closing(view), foreign_ids(settings, registry, topology.topics()) as foreign:
         view.start()
-        if topology.delivery == "exactly_once":
-            transactional_id = _transactional_id(settings, topology)
-            _outlive_losses(
-                lambda: asyncio.run(
-                    _serve(settings, topology, registry, foreign, view, on_ready, stop, transactional_id)
-                ),
-                stop,
-            )
-        else:
-            asyncio.run(_serve(settings, topology, registry, foreign, view, on_ready, stop))
+        transactional_id = _transactional_id(settings, topology) if topology.delivery == "exactly_once" else None
+        _outlive_losses(
+            lambda: asyncio.run(_serve(settings, topology, registry, foreign, view, on_ready, stop, transactional_id)),
+            stop,
+        )
 
 
 def _transactional_id(settings: Settings, topology: Topology) -> str:
@@ -118,7 +113,7 @@ async def _serve(
     view: BreakerView,
     on_ready: Callable[[list[int]], None],
     stop: threading.Event,
-    transactional_id: str | None = None,
+    transactional_id: str | None,
 ) -> None:
     limits, policy = topology.limits, Policy.compile(topology)
     policy.rules.match(pa.array([""]))  # the first call starts a thread pool, for which no task should wait

@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from agents.process import run_loop
-from agents.registry import Target, UncallableError, resolve_agent
-from agents.targets import Program, UnfitAgentError
+from agents.registry import resolve_one
+from agents.targets import Program
 from agents.trial import Tried, try_agent
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, NotFoundError
 from console.cli.output import Format, Output, Row
 from schemas.codes import ErrorCode
-from schemas.errors import TopologyError
 from schemas.nearest import suggest
 from schemas.reasons import FailReason
 from schemas.topology import Topology
@@ -67,7 +66,7 @@ def try_out(
     if agent_id not in topology.agents:
         text = f"There is no agent {agent_id} in {topology.source}{suggest(agent_id, topology.agents)}"
         raise NotFoundError(text, code=ErrorCode.NO_AGENT)
-    target = _resolved(topology, agent_id)
+    target = resolve_one(topology, agent_id)
     intent = tasks[-1].intent or _intent(topology, agent_id)
     agent = topology.agents[agent_id]
     if agent.effect == "write":
@@ -90,17 +89,6 @@ def try_out(
     else:
         out.json_line(row)
     return ExitCode.OK if verdict.failure is None else ExitCode.FAILED
-
-
-def _resolved(topology: Topology, agent_id: str) -> Target:
-    place = ("agents", agent_id)
-    try:
-        return resolve_agent(topology.agents[agent_id])
-    except UncallableError as error:
-        faults = [topology.fault(error.fault_code, (*place, *error.key), str(error))]
-    except UnfitAgentError as error:
-        faults = [topology.fault(code, (*place, *key), text) for code, key, text in error.faults]
-    raise TopologyError(topology.source, tuple(faults)) from None
 
 
 def _intent(topology: Topology, agent_id: str) -> str:

@@ -17,7 +17,7 @@ from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
 from schemas.nearest import suggest
 from streams.client import Client, InvalidTasksError, Prepared, Result, Results, Submission, TaskFault
-from streams.client.client import BATCH_ROWS
+from streams.client.client import BATCH_ROWS, batches
 
 Key = tuple[str, str]  # tenant, task id
 
@@ -59,7 +59,7 @@ def _prepared(client: Client, tasks: Sequence[Submission], routes: Collection[st
     """Raises InvalidInputError for tasks that would be refused: what cannot be sent is told before anything is."""
     try:
         _refuse_unknown_intents(tasks, routes)
-        return [client.prepare(tasks[at : at + BATCH_ROWS]) for at in range(0, len(tasks), BATCH_ROWS)]
+        return list(map(client.prepare, batches(tasks)))
     except InvalidTasksError as error:
         raise InvalidInputError(f"Nothing was submitted.\n{error}", code=ErrorCode.TASK_REFUSED) from None
 

@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from console.cli.failures import InvalidInputError, UsageError
 from schemas.codes import ErrorCode
+from schemas.errors import first
 from streams.client import Submission
 from streams.client.submissions import reason, wrong
-
-FAULTS_SHOWN_MAX = 20
 
 
 def tasks_of(
@@ -86,7 +85,7 @@ def parse_tasks(content: bytes, source: str, defaults: Mapping[str, object]) -> 
             faults.append(f"{source}:{number}: {error}")
     if faults:
         count = f"{len(faults)} of the lines" if len(faults) > 1 else "1 line"
-        raise InvalidInputError("\n".join([f"Nothing was submitted: {count} cannot be used.", *_cut(faults)]))
+        raise InvalidInputError("\n".join([f"Nothing was submitted: {count} cannot be used.", *first(faults)]))
     if not tasks:
         raise InvalidInputError(f"{source} holds no task.")
     return tasks
@@ -147,8 +146,3 @@ _FLAGS = {
 def _flag_fault(error: dict[str, Any]) -> str:
     name = str(error["loc"][0])
     return f"{_FLAGS.get(name, '--' + name.replace('_', '-'))}: {reason(error)}"
-
-
-def _cut(faults: list[str]) -> list[str]:
-    more = len(faults) - FAULTS_SHOWN_MAX
-    return faults if more <= 0 else [*faults[:FAULTS_SHOWN_MAX], f"... and {more} more"]

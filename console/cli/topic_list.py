@@ -18,7 +18,7 @@ from schemas.errors import UnreachableError
 from schemas.nearest import suggest
 from schemas.topics import TopicSpec
 from streams.transport.admin import offsets
-from streams.transport.topic_admin import TopicAdmin
+from streams.transport.topic_admin import TopicAdmin, copies
 
 # What moves, in 80 cells; `describe` and JSON have the rest.
 COLUMNS = ("topic", "partitions", "records", "lag")
@@ -103,22 +103,25 @@ def _groups(admin: TopicAdmin, prefix: str) -> Groups:
 
 def _row(spec: TopicSpec, topic: Any, marks: Marks, groups: Groups) -> dict[str, Any]:
     own = {tp: mark for tp, mark in marks.items() if tp[0] == spec.name}
-    lag = {process: sum(_behind(own, read).values()) for process, read in groups.items() if _behind(own, read)}
     return {
         "topic": spec.name,
         "record": spec.record,
         "partitions": len(topic.partitions) if topic else None,
-        "replication": min((len(each.replicas) for each in topic.partitions.values()), default=0) if topic else None,
+        "replication": copies(topic) if topic else None,
         "retention_ms": spec.retention_ms,
         "cleanup": spec.cleanup,
         "records": sum(end - first for first, end in own.values()) if own else None,
-        "lag": lag,
+        "lag": _lag(own, groups),
     }
 
 
-def _behind(marks: Marks, read: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    """Records appended and not committed by a group, of the partitions in which it has committed."""
-    return {tp: max(end - max(read[tp], first), 0) for tp, (first, end) in marks.items() if tp in read}
+def _lag(marks: Marks, groups: Groups) -> dict[str, int]:
+    """Records appended and not committed, by group, of the partitions in which it has committed."""
+    behind = {
+        process: [max(end - max(read[tp], first), 0) for tp, (first, end) in marks.items() if tp in read]
+        for process, read in groups.items()
+    }
+    return {process: sum(each) for process, each in behind.items() if each}
 
 
 def _about(spec: TopicSpec, config: Mapping[str, str], row: Row) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def _partition(name: str, number: int, topic: Any, marks: Marks, groups: Groups)
         "first_offset": mark[0] if mark else None,
         "end_offset": mark[1] if mark else None,
         "records": mark[1] - mark[0] if mark else None,
-        "lag": {process: sum(_behind(own, read).values()) for process, read in groups.items() if _behind(own, read)},
+        "lag": _lag(own, groups),
     }
 
 

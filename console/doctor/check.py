@@ -5,7 +5,6 @@ I/O: through the checks.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
@@ -129,7 +128,3 @@ def named_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> f
     """Settings that a flag or a variable states."""
     names = (name for name in Settings.model_fields if environ.get(f"{PREFIX}{name.upper()}"))
     return frozenset({*names, *(name for name, value in flags.items() if value is not None)})
-
-
-def environment() -> Mapping[str, str]:
-    return dict(os.environ)

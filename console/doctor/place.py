@@ -24,7 +24,7 @@ ELSEWHERE = "Make it writable, or choose another directory with --data DIR."
 
 def directory(case: Case) -> Finding:
     path = case.data.absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
+    there = _there(path)
     said = f"{path} ({'in use by a pointsman, pid ' + str(owner) if (owner := owner_of(path)) else _state(path)})"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "cannot be written" if there.is_dir() else "is no directory"
@@ -36,13 +36,18 @@ def directory(case: Case) -> Finding:
     return ok(said)
 
 
+def _there(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
 def _state(path: Path) -> str:
     return "from an earlier start" if path.exists() else "to be made"
 
 
 def room(case: Case) -> Finding:
     path = case.data.absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
+    there = _there(path)
     free = shutil.disk_usage(there).free
     said = f"{free // MIB} MiB are free on the disk of {path}"
     if free < FREE_BYTES_MIN:

@@ -18,7 +18,7 @@ from typing import IO
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
-from schemas.nearby import LOCK
+from schemas.nearby import LOCK, is_held
 
 LAYOUT = 1
 MARKER = "made-by.json"
@@ -180,15 +180,10 @@ def newer_than(path: Path, versions: Mapping[str, str]) -> str | None:
 def owner_of(path: Path) -> int | None:
     """The supervisor that has a data directory now; None where nobody has."""
     try:
-        with (path / LOCK).open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = lock.read().strip()
-                return int(text) if text.isdigit() else None
+        text = (path / LOCK).read_text().strip() if is_held(path / LOCK) else ""
     except OSError:
-        pass
-    return None
+        return None
+    return int(text) if text.isdigit() else None
 
 
 def versions_here(jars: Path | None, *, embedded: bool) -> dict[str, str]:

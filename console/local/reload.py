@@ -6,12 +6,13 @@ I/O: files, processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from console.local.changes import compare
 from console.local.check import Verdict, check
+from console.local.services import listed
 from console.local.supervisor import Supervisor
 from console.local.watch import Digest, Watch
 from schemas.codes import ErrorCode
@@ -84,7 +85,7 @@ class Reloader:
         told = [*changes.lines, *(f"code of agents changed: {_short(path)}" for path in edited)]
         if not told:
             return "as it was before, nothing to do"
-        applied = f"applied with a new {_listed(services)}" if services else "nothing that a process has to know"
+        applied = f"applied with a new {listed(sorted(services))}" if services else "nothing that a process has to know"
         return "; ".join([*told, applied])
 
     def _text(self) -> bytes:
@@ -123,11 +124,6 @@ def newest() -> float:
 def _short(path: Path) -> str:
     """From here, where it lies here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _listed(names: Iterable[str]) -> str:
-    *others, last = sorted(names)
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _indented(error: PointsmanError) -> str:

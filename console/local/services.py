@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,12 @@ FOREIGN_KAFKA = ("POINTSMAN_KAFKA_CONFIG",)
 SERVICES = ("store", "registry", "worker", "host")
 PIPELINE = ("store", "worker", "host")
 LAST = ("store", "registry")
+
+
+def listed(names: Iterable[str]) -> str:
+    """`store, worker and host`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 @dataclass(frozen=True, slots=True)

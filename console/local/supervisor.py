@@ -22,7 +22,7 @@ from console.local.interrupts import shielded
 from console.local.java import JARS
 from console.local.ports import Claims, Ports, choose
 from console.local.restarts import ENDS_MAX, Restarts
-from console.local.services import PIPELINE, SERVICES, Site
+from console.local.services import PIPELINE, SERVICES, Site, listed
 from schemas.errors import UnreachableError
 from schemas.settings import Settings
 from schemas.topology import Topology
@@ -119,8 +119,7 @@ class Supervisor:
         snapshot = self.snapshot(self._text)
         self._forget_snapshots(but=snapshot)
         said = self._crew.start(snapshot, self.check)
-        *others, last = site.services
-        self._report(f"{', '.join(others)} and {last} are up ({time.monotonic() - began:.1f} s)")
+        self._report(f"{listed(site.services)} are up ({time.monotonic() - began:.1f} s)")
         metrics = {name: f"http://127.0.0.1:{said[name]['metrics']}/metrics" for name in PIPELINE if name in said}
         return Endpoints(site.broker, site.clickhouse, site.registry, metrics)
 

@@ -129,8 +129,8 @@ class Client:
         Raises InvalidTasksError, nothing of whose batch is sent (those before it are; of a list or tuple, nothing is);
         UnreachableError; DeliveryError, after which some may have arrived: submit all again, under the same ids.
         """
-        batches = map(self.prepare, _batches(tasks))
-        return self.send(list(batches) if isinstance(tasks, Sized) else batches, timeout_s=timeout_s)
+        prepared = map(self.prepare, batches(tasks))
+        return self.send(list(prepared) if isinstance(tasks, Sized) else prepared, timeout_s=timeout_s)
 
     def prepare(self, tasks: Iterable[Submission | Mapping[str, Any]]) -> Prepared:
         """The tasks as records, submitted now, for `send`. Raises InvalidTasksError; touches no broker."""
@@ -251,7 +251,8 @@ class Client:
         self.close(taken=kind is None)
 
 
-def _batches(tasks: Iterable[Submission | Mapping[str, Any]]) -> Iterator[list[Submission | Mapping[str, Any]]]:
+def batches(tasks: Iterable[Submission | Mapping[str, Any]]) -> Iterator[list[Submission | Mapping[str, Any]]]:
+    """The tasks, BATCH_ROWS at a time."""
     rest = iter(tasks)
     while batch := list(islice(rest, BATCH_ROWS)):
         yield batch

@@ -57,7 +57,7 @@ class TopicAdmin:
         found = {name: metadata.topics[name] for name in names if name in metadata.topics}
         configs = self._configs(found)
         topics = {
-            name: TopicState(len(topic.partitions), _copies(topic), configs[name]) for name, topic in found.items()
+            name: TopicState(len(topic.partitions), copies(topic), configs[name]) for name, topic in found.items()
         }
         return ClusterState(len(metadata.brokers), self._default_replication(metadata.brokers), topics)
 
@@ -161,7 +161,7 @@ class TopicAdmin:
         return UnreachableError("the Kafka broker", self._broker, why, HINT, code=ErrorCode.NO_BROKER)
 
 
-def _copies(topic: Any) -> int:
+def copies(topic: Any) -> int:
     """Of the partition with the fewest: so many copies all of them have."""
     return min((len(partition.replicas) for partition in topic.partitions.values()), default=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -22,8 +22,10 @@ from streams.transport import foreign_ids as module
 from streams.transport.foreign_ids import AmbiguousIdError, ForeignIds, foreign_ids, subjects_of
 from streams.transport.registry_client import IncompatibleSchemaError, RegistryClient, RegistryRefusedError
 from tests.support.foreign_registry import ForeignRegistry
+from tests.support.waiting import until
 from tests.support.wire import RECORD_BYTES_MAX, definition, encode, frame, task, with_field, without_field
 
+WAIT_S = 20.0
 TOPICS = Topics(agents=("one",), partitions=2, prefix="t.")
 SUBJECT = "t.tasks.submitted.v1-value"
 FILE = FileRegistry.load()
@@ -51,15 +53,8 @@ def knowing(registry: ForeignRegistry) -> Iterator[ForeignIds]:
         yield ids
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def settled(ids: ForeignIds, *wanted: int) -> None:
-    until(lambda: not ids.unsettled(wanted))
+    until(lambda: not ids.unsettled(wanted), WAIT_S)
 
 
 def faults(ids: ForeignIds, *values: bytes, record: str = "TaskSubmitted") -> list[DeadReason | None]:
@@ -114,7 +109,7 @@ def test_an_id_that_nobody_gave_out_is_asked_for_twice_and_then_believed(
         assert (registry.asked["GET /schemas/ids/99"], registry.asked["GET /schemas/ids/98"]) == (2, 2)
         monkeypatch.setattr(module, "ABSENT_S", 0.5)
         settled(ids, 97)
-        until(lambda: ids.unsettled([97]) == {97})  # believed for so long: asked for again
+        until(lambda: ids.unsettled([97]) == {97}, WAIT_S)  # believed for so long: asked for again
 
 
 def test_an_instance_that_is_slow_to_know_is_asked_again(registry: ForeignRegistry) -> None:
@@ -159,7 +154,7 @@ def test_a_registry_that_is_away_at_start_is_learnt_later(
     with knowing(registry) as ids:
         assert ids.unsettled([11]) == set()
         registry.is_down = False
-        until(lambda: ids.text(known) is not None)
+        until(lambda: ids.text(known) is not None, WAIT_S)
 
 
 def test_a_schema_that_cannot_be_read_as_a_task_is_said_to_be_wrong(registry: ForeignRegistry) -> None:
@@ -211,7 +206,7 @@ def test_two_meanings_that_are_found_later_end_whoever_asks(
                 return True
             return False
 
-        until(raised)
+        until(raised, WAIT_S)
 
 
 def test_what_is_kept_is_bounded(registry: ForeignRegistry, monkeypatch: pytest.MonkeyPatch) -> None:

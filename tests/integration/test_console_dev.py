@@ -14,7 +14,8 @@ import pytest
 from console.cli.failures import ExitCode
 from schemas.nearby import serving
 from tests.support.console import pointsman, topology_file
-from tests.support.dev import STOP_S, dev, processes_of, until
+from tests.support.dev import STOP_S, dev, processes_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

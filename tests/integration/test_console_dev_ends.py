@@ -23,7 +23,8 @@ from console.cli.failures import ExitCode
 from console.local.ports import free_ports
 from tests.support.clickhouse_server import PASSWORD, USER, clickhouse_server
 from tests.support.console import pointsman, topology_file
-from tests.support.dev import START_S, STOP_S, Dev, dev, processes_of, until
+from tests.support.dev import START_S, STOP_S, Dev, dev, processes_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

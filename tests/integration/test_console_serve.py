@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from console.cli.failures import ExitCode
 from console.cli.stopping import END_TIMEOUT_S
 from console.local.child import Child, ProcessEndedError
 from console.local.holders import holder_of
+from tests.support.waiting import until
 
 # A process of `_serve` whose work is one of these.
 WORK = {
@@ -56,13 +57,6 @@ class Process:
         self.process.wait(timeout=seconds)
         assert self.process.stderr is not None
         return self.process.returncode, self.process.stderr.read()
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager

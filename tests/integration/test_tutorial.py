@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dev import Dev, processes_of, until
+from tests.support.dev import Dev, processes_of
+from tests.support.waiting import until
 from tests.unit.test_docs import FENCE, ROOT, page
 
 COMMAND_TIMEOUT_S = 180
