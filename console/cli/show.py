@@ -1,10 +1,11 @@
 """`pointsman task show`: one task's whole life as a tree.
 
-I/O: ClickHouse, stdout.
+I/O: ClickHouse, the clock, stdout.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from schemas.codes import ErrorCode
 from schemas.settings import Settings
 
 TEXT_CHARS_MAX = 300
+POLL_S = 0.25
 SUBMITTED, DISPATCHED, RESULT = "SUBMITTED", "DISPATCHED", "RESULT"
 # Their confidence is that of the intent, echoed.
 NOT_ANSWERS = frozenset({"STARTED", "FAILED", "REFUSED"})
@@ -30,10 +32,17 @@ Row = Mapping[str, Any]
 Seat = tuple[str, int, str]  # agent, attempt, stage
 
 
-def show_task(settings: Settings, task_id: str, *, tenant: str | None, form: Format, out: Output) -> None:
-    """Raises NotFoundError, UsageError when several tenants have a task of this id, UnreachableError, QueryError."""
+def show_task(
+    settings: Settings, task_id: str, *, tenant: str | None, wait_s: float, form: Format, out: Output
+) -> None:
+    """Prints it, after at most `wait_s` seconds for its first fact: the store is a moment behind the results.
+
+    Raises NotFoundError, UsageError when several tenants have a task of this id, UnreachableError, QueryError.
+    """
+    deadline = time.monotonic() + wait_s
     with opened(settings) as history:
-        rows = history.timeline(task_id, tenant)
+        while not (rows := history.timeline(task_id, tenant)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
     if not rows:
         whose = f" of tenant {tenant}" if tenant else ""
         raise NotFoundError(

@@ -102,7 +102,7 @@ def test_a_service_answers_in_the_order_of_each_conversation_and_within_the_boun
     bench: Bench, service: Service
 ) -> None:
     bench.host()
-    texts = [f"sleep 0.0{i}" for i in range(5)]
+    texts = [f"sleep 0.2{i}" for i in range(5)]  # long enough for three to meet on a busy machine
     bench.dispatch("remote", *(asked(text, task_id=f"{c}{text}", conversation_id=c) for text in texts for c in "abcd"))
     found = ends(bench, "remote", 20)
     assert {each["kind"] for each in found.values()} == {"COMPLETED"}

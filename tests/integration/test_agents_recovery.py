@@ -38,6 +38,10 @@ def calls_in(path: Path) -> Counter[tuple[str, ...]]:
     return Counter(tuple(line.split()) for line in lines)
 
 
+def writes_in(path: Path) -> int:
+    return sum(n for (agent, _), n in calls_in(path).items() if agent == "writer")
+
+
 def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
     broker: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -54,6 +58,8 @@ def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
                 ids = [f"{agent_id}-{partition}-{i}" for i in range(n // 2)]
                 bench.dispatch(agent_id, *({"task_id": each} for each in ids), partition=partition)
         until(lambda: sum(calls_in(tmp_path).values()) > 60)
+        written = writes_in(tmp_path)
+        until(lambda: writes_in(tmp_path) > written)  # one begins: the kill cuts it off
         first.kill()
         before = calls_in(tmp_path)
         assert any(bench.committed().values()), "a part of the work was committed"

@@ -93,13 +93,14 @@ def results(
 def task_show(
     task_id: Annotated[str, typer.Argument(help="As printed by submit.")],
     tenant: Annotated[str | None, typer.Option("--tenant", help="Where two tenants use one id.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="S", help="Longest wait for its history.")] = 5,
     clickhouse: ClickHouse = None,
     output: Output_ = Format.TABLE,
 ) -> None:
     """Show the whole life of a task as a tree."""
     from console.cli.show import show_task
 
-    show_task(settings_of(clickhouse=clickhouse), task_id, tenant=tenant, form=output, out=Output())
+    show_task(settings_of(clickhouse=clickhouse), task_id, tenant=tenant, wait_s=timeout, form=output, out=Output())
 
 
 @app.command()
