@@ -6,6 +6,8 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 BROKER ?=
 CLICKHOUSE ?=
 ARGS ?=
+SEEDS ?= 1000
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -19,7 +21,7 @@ BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
 CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check reference clean
+.PHONY: help setup demo dev test simulate check reference clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .po
 
 test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types and import contracts
 	@$(BIN)/ruff check .

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 
 from loadtest.audit_log import Log, read_log
-from loadtest.auditor import Report, audit_tasks, compare
+from loadtest.auditor import Report, audit_tasks
+from loadtest.invariants import compare
 from schemas.topology import Topology
 from streams.transport.clients import BrokerSettings
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from loadtest.auditor import Dispatched, Ended, Outcome, Submission
+from loadtest.invariants import Dispatched, Ended, Outcome, Submission
 from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.deadletter import parse
@@ -121,9 +121,10 @@ class LogReader:
 
     def _take_dispatches(self, rows: _Rows) -> None:
         seats = pc.list_value_length(rows["slip.panel"]).to_pylist()
+        routed_at = rows["slip.routed_at"].to_pylist()
         who = rows.lists("task.tenant", "task.task_id", "slip.agent_id", "slip.attempt", "slip.stage")
         self.log.dispatches += [
-            Dispatched._make((*fields, seats[row], partition, offset))
+            Dispatched._make((*fields, seats[row], partition, offset, routed_at[row]))
             for row, (fields, (partition, offset)) in enumerate(rows.with_places(who))
         ]
 

@@ -43,8 +43,11 @@ from streams.transport.telemetry import (
 log = get_logger("pointsman.worker")
 
 TICK_S = 0.05
+STALL_MS = 1_000
+"""A round of the clock that comes so late means that the process was stopped or starved, or that its clock jumped."""
 DRAIN_S = 0.5
 REVOKE_DRAIN_S = 2.5
+SETTLE_POLL_S = 0.01
 RESYNC_S = 1.0
 # What turns get between two commits, however long a commit takes.
 BREATH_S = 0.02
@@ -127,6 +130,7 @@ class Worker:
         self._commit_interval_s = interval_ms / 1000
         self._committing = asyncio.Lock()
         self._resyncing: asyncio.Task[None] | None = None
+        self._is_in_doubt = False
         self.has_failed = False
 
     def attach(self, driver: Driver) -> None:
@@ -186,6 +190,7 @@ class Worker:
     def _fail(self, error: Exception) -> None:
         log.error("the worker cannot go on", exc_info=error)
         self.has_failed = True
+        self._withdraw()  # before the group hears of it
         self.driver.fail(error)
 
     def _throttle(self) -> None:
@@ -211,6 +216,7 @@ class Worker:
 
     async def on_assigned(self, partitions: list[int]) -> Mapping[tuple[str, int], int]:
         """Recovers the partitions and gives the positions at which they go live."""
+        await self._settle()
         recovery = self._recovery()
         tps = [TopicPartition(topic, number) for topic in recovery.read for number in partitions]
         committed = await self.driver.committed(tps) if tps else {}
@@ -234,11 +240,24 @@ class Worker:
         self._on_ready(sorted(self._cells))
         return {(topic, number): at for (topic, number), at in positions.items()}
 
+    async def _settle(self) -> None:
+        """What this worker wrote under an earlier assignment must be in the logs before they are read.
+
+        Raises DeliveryError where the broker does not take it within `message.timeout.ms`, TransportError where it is
+        unknown what it took.
+        """
+        if self._is_in_doubt:
+            raise TransportError("output was given up undelivered, and may still arrive: only a new process can go on")
+        while not self._producer.drained():  # noqa: ASYNC110  the producer has to be polled
+            await asyncio.sleep(SETTLE_POLL_S)
+
     async def on_revoked(self, partitions: list[int]) -> None:
         """Commits a last cut, as far as the broker lets it, and gives the partitions up."""
         async with self._committing:
             lows = self._low_watermarks(partitions)
             cut = None if self.has_failed else self._cuts.take(lows, REVOKE_DRAIN_S)
+            if cut is None:
+                self._is_in_doubt = self._withdraw() > 0
             self._drop(partitions)
             if cut:
                 await self._cuts.commit(self._commits_by(self.driver), cut)
@@ -248,6 +267,13 @@ class Worker:
         log.warning("partitions were lost", partitions=partitions)
         self._drop(partitions)
         self._producer.abandon()
+
+    def _withdraw(self) -> int:
+        """The next owner decides anew what is not delivered: written after its fold, it would stand there twice."""
+        dropped = self._producer.withdraw()
+        if dropped:
+            log.warning("undelivered output is dropped; the next owner makes it anew", records=dropped)
+        return dropped
 
     def _drop(self, partitions: Iterable[int]) -> None:
         gone = set(partitions)
@@ -294,13 +320,14 @@ class Worker:
 
     async def _tick_forever(self) -> None:
         """Drives time-outs, expiries, breakers and counts."""
-        next_report = time.monotonic()
+        next_report, ticked_ms = time.monotonic(), self._clock()
         while not self.has_failed:
             await asyncio.sleep(TICK_S)
             self._producer.poll()
             self._observe_breakers()
             self._release()
-            self._tick()
+            before_ms, ticked_ms = ticked_ms, self._clock()
+            self._tick(has_stalled=ticked_ms - before_ms > STALL_MS)
             CUT_AGE.set(self._cuts.age_s)
             if time.monotonic() >= next_report:
                 next_report = time.monotonic() + self._limits.health_interval_ms / 1000
@@ -314,8 +341,8 @@ class Worker:
             for cell in self._cells.values():
                 cell.observe_breakers(shown)
 
-    def _tick(self) -> None:
-        if self.driver.is_down and self._resyncing is None:
+    def _tick(self, *, has_stalled: bool) -> None:
+        if (self.driver.is_down or has_stalled) and self._resyncing is None:
             self._resyncing = asyncio.get_running_loop().create_task(self._guarded(self._resync()))
         if self._resyncing is not None:
             return  # no outcome can be read, so none is overdue
@@ -331,8 +358,8 @@ class Worker:
         self._throttle()
 
     async def _resync(self) -> None:
-        """The broker was gone: time stands still until it answers, and until what it holds meanwhile is read."""
-        log.warning("the broker is gone: no time-out fires until it is back")
+        """The broker was gone, or this process: time stands still until what the logs hold meanwhile is read."""
+        log.warning("behind the logs: no time-out fires until they are read", broker_is_gone=self.driver.is_down)
         while not self.has_failed:
             try:
                 ends = await asyncio.to_thread(self._recovery().log_ends, list(self._cells))
@@ -342,7 +369,7 @@ class Worker:
             for number, frontier in self._frontiers.items():
                 frontier.fall_behind({tp: end for tp, end in ends.items() if tp.partition == number})
             self.driver.mark_up()
-            log.warning("the broker is back")
+            log.warning("where the logs end is known")
             break
         self._resyncing = None
 

@@ -22,6 +22,7 @@ QUEUE_TIMEOUT_S = 120.0
 CLOSE_TIMEOUT_S = 5.0
 _POLL_S = 0.01
 _QUEUE_FULL = ck.KafkaError._QUEUE_FULL  # noqa: SLF001
+_PURGED = frozenset({ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 
 
 class Producer:
@@ -124,7 +125,19 @@ class Producer:
             raise DeliveryError("", len(self._producer), f"not acknowledged within {timeout_s:g} s")
 
     def abandon(self) -> None:
-        """What was sent since the last commit should not count: nothing can be done about it."""
+        """Partitions were lost: what is not sent yet is dropped. What is sent may have arrived, and is waited for."""
+        self._producer.purge(in_flight=False)
+        self._producer.poll(0)
+
+    def withdraw(self) -> int:
+        """Drop what is not acknowledged, and send none of it again; gives how many records. It is no failure.
+
+        What is on its way may still arrive: a broker cannot be called back.
+        """
+        before = len(self._producer)
+        self._producer.purge()
+        self._producer.poll(0)
+        return before - len(self._producer)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give what is handed over `timeout_s` to be delivered, then drop the rest; never raises."""
@@ -168,7 +181,7 @@ class Producer:
             raise DeliveryError(topic, rows, f"the local queue stayed full for {self._queue_timeout_s:g} s")
 
     def _delivered(self, error: ck.KafkaError | None, message: ck.Message) -> None:
-        if error is None:
+        if error is None or error.code() in _PURGED:
             return
         self._failed += 1
         if self._failed == 1:

@@ -139,6 +139,10 @@ class TransactionalProducer(Producer):
         """What was sent since the last commit must not count. Raises TransactionLostError."""
         raise self._lose("partitions were lost with a transaction open")
 
+    def withdraw(self) -> int:
+        """Nothing has to be: what no commit covers does not count."""
+        return 0
+
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Takes back what is not committed, so that nobody has to wait until it times out; never raises."""
         if self._is_open and not self._is_committing:

@@ -238,6 +238,25 @@ def test_a_delivery_that_fails_later_is_raised_by_the_next_call(broker: str, pre
         out.send(f"{prefix}nowhere", 0, [b"c"])
 
 
+def test_what_is_abandoned_is_not_sent_and_no_failure(broker: str, prefix: str) -> None:
+    name = f"{prefix}abandoned"
+    ensure_topics(Settings(broker), [topic(name)])
+    out = Producer(client_config(Settings(broker), None, "producer") | {"linger.ms": 60_000})
+    out.send(name, 0, [b"never"] * 5)
+    out.send(name, 1, [b"nor this"])
+    out.abandon()
+    assert len(out) == 0
+    out.send(name, 1, [b"nor that"] * 2)
+    assert out.withdraw() == 2
+    assert out.withdraw() == 0
+    out.send(name, 0, [b"this"])
+    out.flush(20)
+    source = consumer(broker)
+    source.assign({(name, 0): 0, (name, 1): 0})
+    assert [value for batch in read(source, 2, timeout_s=3.0) for value in batch.values] == [b"this"]
+    source.close()
+
+
 def test_a_small_local_queue_loses_nothing_and_keeps_the_order(broker: str, prefix: str) -> None:
     name = f"{prefix}queue"
     ensure_topics(Settings(broker), [topic(name)])

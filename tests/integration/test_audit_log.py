@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.audit import audit
 from loadtest.audit_log import Log, read_log
-from loadtest.auditor import Dispatched, Ended, Outcome, Submission
+from loadtest.invariants import Dispatched, Ended, Outcome, Submission
 from schemas.codec import Codec
 from schemas.deadletter import Origin, headers
 from schemas.reasons import DeadReason
@@ -114,8 +114,8 @@ def test_a_sound_run_is_read_whole(run: Run) -> None:
         Submission("default", "a", None, 0, 2),
     ]
     assert log.dispatches == [
-        Dispatched("default", "a", AGENT, 1, "WORK", 0, 0, 0),
-        Dispatched("default", "b", AGENT, 1, "WORK", 2, 0, 1),
+        Dispatched("default", "a", AGENT, 1, "WORK", 0, 0, 0, routed_at=1),
+        Dispatched("default", "b", AGENT, 1, "WORK", 2, 0, 1, routed_at=1),
     ]
     assert log.outcomes == [Outcome("default", task, AGENT, 1, "WORK") for task in "ab"]
     assert log.results == [Ended("default", "a"), Ended("default", "b")]

@@ -45,6 +45,8 @@ class Broker:
         self.groups: dict[str, Group] = {}
         self.transactions: dict[str, Transaction] = {}
         self.is_up = True
+        self.refused: set[str] = set()
+        """Topics that take nothing at the moment."""
         self.on_change: list[Callable[[], object]] = []
         self._producers = 0
 
@@ -100,6 +102,8 @@ class Broker:
     ) -> None:
         """Raises BrokerError."""
         partition = self.partition(*tp)
+        if tp[0] in self.refused:
+            raise BrokerError(ck.KafkaError.TOPIC_AUTHORIZATION_FAILED)
         now_ms = self.now_ms()
         for record in records:
             record.timestamp_ms = now_ms

@@ -34,6 +34,8 @@ class Slot:
 
     def restart(self) -> None:
         """What was fetched ahead is thrown away, and an answer that is on its way is of no interest."""
+        if self.position < 0:
+            return  # nothing is fetched yet: it is being asked where to begin
         self.queue.clear()
         self.fetch_at, self.is_fetching, self.told_end = self.position, False, -1
         self.version += 1
@@ -49,6 +51,7 @@ class Consumer(Client):
         self._reset = str(config.get("auto.offset.reset", "latest"))
         self._slots: dict[tuple[str, int], Slot] = {}
         self._messages: deque[Message] = deque()
+        self._found: list[Message] = []
         self.membership = Membership(self)
 
     # ------------------------------------------------------------------ groups
@@ -100,6 +103,8 @@ class Consumer(Client):
         self.membership.was_assigned = True
         self._slots = {(tp.topic, tp.partition): Slot(tp.topic, tp.partition, tp.offset) for tp in partitions}
         self._messages.clear()
+        # As librdkafka does it: what a call has gathered before it served a rebalance is outdated.
+        self._found.clear()
         for slot in self._slots.values():
             self._begin(slot)
 
@@ -136,7 +141,7 @@ class Consumer(Client):
         self.point("poll")
         self.membership.polled()
         until = self.world.now + timeout
-        found: list[Message] = []
+        found = self._found = []
         while True:
             self.serve_errors()
             self.membership.serve()

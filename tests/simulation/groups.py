@@ -27,6 +27,7 @@ class Member:
     """`joined` is told generation and partitions once the group has agreed; None while it has not asked to join."""
 
     id: str
+    owner: str
     topics: tuple[str, ...]
     session_s: float
     rebalance_s: float
@@ -48,29 +49,31 @@ class Group:
         self.pending: dict[int, Offsets] = {}
         """By the number of a transactional producer: committed when its transaction is."""
         self.is_stable = True
+        self._expelled: dict[str, set[tuple[str, int]]] = {}
+        """Processes that the group has thrown out, with the partitions that they were given anew since then."""
         self._deadline: Event | None = None
         self._made = 0
         self.watchers: list[Callable[[Group, Mapping[tuple[str, int], tuple[int, str]]], None]] = []
 
-    def owns(self, member: str, tp: tuple[str, int]) -> bool:
-        """Whether the group still holds this partition to be the member's."""
-        found = self.members.get(member)
-        return found is not None and tp in found.assigned
-
     def join(
-        self, member_id: str, topics: Iterable[str], session_s: float, rebalance_s: float, joined: Assigned
+        self, member_id: str, owner: str, topics: Iterable[str], session_s: float, rebalance_s: float, joined: Assigned
     ) -> str:
-        """The member's id; a new one, where it has none or is not known any more."""
+        """The member's id; a new one, where it has none or is not known any more. `owner` names its process."""
         was_empty = not self.members
         member = self.members.get(member_id)
         if member is None:
             self._made += 1
-            member = Member(f"{self.name}-{self._made}", tuple(topics), session_s, rebalance_s)
+            member = Member(f"{self.name}-{self._made}", owner, tuple(topics), session_s, rebalance_s)
             self.members[member.id] = member
         member.topics, member.joined = tuple(topics), joined
         self._see(member)
         self._prepare(FIRST_JOIN_S if was_empty else 0.0)
         return member.id
+
+    def has_expelled(self, owner: str, tp: tuple[str, int]) -> bool:
+        """Whether this process was thrown out, may not know it yet, and does not own the partition any more."""
+        given = self._expelled.get(owner)
+        return given is not None and tp not in given
 
     def heartbeat(self, member_id: str, generation: int) -> int:
         """An error code of Kafka's, 0 for none."""
@@ -125,7 +128,8 @@ class Group:
         waits = member.joined is not None and not self.is_stable
         is_idle = idle_s >= member.session_s - 1e-6 and not waits and self._is_up()
         if is_idle and self.members.get(member.id) is member:
-            self._world.note(self.name, f"{member.id} has expired")
+            self._world.note(self.name, f"{member.owner} has expired")
+            self._expelled[member.owner] = set()
             self.leave(member.id)
 
     def _prepare(self, wait_s: float) -> None:
@@ -144,6 +148,8 @@ class Group:
             self._deadline = self._world.at(1.0, self._give_up_waiting)
             return
         for member in [each for each in self.members.values() if each.joined is None]:
+            self._world.note(self.name, f"{member.owner} did not join in time")
+            self._expelled[member.owner] = set()
             del self.members[member.id]
         self._complete()
 
@@ -154,8 +160,12 @@ class Group:
         self.is_stable = True
         self.generation += 1
         shares = self._shares()
+        shown = {member.owner: [number for _, number in shares[member.id]] for member in self.members.values()}
+        self._world.note(self.name, f"generation {self.generation}: {shown}")
         for member in self.members.values():
             member.assigned, joined = shares[member.id], member.joined
+            if member.owner in self._expelled:
+                self._expelled[member.owner].update(member.assigned)
             member.joined = None
             self._see(member)
             if joined is not None:

@@ -33,7 +33,8 @@ class ProducerId(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """`writer` and `is_zombie` are for the invariants alone: who wrote it, and whether it owned the partition then."""
+    """`writer` and `is_zombie` are for the invariants alone: who wrote it, and whether it had been expelled when it
+    decided to, or when the record came."""
 
     offset: int
     timestamp_ms: int

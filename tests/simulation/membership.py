@@ -33,6 +33,7 @@ class Membership:
         self._heartbeat_s = consumer.seconds("heartbeat.interval.ms", 3_000)
         self._max_poll_s = consumer.seconds("max.poll.interval.ms", 300_000)
         self.member_id, self.generation = "", NO_GENERATION
+        self._pending_id = ""
         self.was_assigned = False
         self._topics: tuple[str, ...] = ()
         self._callbacks: tuple[Callback | None, Callback | None, Callback | None] = (None, None, None)
@@ -90,7 +91,8 @@ class Membership:
                 return
             # A request that comes again is the same member's: its id was made for this one client.
             self._pending_id = group.join(
-                self.member_id or getattr(self, "_pending_id", ""),
+                self.member_id or self._pending_id,
+                consumer.process.name,
                 self._topics,
                 self.session_s,
                 self._max_poll_s,

@@ -15,6 +15,7 @@ import confluent_kafka as ck
 from tests.simulation.broker import BrokerError
 from tests.simulation.log import ProducerId, Record
 from tests.simulation.wire import Client, Cluster, Listing, Message, exception
+from tests.simulation.world import Event
 
 BATCH_ROWS_MAX = 40
 """Few, so that a turn's output reaches the log piece by piece."""
@@ -62,8 +63,9 @@ class Lane:
         self.queue: deque[Pending] = deque()
         self.sending: list[Pending] = []
         self.sequence = 0
+        self.producer: ProducerId | None = None
         self.attempt = 0
-        self.is_due = False
+        self.due: Event | None = None
 
 
 class Producer(Client):
@@ -109,9 +111,14 @@ class Producer(Client):
     def produce_batch(self, topic: str, messages: Sequence[dict[str, Any]], partition: int = -1, **_: Any) -> int:
         """How many were taken; the others are marked, as librdkafka's binding does it."""
         self.point("produce")
-        taken = 0
-        for row in messages:
-            error = self._refuse(row.get("value"), row.get("key"))
+        self.point(f"produce {topic}")
+        taken, room = 0, len(messages)
+        if self.cluster.weather.full_share and self.world.rng.random() < self.cluster.weather.full_share:
+            room = self.world.rng.randrange(len(messages))
+        for place, row in enumerate(messages):
+            error = (
+                BufferError("Local: Queue full") if place >= room else self._refuse(row.get("value"), row.get("key"))
+            )
             if error is None:
                 self._queue(topic, partition, row.get("value"), row.get("key"), [])
                 taken += 1
@@ -134,6 +141,7 @@ class Producer(Client):
             partition = self.world.rng.randrange(count) if key is None else murmur2(key) % count
         lane = self._lanes.setdefault((topic, partition), Lane((topic, partition)))
         record = Record(-1, -1, key, value, headers, writer=self.process.name)
+        self.cluster.handed_over(self.process, lane.tp, record)
         lane.queue.append(Pending(record, self.world.now + self._timeout_s))
         self._count += 1
         self._schedule(lane, self._linger_s)
@@ -141,30 +149,40 @@ class Producer(Client):
     # ------------------------------------------------------------------ in the background
 
     def _schedule(self, lane: Lane, delay_s: float) -> None:
-        if not lane.is_due:
-            lane.is_due = True
-            self.process.later(delay_s + self.cluster.delay_s(), lambda: self._send(lane))
+        if lane.due is None:
+            lane.due = self.process.later(delay_s + self.cluster.delay_s(), lambda: self._send(lane))
 
     def _send(self, lane: Lane) -> None:
-        lane.is_due = False
+        lane.due = None
         if lane.sending or self.is_closed:
             return
         self._expire(lane)
         while lane.queue and len(lane.sending) < BATCH_ROWS_MAX:
             lane.sending.append(lane.queue.popleft())
         if lane.sending:
+            lane.producer = lane.producer or self._id
             self._transmit(lane)
 
     def _transmit(self, lane: Lane) -> None:
         lane.attempt += 1
-        attempt, sequence, batch = lane.attempt, lane.sequence, list(lane.sending)
-        producer, transactional_id = self._id, self._transactional_id
+        attempt, stuck_s = lane.attempt, self.cluster.stuck_s()
+        if stuck_s:
+            self.process.later(stuck_s, lambda: self._transmit_now(lane, attempt))
+        else:
+            self._transmit_now(lane, attempt)
+
+    def _transmit_now(self, lane: Lane, attempt: int) -> None:
+        if lane.attempt != attempt or self.is_closed:
+            return
+        sequence, batch = lane.sequence, list(lane.sending)
+        producer, transactional_id = lane.producer, self._transactional_id
 
         def request() -> None:
             # A copy: what is sent again is another record, unless the broker knows that it is not.
             records = [_copy(pending.record) for pending in batch]
             self.cluster.written(self.process, lane.tp, records)
             self.broker.append(lane.tp, records, producer, sequence if producer else None, transactional_id)
+            self.process.told("appended")
 
         self.connection.send(request, lambda answer: self._acknowledged(lane, attempt, answer))
         self.process.later(RESEND_S, lambda: self._send_again(lane, attempt))
@@ -181,6 +199,7 @@ class Producer(Client):
             return
         if not isinstance(answer, BrokerError):
             self._done(lane, None)
+            self.process.told("acknowledged")
             return
         if answer.code in _FATAL:
             self._doomed = answer.code
@@ -197,8 +216,7 @@ class Producer(Client):
         if error is None:
             lane.sequence += len(batch)
         else:
-            self._id = self._id if self._transactional_id or self._id is None else self.broker.new_producer()
-            lane.sequence = 0
+            self._leave_a_gap(lane)
         self._report(lane, batch, error)
         if lane.queue:
             self._schedule(lane, 0.0)
@@ -235,19 +253,33 @@ class Producer(Client):
         assert timeout >= 0, "P11: a wait without an end"
         until = self.world.now + timeout
         for lane in self._lanes.values():
-            self._schedule(lane, 0.0)
+            # Nobody lingers any more.
+            if lane.due is not None and lane.due.when > self.world.now + self._linger_s / 2:
+                lane.due.cancel()
+                lane.due = None
+                self._schedule(lane, 0.0)
         self.poll(0)
         while len(self) and self.world.now < until:
             self.world.block(self.came, until - self.world.now)
             self.poll(0)
         return len(self)
 
-    def purge(self, **_: Any) -> None:
+    def purge(self, in_queue: bool = True, in_flight: bool = True, **_: Any) -> None:
         for lane in self._lanes.values():
-            batch = [*lane.sending, *lane.queue]
-            lane.sending, lane.queue = [], deque()
-            lane.attempt += 1
-            self._report(lane, batch, ck.KafkaError(ck.KafkaError._PURGE_QUEUE))
+            if in_queue:
+                batch, lane.queue = list(lane.queue), deque()
+                self._report(lane, batch, ck.KafkaError(ck.KafkaError._PURGE_QUEUE))
+            if in_flight and lane.sending:
+                batch, lane.sending = lane.sending, []
+                lane.attempt += 1
+                self._leave_a_gap(lane)
+                self._report(lane, batch, ck.KafkaError(ck.KafkaError._PURGE_INFLIGHT))
+
+    def _leave_a_gap(self, lane: Lane) -> None:
+        """What follows has an id of its own. Other partitions keep theirs, for what they have sent."""
+        lane.sequence = 0
+        if self._transactional_id is None and self._id is not None:
+            lane.producer = self._id = self.broker.new_producer()
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> Listing:
         assert timeout >= 0, "P11: a wait without an end"
@@ -290,8 +322,10 @@ class Producer(Client):
         self._asked(
             lambda: self.broker.end_transaction(name, producer, commit=commit), max(0.0, until - self.world.now)
         )
-        for lane in self._lanes.values():
-            lane.sequence = lane.sequence if commit else 0
+        if not commit:
+            # What was on its way when it was aborted belongs to no later transaction: a new epoch sees to that.
+            self._lanes.clear()
+            self.init_transactions(max(0.0, until - self.world.now))
 
     def _holder(self) -> tuple[str, ProducerId]:
         assert self._transactional_id is not None
@@ -316,4 +350,5 @@ class Producer(Client):
 
 
 def _copy(record: Record) -> Record:
-    return Record(-1, -1, record.key, record.value, record.headers, writer=record.writer)
+    zombie = record.is_zombie
+    return Record(-1, -1, record.key, record.value, record.headers, writer=record.writer, is_zombie=zombie)

@@ -29,6 +29,11 @@ class Weather:
     slow_share: float = 0.0
     slow_max_s: float = 0.5
     lost_answers_share: float = 0.0
+    stuck_share: float = 0.0
+    """How often a partition takes a write only after up to `stuck_max_s`: its leader has moved, or its disk is busy."""
+    stuck_max_s: float = 4.0
+    full_share: float = 0.0
+    """How often a producer's queue takes only a part of what it is given."""
     preempted_share: float = 0.0
     """How often a thread loses the processor in the midst of a client call, for up to `slow_max_s`."""
 
@@ -41,7 +46,13 @@ class Cluster:
         self.broker = broker or Broker(world)
         self.weather = Weather()
         self.outside = Process(world, "outside")
+        self.on_hand_over: Callable[[Process, tuple[str, int], Record], None] | None = None
         self.on_write: Callable[[Process, tuple[str, int], list[Record]], None] | None = None
+
+    def handed_over(self, process: Process, tp: tuple[str, int], record: Record) -> None:
+        """A process has given its client a record to send."""
+        if self.on_hand_over is not None:
+            self.on_hand_over(process, tp, record)
 
     def written(self, process: Process, tp: tuple[str, int], records: list[Record]) -> None:
         """A process's records have come to the broker."""
@@ -53,6 +64,13 @@ class Cluster:
         if weather.slow_share and rng.random() < weather.slow_share:
             return rng.uniform(weather.delay_max_s, weather.slow_max_s)
         return rng.uniform(weather.delay_min_s, weather.delay_max_s)
+
+    def stuck_s(self) -> float:
+        """What a write waits beyond what any request does."""
+        weather, rng = self.weather, self.world.rng
+        if weather.stuck_share and rng.random() < weather.stuck_share:
+            return rng.uniform(0.0, weather.stuck_max_s)
+        return 0.0
 
     def loses_answer(self) -> bool:
         share = self.weather.lost_answers_share

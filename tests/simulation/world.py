@@ -121,7 +121,7 @@ class Process:
 
     def __init__(self, world: World, name: str, main: Callable[[], object] | None = None, skew_s: float = 0.0) -> None:
         self.world, self.name, self.skew_s = world, name, skew_s
-        self.is_alive, self.is_paused = True, False
+        self.is_alive, self.is_paused, self.was_paused = True, False, False
         self.error: BaseException | None = None
         self.on_point: Callable[[str], None] | None = None
         self.threads: list[Thread] = []
@@ -162,10 +162,14 @@ class Process:
 
     def point(self, what: str) -> None:
         """A place in a client call at which the process may be killed or stopped: called by its threads."""
-        if self.on_point is not None:
-            self.on_point(what)
+        self.told(what)
         if not self.is_alive or self.is_paused:
             self._stand_still()
+
+    def told(self, what: str) -> None:
+        """As `point`, where no thread of the process runs: something became of what it sent."""
+        if self.on_point is not None and self.is_alive:
+            self.on_point(what)
 
     def _stand_still(self) -> None:
         thread = _THREADS.get(getcurrent())
@@ -176,7 +180,7 @@ class Process:
         """As SIGSTOP."""
         if self.is_alive and not self.is_paused:
             self.world.note(self.name, "STOPPED")
-            self.is_paused = True
+            self.is_paused = self.was_paused = True
 
     def resume(self) -> None:
         """As SIGCONT: what came in meanwhile is all there at once."""

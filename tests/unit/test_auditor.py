@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from loadtest.auditor import Dispatched, Ended, Outcome, Report, Submission, TaskAudit, audit_tasks, compare
+from loadtest.auditor import Report, TaskAudit, audit_tasks
+from loadtest.invariants import Dispatched, Ended, Outcome, Submission, compare
 
 
 def asked(task_id: str, offset: int, conversation: str | None = None, partition: int = 0) -> Submission:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -12,11 +12,13 @@ from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.topology import Agent, Route, Topology
 from streams.core.cell import Cell
+from streams.core.effects import Effects
 from streams.core.policy import Policy
 from streams.processors import worker as module
 from streams.processors.frontier import Frontier
-from streams.processors.worker import Worker
+from streams.processors.worker import Worker, wall_ms
 from streams.transport.batch import TopicPartition
+from streams.transport.clients import TransportError
 from streams.transport.held import HeldBack
 from tests.support.submissions import TOPIC, Ids, places, records
 from tests.support.wire import frame
@@ -38,6 +40,8 @@ class Fakes:
         self.failures: list[BaseException] = []
         self.is_down = broken == "log_ends"
         self.version = 0
+        self.abandoned = self.withdrawn = 0
+        self.undelivered = 0
 
     def fails(self, call: str) -> None:
         if call == self.broken:
@@ -57,9 +61,18 @@ class Fakes:
     def poll(self) -> None:
         self.fails("poll")
 
-    def drained(self, _timeout_s: float) -> bool:
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+    def withdraw(self) -> int:
+        assert not self.failures, "what is undelivered is dropped before anybody hears of the failure"
+        self.withdrawn += 1
+        return self.undelivered
+
+    def drained(self, _timeout_s: float = 0.0) -> bool:
         self.fails("drained")
-        return True
+        self.undelivered = max(self.undelivered - 1, 0)
+        return self.undelivered == 0
 
     def log_ends(self, _partitions: list[int]) -> Mapping[Any, int]:
         self.fails("log_ends")
@@ -128,3 +141,83 @@ async def test_a_partition_waits_for_a_schema_from_there_on_and_is_read_on_when_
     ids.known = 41
     worker._release()
     assert (len(handled), fakes.paused, fakes.failures) == (4, set(), [])
+
+
+def worker_of(fakes: Any, clock: Callable[[], int] = wall_ms) -> Worker:
+    policy = Policy.compile(TOPOLOGY)
+    worker = Worker(
+        policy, Codec(FileRegistry.load(), 4_096), fakes, fakes, lambda: fakes, lambda _partitions: None, clock=clock
+    )
+    worker.attach(fakes)
+    worker._cells[0] = Cell(policy, 0)
+    worker._frontiers[0] = Frontier()
+    return worker
+
+
+async def test_a_worker_that_was_stopped_lets_no_time_pass_before_it_has_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TICK_S", 0.001)
+    log_of_one = TopicPartition("agents.one.events.v1", 0)
+    fakes: Any = Fakes("")
+    fakes.log_ends = lambda _partitions: {log_of_one: 7}
+    fakes.mark_up = lambda: None
+    now = [1_000_000]
+    worker = worker_of(fakes, lambda: now[0])
+    worker._cuts.positions[log_of_one] = 3
+    ticks: list[int] = []
+
+    def tick(now_ms: int, *, blame: bool) -> Effects:
+        ticks.append(now_ms)
+        return Effects()
+
+    monkeypatch.setattr(worker._cells[0], "tick", tick)
+    ticking = asyncio.create_task(worker._tick_forever())
+    try:
+        await asyncio.wait_for(until(lambda: len(ticks) > 2), 10)
+        now[0] += 5_000  # SIGSTOP, and SIGCONT five seconds later
+        await asyncio.wait_for(until(lambda: bool(worker._frontiers[0].targets)), 10)
+        assert max(ticks) < now[0], "what came in meanwhile is not read"
+        ticks.clear()
+        await asyncio.sleep(0.05)
+        assert ticks == []
+        worker._cuts.positions[log_of_one] = 7
+        await asyncio.wait_for(until(lambda: bool(ticks)), 10)
+        assert ticks[0] == now[0]
+    finally:
+        ticking.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110  what is waited for tells nobody
+        await asyncio.sleep(0.001)
+
+
+async def test_what_is_not_delivered_when_partitions_go_is_dropped_and_only_a_new_process_goes_on() -> None:
+    fakes: Any = Fakes("")
+    worker = worker_of(fakes)
+    fakes.undelivered = 5
+    await worker.on_revoked([0])
+    assert fakes.withdrawn == 1
+    assert worker._cells == {}
+    with pytest.raises(TransportError, match="only a new process"):
+        await worker.on_assigned([0])
+
+
+async def test_partitions_that_come_back_are_read_after_what_was_written_for_them() -> None:
+    fakes: Any = Fakes("")
+    worker = worker_of(fakes)
+    fakes.undelivered = 3
+    await worker.on_lost([0])
+    assert (fakes.abandoned, fakes.withdrawn) == (1, 0), "what is sent may have arrived, and is waited for"
+    fakes.undelivered = 3
+    fakes.read = ()
+    seen: list[int] = []
+
+    def recover(*_: Any) -> dict[int, Any]:
+        seen.append(fakes.undelivered)
+        return {}
+
+    fakes.recover = recover
+    await worker.on_assigned([])
+    assert seen == [0]

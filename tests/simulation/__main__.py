@@ -1,0 +1,124 @@
+"""`python -m tests.simulation`: plays seeds, on the product or on broken builds of it, and says how to play one again.
+
+I/O: stdout, and one process for each job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import structlog
+
+from tests.simulation.mutants import MUTANTS, Mutant, applied
+from tests.simulation.run import Report, play
+from tests.simulation.scenario import PROFILES
+
+CHUNK = 20
+COMMON, RARE = 200, 10_000
+
+
+def main() -> int:
+    given = _parser().parse_args()
+    # Sets of text have an order of their own in each process, unless told otherwise: a seed must be played twice alike.
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+    quiet()
+    seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
+    if given.mutants is not None:
+        return _judge_mutants(given.mutants, COMMON if given.common else RARE)
+    began, failures = time.monotonic(), 0
+    for report in reports(seeds, given.profile, given.jobs, traced=given.trace):
+        failures += bool(report.breaches)
+        if report.breaches or given.trace:
+            print_report(report, f"--profile {given.profile} " if given.profile else "")
+    print(f"{len(seeds) / (time.monotonic() - began) * 60:.0f} seeds a minute", file=sys.stderr)
+    print(f"simulation: {len(seeds)} seeds, {failures} failures")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Plays seeded runs of the product.")
+    parser.add_argument("--seed", type=int, default=None, help="play this seed alone")
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=1, help="processes to play in")
+    parser.add_argument("--common", action="store_true", help=f"those that are caught within {COMMON} seeds alone")
+    parser.add_argument("--profile", choices=list(PROFILES), default=None, help="of this kind of run alone")
+    parser.add_argument("--trace", action="store_true", help="print what happened")
+    parser.add_argument(
+        "--mutants",
+        nargs="*",
+        metavar="WORDS",
+        help="play broken builds until they are caught: those whose names hold these words, or all",
+    )
+    return parser
+
+
+def quiet() -> None:
+    """The processes' own log lines are no part of the report."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
+    # What a killed process had begun and will never end.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+
+
+def reports(seeds: Sequence[int], profile: str | None, jobs: int, *, traced: bool) -> Iterator[Report]:
+    """In the order of the seeds."""
+    if jobs == 1:
+        for seed in seeds:
+            yield play(seed, profile, traced=traced)
+        return
+    chunks = [(seeds[start : start + CHUNK], profile, traced) for start in range(0, len(seeds), CHUNK)]
+    with ProcessPoolExecutor(jobs, initializer=quiet) as pool:
+        for part in pool.map(_play_all, *zip(*chunks, strict=True)):
+            yield from part
+
+
+def _play_all(seeds: Sequence[int], profile: str | None, traced: bool) -> list[Report]:
+    return [play(seed, profile, traced=traced) for seed in seeds]
+
+
+def print_report(report: Report, flags: str = "") -> None:
+    print(f"seed {report.seed}: {report.profile}, {', '.join(report.slots)}")
+    for line in (*report.faults, *report.trace):
+        print(f"  {line}")
+    for breach in report.breaches:
+        print(f"  BREACH {breach}")
+    if report.breaches:
+        print(f"  again: python -m tests.simulation --seed {report.seed} {flags}--trace")
+
+
+def caught(mutant: Mutant) -> tuple[int, Report] | None:
+    """The seed that catches a broken build first, with its report; None, where none does."""
+    with applied(mutant):
+        for seed in range(1, mutant.within + 1):
+            report = play(seed, mutant.profile)
+            if mutant.codes & {breach.code for breach in report.breaches}:
+                return seed, report
+    return None
+
+
+def _judge_mutants(words: Sequence[str], most: int) -> int:
+    named = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
+    chosen = {name: mutant for name, mutant in named.items() if mutant.within <= most}
+    survivors = 0
+    for name, mutant in chosen.items():
+        found = caught(mutant)
+        if found is None:
+            survivors += 1
+            print(f"  SURVIVES {name}: not caught within {mutant.within} seeds of {mutant.profile}")
+        else:
+            print(f"  caught by seed {found[0]:>3}  {name}: {found[1].breaches[0]}"[:160], flush=True)
+    print(f"mutants: {len(chosen)} broken builds, {survivors} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""A whole deployment in one thread: the real worker and host processes, on the in-memory broker and in virtual time.
+
+What is real: everything that `run_worker` and `run_host` run, down to the calls of the client library: codec, core,
+processors, cuts, recovery, the driver with its reader thread, the host with its threads. What stands in: the library
+and the broker behind it, Faust's app (faust_app.py), the clock and the threads (standins.py), the agents' code
+(agents.py). I/O: none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from agents.process import run_host
+from schemas.codec import Codec, Decoded
+from schemas.registry import FileRegistry
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.app import run_worker
+from streams.core.policy import Policy
+from tests.simulation.faust_app import maker
+from tests.simulation.library import ADDRESS, installed
+from tests.simulation.standins import Asyncio, Clock, Queues, Threading, replaced
+from tests.simulation.wire import Cluster
+from tests.simulation.world import Process
+
+SETTINGS = Settings(broker=ADDRESS)
+RESTART_S = 0.5
+"""How long after its end a supervisor starts a process again."""
+
+_TIMED = (
+    *("streams.transport.consumer", "streams.transport.producer", "streams.transport.faust_reader"),
+    *("streams.transport.faust_handover", "streams.transport.faust_driver"),
+    *("streams.processors.worker", "streams.processors.cuts"),
+    *("agents.host", "agents.service", "agents.calls"),
+)
+_THREADED = (
+    *("streams.transport.consumer", "streams.transport.faust_reader", "streams.transport.faust_handover"),
+    *("streams.transport.threads", "streams.control"),
+)
+# Idle rounds cost more than anything else in a world that does little.
+_COARSE = (
+    ("streams.app.STOP_POLL_S", 0.5),
+    ("streams.control.POLL_S", 0.5),
+    ("streams.processors.worker.TICK_S", 0.2),
+    ("streams.transport.faust_reader._SLICE_S", 0.2),
+    ("agents.event_log.POLL_S", 0.004),
+    ("agents.host.STOP_POLL_S", 0.5),
+    ("agents.host.POLL_S", 0.02),
+)
+
+
+@contextmanager
+def staged(cluster: Cluster, topology: Topology) -> Iterator[None]:
+    """Within it, processes of the deployment run in the cluster's world."""
+    world = cluster.world
+    clock, threads, queues, loops = Clock(world), Threading(world), Queues(world), Asyncio(world)
+    places: list[tuple[str, Any]] = [(f"{module}.time", clock) for module in _TIMED]
+    places += [(f"{module}.threading", threads) for module in _THREADED]
+    places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
+    places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
+    places += [(f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host")]
+    places += [("streams.app.make_app", maker(world.rng))]
+    places += _shared(topology)
+    places += _COARSE
+    for spec in topology.topics().specs():
+        cluster.broker.create(spec.name, spec.partitions, {"message.timestamp.type": "LogAppendTime"})
+    with installed(cluster), replaced(*places):
+        yield
+
+
+def _shared(topology: Topology) -> list[tuple[str, Any]]:
+    """What is the same in each process, and slow to make: with one thread there is no harm in sharing it."""
+    codec = shared_codec(topology.limits.record_bytes_max)
+    codec.forget()
+    policy = compiled(topology)
+    codecs = [(f"{module}.Codec", lambda *_: codec) for module in (*_APPS, "streams.processors.recovery")]
+    registries = [(f"{module}.FileRegistry", _Registry) for module in _APPS]
+    # The topics are there; tests/contract/test_transport.py shows that they can be made.
+    topics = [(f"{module}.ensure_topics", lambda *_: None) for module in _APPS]
+    return [*codecs, *registries, *topics, ("streams.app.Policy", _Compiled(policy))]
+
+
+_APPS = ("streams.app", "agents.process")
+
+
+class _Registry:
+    @staticmethod
+    def load() -> FileRegistry:
+        return shared_registry()
+
+
+class _Compiled:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def compile(self, _topology: Topology) -> Policy:
+        return self._policy
+
+
+@cache
+def shared_registry() -> FileRegistry:
+    return FileRegistry.load()
+
+
+class RememberingCodec(Codec):
+    """The real one; of what was decoded before, in one piece, it gives what it gave then. Recoveries read a lot again,
+    and so do the invariants."""
+
+    def __init__(self, record_bytes_max: int) -> None:
+        super().__init__(shared_registry(), record_bytes_max)
+        self._decoded: dict[tuple[str, tuple[bytes | None, ...]], Decoded] = {}
+
+    def decode(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
+        key = (record_name, tuple(values))
+        found = self._decoded.get(key)
+        if found is None:
+            found = self._decoded[key] = super().decode(values, record_name)
+        return found
+
+    def forget(self) -> None:
+        self._decoded.clear()
+
+
+@cache
+def shared_codec(record_bytes_max: int) -> RememberingCodec:
+    return RememberingCodec(record_bytes_max)
+
+
+_POLICIES: list[tuple[Topology, Policy]] = []
+
+
+def compiled(topology: Topology) -> Policy:
+    for known, policy in _POLICIES:
+        if known is topology:
+            return policy
+    _POLICIES.append((topology, Policy.compile(topology)))
+    return _POLICIES[-1][1]
+
+
+class Slot:
+    """One place for a process: whoever sits in it is started again when it ends, until `retire`."""
+
+    def __init__(self, deployment: Deployment, kind: str, name: str) -> None:
+        self._deployment, self.kind, self.name = deployment, kind, name
+        self._stop = threading.Event()
+        self._starts = 0
+        self.is_wanted = True
+        self.process: Process
+        self.start()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.process.is_alive and self._ready
+
+    def start(self) -> None:
+        world = self._deployment.cluster.world
+        self._starts += 1
+        self._ready = False
+        stop = self._stop = threading.Event()
+        run: Callable[..., None] = run_worker if self.kind == "worker" else run_host
+        name = f"{self.name}.{self._starts}"
+        skew_s = world.rng.uniform(-self._deployment.skew_s, self._deployment.skew_s)
+
+        def main() -> None:
+            run(SETTINGS, self._deployment.topology, ready=self._say_ready, stop=stop)
+
+        world.note(name, "started")
+        self.process = Process(world, name, main, skew_s)
+        self.process.on_point = self._deployment.on_point and self._deployment.on_point(self)
+        self.process.on_end.append(self._ended)
+
+    def _say_ready(self, _facts: Mapping[str, object]) -> None:
+        self._ready = True
+
+    def _ended(self) -> None:
+        process = self.process
+        if process.error is not None:
+            self._deployment.failures.append((process.name, process.error))
+        if self.is_wanted:
+            delay_s = RESTART_S * self._deployment.cluster.world.rng.uniform(0.2, 4.0)
+            self._deployment.cluster.world.at(delay_s, self._start_again)
+
+    def _start_again(self) -> None:
+        if self.is_wanted and not self.process.is_alive:
+            self.start()
+
+    def stop(self) -> None:
+        """As SIGTERM: it ends by itself, and is started again where it is wanted."""
+        self._deployment.cluster.world.note(self.process.name, "told to stop")
+        self._stop.set()
+
+    def bring_back(self) -> None:
+        self.is_wanted = True
+        self._start_again()
+
+    def retire(self) -> None:
+        self.is_wanted = False
+        self.stop()
+
+
+class Deployment:
+    """`on_point` makes what is told of each client call of a slot's processes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topology: Topology,
+        skew_s: float = 0.0,
+        on_point: Callable[[Slot], Callable[[str], None]] | None = None,
+    ) -> None:
+        self.cluster, self.topology, self.skew_s, self.on_point = cluster, topology, skew_s, on_point
+        self.slots: list[Slot] = []
+        self.failures: list[tuple[str, BaseException]] = []
+
+    def add(self, kind: str, name: str) -> Slot:
+        slot = Slot(self, kind, name)
+        self.slots.append(slot)
+        return slot

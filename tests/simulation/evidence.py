@@ -1,0 +1,210 @@
+"""What a run leaves behind: the logs, decoded, and what the broker saw of each commit.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loadtest.invariants import Cut, TaskKey
+from schemas.admission import admit
+from schemas.topology import Topology
+from streams.processors.recovery import low_watermark_of
+from streams.transport.batch import Batch
+from tests.simulation.agents import Stage
+from tests.simulation.deployment import Deployment, shared_codec
+from tests.simulation.groups import Group
+from tests.simulation.log import Record
+from tests.simulation.wire import Cluster
+from tests.simulation.world import Process
+
+WORKERS, HOSTS = "pointsman-worker", "pointsman-host"
+
+
+class HostCut(NamedTuple):
+    """A commit of one inbox partition, and where the agent's log ended then."""
+
+    agent: str
+    number: int
+    position: int
+    end: int
+
+
+class Seen(NamedTuple):
+    """A cut as the broker took it: when, and where the logs of its partition ended then."""
+
+    at_ms: int
+    cut: Cut
+    ends: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One valid record: its columns, and where and when it stands."""
+
+    offset: int
+    at_ms: int
+    is_zombie: bool
+    writer: str
+    fields: Mapping[str, Any]
+
+
+class Evidence:
+    """Of one run on `cluster`."""
+
+    def __init__(self, cluster: Cluster, topology: Topology, stage: Stage) -> None:
+        self._cluster, self.topology, self.stage = cluster, topology, stage
+        self.topics = topology.topics()
+        self._inboxes = {self.topics.events(agent): self.topics.inbox(agent) for agent in topology.agents}
+        self._agents = {self.topics.inbox(agent): agent for agent in topology.agents}
+        self.codec = shared_codec(topology.limits.record_bytes_max)
+        self.cuts: list[Seen] = []
+        self.host_cuts: list[HostCut] = []
+        self.fallen: list[str] = []
+        self._rows: dict[tuple[str, int], tuple[list[Row], list[int]]] = {}
+
+    def watch(self) -> None:
+        """From now on commits and writes are seen."""
+        for name in (WORKERS, HOSTS):
+            self._cluster.broker.group(name).watchers.append(self._committed)
+        self._cluster.on_hand_over = self._handed_over
+        self._cluster.on_write = self._written
+
+    def _handed_over(self, process: Process, tp: tuple[str, int], record: Record) -> None:
+        record.is_zombie = self._is_zombie(process, *tp)
+
+    def _written(self, process: Process, tp: tuple[str, int], records: list[Record]) -> None:
+        for record in records:
+            record.is_zombie = record.is_zombie or self._is_zombie(process, *tp)
+        world = self._cluster.world
+        if world.trace is not None:
+            zombie = ", as a zombie" if any(record.is_zombie for record in records) else ""
+            world.note(process.name, f"-> {tp[0]}[{tp[1]}]{zombie}: {self._said(tp[0], records)}")
+
+    def _is_zombie(self, process: Process, topic: str, number: int) -> bool:
+        """Whether it writes for a partition that its group has taken from it for being silent."""
+        groups = self._cluster.broker.groups
+        if topic in self._inboxes and groups[HOSTS].has_expelled(process.name, (self._inboxes[topic], number)):
+            return True
+        return groups[WORKERS].has_expelled(process.name, (self.topics.submitted, number))
+
+    def _said(self, topic: str, records: list[Record]) -> str:
+        """What records say, in a few words each."""
+        name = self.topics.record_of(topic)
+        if name is None:
+            return f"{len(records)} records"
+        decoded = self.codec.decode([each.value for each in records], name)
+        return "; ".join(map(_brief, decoded.batch.to_pylist()))
+
+    def _committed(self, group: Group, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        broker = self._cluster.broker
+        for (topic, number), (position, metadata) in offsets.items():
+            before = group.offsets.get((topic, number), (0, ""))[0]
+            if position < before:
+                self.fallen.append(f"{topic}[{number}] from {before} to {position}")
+            if topic == self.topics.submitted:
+                cut = Cut(number, position, low_watermark_of(metadata))
+                self._cluster.world.note("broker", f"cut of [{number}]: {position}, {metadata}")
+                ends = {name: each[number].end for name, each in broker.topics.items() if number < len(each)}
+                self.cuts.append(Seen(broker.now_ms(), cut, ends))
+            elif topic in self._agents:
+                agent = self._agents[topic]
+                end = broker.topics[self.topics.events(agent)][number].end
+                self.host_cuts.append(HostCut(agent, number, position, end))
+
+    # ------------------------------------------------------------------ the logs
+
+    def records(self, topic: str, number: int) -> list[Record]:
+        return [record for record in self._cluster.broker.topics[topic][number].records if record.is_visible]
+
+    def rows(self, topic: str, number: int) -> list[Row]:
+        """Valid records of one partition."""
+        return self._read(topic, number)[0]
+
+    def invalid(self, topic: str, number: int) -> list[int]:
+        """Offsets of the others."""
+        return self._read(topic, number)[1]
+
+    def all(self, *topics: str) -> list[tuple[int, Row]]:
+        """Valid records of all partitions, each with its partition's number."""
+        numbers = range(self.topology.partitions)
+        return [(number, row) for topic in topics for number in numbers for row in self.rows(topic, number)]
+
+    def _read(self, topic: str, number: int) -> tuple[list[Row], list[int]]:
+        known = self._rows.get((topic, number))
+        if known is not None and len(known[0]) + len(known[1]) == len(self.records(topic, number)):
+            return known
+        records, name = self.records(topic, number), self.topics.record_of(topic)
+        assert name is not None
+        if not records:
+            return [], []
+        decoded = admit(self.codec, name, [each.value for each in records], [each.key for each in records])
+        fields = decoded.batch.to_pylist()
+        places = decoded.rows.tolist()
+        rows = [
+            Row(records[at].offset, records[at].timestamp_ms, records[at].is_zombie, records[at].writer, columns)
+            for at, columns in zip(places, fields, strict=True)
+        ]
+        found = rows, [records[fault.row].offset for fault in decoded.faults]
+        self._rows[topic, number] = found
+        return found
+
+    def batch(self, topic: str, number: int, until: int) -> Batch:
+        """The partition's records before an offset, as recovery reads them."""
+        records = [each for each in self.records(topic, number) if each.offset < until]
+        n = len(records)
+        offsets = np.array([each.offset for each in records], np.int64)
+        return Batch(
+            channel=topic,
+            values=[each.value for each in records],
+            keys=[each.key for each in records],
+            topics=[topic] * n,
+            partitions=np.full(n, number, np.int32),
+            offsets=offsets,
+            timestamps_ms=np.array([each.timestamp_ms for each in records], np.int64),
+            headers=[each.headers for each in records],
+            ends={(topic, number): int(offsets[-1])} if n else {},
+        )
+
+    # ------------------------------------------------------------------ rest
+
+    def is_at_rest(self, deployment: Deployment) -> bool:
+        """Whether everyone is at work, and everything is read, answered and committed."""
+        return not self.unrest(deployment)
+
+    def unrest(self, deployment: Deployment) -> list[str]:
+        """What keeps the deployment from rest."""
+        found = [f"{slot.name} is not at work" for slot in deployment.slots if slot.is_wanted and not slot.is_ready]
+        found += [f"the broker takes nothing for {topic}" for topic in self._cluster.broker.refused]
+        read = {WORKERS: (self.topics.submitted, *self.topics.logs), HOSTS: self.topics.inboxes}
+        for name, topics in read.items():
+            group = self._cluster.broker.group(name)
+            if not group.is_stable:
+                found.append(f"{name} has not agreed")
+            for topic in topics:
+                for number, partition in enumerate(self._cluster.broker.topics[topic]):
+                    position = group.offsets.get((topic, number), (0, ""))[0]
+                    if position != partition.end:
+                        found.append(f"{topic}[{number}] is committed to {position} of {partition.end}")
+        return found or [f"{tenant}/{task} has no result" for tenant, task in sorted(self._unanswered())]
+
+    def _unanswered(self) -> set[TaskKey]:
+        asked = {key_of(row) for _, row in self.all(self.topics.submitted)}
+        return asked - {key_of(row) for _, row in self.all(self.topics.results)}
+
+
+def _brief(fields: Mapping[str, Any]) -> str:
+    slip, task = fields.get("slip"), fields.get("task", fields)
+    words = [fields.get("kind") or fields.get("status"), fields.get("reason") or fields.get("error_class")]
+    words += [fields.get("agent_id") or (slip and slip["agent_id"]), slip and f"attempt {slip['attempt']}"]
+    return " ".join(str(word) for word in (task.get("task_id"), *words) if word)
+
+
+def key_of(row: Row) -> TaskKey:
+    """Of a submission or a result."""
+    return row.fields["tenant"], row.fields["task_id"]

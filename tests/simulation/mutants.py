@@ -1,0 +1,261 @@
+"""Broken builds: the product with one guard removed, each of which the simulation must catch.
+
+A suite that cannot fail is worth nothing. A mutant puts something else in the place of one function of the product; it
+must be caught, by one of its invariants, within so many seeds. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from agents.event_log import EventLog
+from agents.inbox import Inbox
+from agents.ownership import Ownership
+from agents.readback import ReadBack, Recovered
+from agents.service import Service
+from agents.tracker import OffsetTracker
+from streams.core.cell import Cell
+from streams.core.effects import Effects
+from streams.core.recovery import Fold
+from streams.core.task import Task
+from streams.processors.cuts import Cuts
+from streams.processors.recovery import Recovery
+from streams.processors.worker import Worker
+from streams.transport.batch import next_positions
+from streams.transport.producer import Producer
+from tests.simulation.standins import replaced
+
+
+class Mutant(NamedTuple):
+    """`place` is the dotted path of what `stand_in` takes the place of; `within`: seeds of that profile."""
+
+    place: str
+    stand_in: Any
+    codes: frozenset[str]
+    within: int
+    profile: str
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    with replaced((mutant.place, mutant.stand_in)):
+        yield
+
+
+# ---------------------------------------------------------------------- recovery
+
+_facts, _starts, _cut, _tick, _read, _callable = (
+    Recovery._facts,
+    Recovery._starts,
+    Cuts.cut,
+    Worker._tick,
+    ReadBack.read,
+    Service._callable,
+)
+
+
+def _facts_without_results(self: Recovery) -> tuple[str, ...]:
+    return tuple(topic for topic in _facts(self) if topic != self._topics.results)
+
+
+def _facts_without_inboxes(self: Recovery) -> tuple[str, ...]:
+    return tuple(topic for topic in _facts(self) if topic not in self._topics.inboxes)
+
+
+def _facts_without_logs(self: Recovery) -> tuple[str, ...]:
+    return tuple(topic for topic in _facts(self) if topic not in self._topics.logs)
+
+
+def _starts_at_commits(
+    self: Recovery, consumer: Any, partitions: Iterable[int], committed: Mapping[Any, tuple[int, str]], now_ms: int
+) -> dict[Any, int]:
+    starts = _starts(self, consumer, partitions, committed, now_ms)
+    return {tp: max(start, committed[tp][0]) if tp in committed else start for tp, start in starts.items()}
+
+
+def _restored_and_left(self: Cell, task: Task, now_ms: int) -> None:
+    self.tasks[task.id] = task
+    self._bytes += task.size
+    self._end_or_watch(task, now_ms, watched=False)
+
+
+def _resumed_without_tasks(self: Fold, now_ms: int) -> Effects:
+    return Effects()
+
+
+def _no_expectation(self: Cell, task_id: Any, first_fact_ms: int) -> None:
+    pass
+
+
+# ---------------------------------------------------------------------- cuts
+
+
+def _cut_undelivered(self: Cuts, low_watermarks_ms: Mapping[int, int], drain_s: float) -> Any:
+    return self.cut(self.positions, low_watermarks_ms)
+
+
+def _advanced_too_far(self: Cuts, batch: Any) -> None:
+    ahead = {tp: at + (tp.topic == self._anchor) for tp, at in next_positions(batch).items()}
+    self.positions.update(ahead)
+
+
+def _newest(self: Cell) -> int | None:
+    return max((task.appended_ms for task in self.tasks.values()), default=None)
+
+
+def _no_watermark(self: Cell) -> int | None:
+    return None
+
+
+def _not_buried(*_: Any) -> None:
+    pass
+
+
+def _handed_over_once(self: Producer, topic: str, partition: int, rows: list[dict[str, Any]]) -> None:
+    self._producer.produce_batch(topic, rows, partition=partition)
+
+
+def _failures_forgotten(self: Producer) -> None:
+    pass
+
+
+def _kept_in_the_queue(self: Worker) -> int:
+    return 0
+
+
+async def _not_settled(self: Worker) -> None:
+    pass
+
+
+def _no_first_cut(self: Cuts, positions: Any, low_watermarks_ms: Mapping[int, int]) -> Any:
+    return _cut(self, positions, low_watermarks_ms) if positions is self.positions else {}
+
+
+# ---------------------------------------------------------------------- time
+
+
+def _ticked_while_catching_up(self: Worker, *, has_stalled: bool) -> None:
+    now_ms = self._clock()
+    self._outbox.emit({number: cell.tick(now_ms) for number, cell in self._cells.items()})
+    self._throttle()
+
+
+def _ticked_through_stalls(self: Worker, *, has_stalled: bool) -> None:
+    _tick(self, has_stalled=False)
+
+
+def _never_expires(self: Any, now_ms: int) -> list[Task]:
+    return []
+
+
+# ---------------------------------------------------------------------- hosts
+
+
+def _nothing_read_back(self: ReadBack, committed: Any) -> Recovered:
+    found = _read(self, committed)
+    inboxes = [Inbox(each.agent_id, each.topic, each.partition) for each in found.inboxes]
+    return replace(found, inboxes=inboxes)
+
+
+async def _not_started(self: EventLog, attempts: Any, started_at: int) -> None:
+    pass
+
+
+def _begun_anew(self: Service, attempts: Any) -> Any:
+    for attempt in attempts:
+        attempt.began_before = False
+    return _callable(self, attempts)
+
+
+async def _never_asked(self: Ownership) -> None:
+    pass
+
+
+def _last_taken(self: OffsetTracker) -> int | None:
+    return self._next
+
+
+def _always_drained(self: Producer, timeout_s: float = 0.0) -> bool:
+    self._producer.poll(0)
+    self._raise_failure()
+    return True
+
+
+LOST = frozenset({"P1", "P3", "P7", "Q1", "T1"})
+TWICE = frozenset({"P1", "A2", "E1"})
+
+MUTANTS: Mapping[str, Mutant] = {
+    "results are not read back": Mutant(
+        "streams.processors.recovery.Recovery._facts", _facts_without_results, TWICE | {"A1"}, 100, "crashes"
+    ),
+    "dispatches are not read back": Mutant(
+        "streams.processors.recovery.Recovery._facts", _facts_without_inboxes, LOST | TWICE, 100, "crashes"
+    ),
+    "outcomes are not read back": Mutant(
+        "streams.processors.recovery.Recovery._facts", _facts_without_logs, LOST | {"T1"}, 100, "crashes"
+    ),
+    "what is read back begins at the committed positions": Mutant(
+        "streams.processors.recovery.Recovery._starts", _starts_at_commits, LOST | TWICE | {"T1"}, 100, "crashes"
+    ),
+    "no reconcile after the fold": Mutant("streams.core.cell.Cell.resume", _restored_and_left, LOST, 100, "crashes"),
+    "the fold is thrown away": Mutant(
+        "streams.core.recovery.Fold.resume", _resumed_without_tasks, LOST | TWICE, 100, "crashes"
+    ),
+    "a submission that is read again is a repeat of itself": Mutant(
+        "streams.core.cell.Cell.expect_again", _no_expectation, frozenset({"A5"}), 100, "crashes"
+    ),
+    "a commit ahead of delivery": Mutant(
+        "streams.processors.cuts.Cuts.take", _cut_undelivered, frozenset({"P3"}), 100, "crashes"
+    ),
+    "a position past a submission without a record": Mutant(
+        "streams.processors.cuts.Cuts.advance", _advanced_too_far, frozenset({"P3", "Q1"}), 100, "crashes"
+    ),
+    "garbage is passed over": Mutant("streams.processors.outbox.bury", _not_buried, frozenset({"P3"}), 100, "crashes"),
+    "the low watermark is that of the newest task": Mutant(
+        "streams.core.cell.Cell.low_watermark", _newest, frozenset({"P3"}), 100, "crashes"
+    ),
+    "the low watermark does not wait for anybody": Mutant(
+        "streams.core.cell.Cell.low_watermark", _no_watermark, frozenset({"P3"}), 100, "crashes"
+    ),
+    "the remainder of produce_batch is ignored": Mutant(
+        "streams.transport.producer.Producer._hand_over", _handed_over_once, LOST, 100, "crashes"
+    ),
+    "failed deliveries are forgotten": Mutant(
+        "streams.transport.producer.Producer._raise_failure", _failures_forgotten, LOST, 100, "refusals"
+    ),
+    "a new partition emits before its first cut": Mutant(
+        "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), 100, "early"
+    ),
+    "undelivered output stays in the queue when partitions go": Mutant(
+        "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), 200, "stuck"
+    ),
+    "logs are read before one's own output is in them": Mutant(
+        "streams.processors.worker.Worker._settle", _not_settled, frozenset({"P1", "A2"}), 600, "stuck"
+    ),
+    "time-outs fire while catching up": Mutant(
+        "streams.processors.worker.Worker._tick", _ticked_while_catching_up, frozenset({"T1"}), 100, "pauses"
+    ),
+    "a process that was stopped fires time-outs before it reads": Mutant(
+        "streams.processors.worker.Worker._tick", _ticked_through_stalls, frozenset({"T1"}), 100, "pauses"
+    ),
+    "nobody looks at the clock": Mutant("streams.core.timers.Timers.due", _never_expires, LOST, 100, "absent"),
+    "a host forgets what its log says": Mutant(
+        "agents.readback.ReadBack.read", _nothing_read_back, frozenset({"E1"}), 100, "crashes"
+    ),
+    "STARTED is not logged": Mutant("agents.event_log.EventLog.start", _not_started, frozenset({"E1"}), 100, "crashes"),
+    "what was begun is begun again": Mutant(
+        "agents.service.Service._callable", _begun_anew, frozenset({"E1"}), 100, "crashes"
+    ),
+    "a host writes without asking whose the inbox is": Mutant(
+        "agents.ownership.Ownership.confirmed", _never_asked, frozenset({"E1"}), 100, "doubts"
+    ),
+    "a host commits past unfinished work": Mutant(
+        "agents.tracker.OffsetTracker.position", property(_last_taken), frozenset({"P3"}), 100, "crashes"
+    ),
+    "a host commits ahead of delivery": Mutant(
+        "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 100, "crashes"
+    ),
+}

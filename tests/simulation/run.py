@@ -1,0 +1,214 @@
+"""One simulated run: a seed's scenario played to its end, and every invariant asked about it.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.records import record, table
+from tests.simulation import agents
+from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
+from tests.simulation.evidence import Evidence
+from tests.simulation.judge import Breach, judge
+from tests.simulation.log import Record
+from tests.simulation.producer import murmur2
+from tests.simulation.scenario import FAULTS_S, REST_S, Fault, Scenario, Submitted, draw
+from tests.simulation.wire import Cluster, Weather
+from tests.simulation.world import World
+
+LOOK_S = 0.5
+STOP_S = 6.0
+"""P11: who is told to stop has ended within this time: four seconds, and what a slow machine adds."""
+
+
+@dataclass
+class Report:
+    """What came of one seed. `points`: client calls at which a process could have been killed or stopped."""
+
+    seed: int
+    profile: str
+    slots: tuple[str, ...]
+    faults: tuple[str, ...]
+    breaches: list[Breach]
+    trace: list[str]
+    points: int
+
+
+class Run:
+    """Methods named by `Fault.act` do what it says."""
+
+    def __init__(self, scenario: Scenario, *, traced: bool) -> None:
+        self.scenario = scenario
+        self.world = World(scenario.seed)
+        self.world.trace = [] if traced else None
+        self.cluster = Cluster(self.world)
+        self.cluster.weather = scenario.weather
+        self.stage = agents.Stage(self.world, scenario.parts)
+        self.deployment: Deployment
+        self.evidence = Evidence(self.cluster, scenario.topology, self.stage)
+        self.overran: list[str] = []
+        self._armed: list[tuple[Slot, Fault]] = []
+        self.points = 0
+
+    def play(self) -> Report:
+        random.seed(self.scenario.seed)
+        agents.play(self.stage)
+        with staged(self.cluster, self.scenario.topology):
+            try:
+                self._play()
+                return self._report(judge(self))
+            finally:
+                # While the stand-ins still stand: what is unwound runs the product's code.
+                self.world.close()
+                agents.play(None)
+
+    def _play(self) -> None:
+        world, scenario = self.world, self.scenario
+        self.deployment = Deployment(self.cluster, scenario.topology, scenario.skew_s, self._pointed)
+        self.evidence.watch()
+        for kind, name in scenario.slots:
+            self.deployment.add(kind, name)
+        for submitted in scenario.submissions:
+            world.at(submitted.at, lambda submitted=submitted: self._submit(submitted))  # type: ignore[misc]
+        for fault in scenario.faults:
+            world.at(fault.at, lambda fault=fault: self._do(fault))  # type: ignore[misc]
+        world.run(FAULTS_S)
+        self._heal()
+        while world.now < REST_S and not self.evidence.is_at_rest(self.deployment):
+            world.run(world.now + LOOK_S)
+
+    def _report(self, breaches: list[Breach]) -> Report:
+        scenario = self.scenario
+        slots = tuple(name for _, name in scenario.slots)
+        faults = tuple(map(str, scenario.faults))
+        trace = list(self.world.trace or ())
+        return Report(scenario.seed, scenario.profile, slots, faults, breaches, trace, self.points)
+
+    def _submit(self, submitted: Submitted) -> None:
+        """By a producer that is not idempotent, and has all time that it needs."""
+        if not self.cluster.broker.is_up:
+            self.world.at(0.3, lambda: self._submit(submitted))
+            return
+        topology = self.scenario.topology
+        value, key = submitted.value, submitted.key
+        if submitted.task is not None:
+            value = encoded(submitted, self.world.now_ms() * 1000, topology.limits.record_bytes_max)
+        topic = topology.topics().submitted
+        number = 0 if key is None else murmur2(key) % topology.partitions
+        what = "garbage" if submitted.task is None else submitted.task["task_id"]
+        self.world.note("submitter", f"{what} to [{number}]")
+        self.cluster.broker.append((topic, number), [Record(-1, -1, key, value, [], writer="submitter")])
+
+    # ------------------------------------------------------------------ what goes wrong
+
+    def _do(self, fault: Fault) -> None:
+        act: Callable[[Fault], None] = getattr(self, fault.act)
+        act(fault)
+
+    def _slot(self, fault: Fault) -> Slot:
+        return self.deployment.slots[fault.slot % len(self.deployment.slots)]
+
+    def _pointed(self, slot: Slot) -> Callable[[str], None]:
+        def reached(what: str) -> None:
+            self.points += 1
+            for armed in self._armed:
+                if armed[0] is slot and armed[1].point == what:
+                    self._armed.remove(armed)
+                    self._strike(*armed)
+                    return
+
+        return reached
+
+    def _strike(self, slot: Slot, fault: Fault) -> None:
+        process = slot.process
+        if fault.act == "kill":
+            self.world.note(process.name, f"struck at {fault.point or 'any point'}")
+            process.kill()
+        else:
+            process.pause()
+            self.world.at(fault.for_s, process.resume)
+
+    def kill(self, fault: Fault) -> None:
+        if fault.point:
+            self._armed.append((self._slot(fault), fault))
+        else:
+            self._strike(self._slot(fault), fault)
+
+    pause = kill
+
+    def stop(self, fault: Fault) -> None:
+        slot = self._slot(fault)
+        if slot.is_ready:
+            self._expect_the_end(slot)
+        slot.stop()
+
+    def retire(self, fault: Fault) -> None:
+        slot = self._slot(fault)
+        if sum(each.is_wanted and each.kind == slot.kind for each in self.deployment.slots) > 1:
+            if slot.is_ready:
+                self._expect_the_end(slot)
+            slot.retire()
+
+    def _expect_the_end(self, slot: Slot) -> None:
+        process = slot.process
+
+        def look() -> None:
+            if process.is_alive and not process.was_paused:
+                self.overran.append(process.name)
+
+        self.world.at(STOP_S + self.scenario.weather.slow_max_s, look)
+
+    def add_worker(self, _fault: Fault) -> None:
+        self.deployment.add("worker", f"w{len(self.deployment.slots) + 1}")
+
+    def add_host(self, _fault: Fault) -> None:
+        self.deployment.add("host", f"h{len(self.deployment.slots) + 1}")
+
+    def lose_hosts(self, fault: Fault) -> None:
+        """They come back when their time is over."""
+        for slot in [each for each in self.deployment.slots if each.kind == "host"]:
+            slot.is_wanted = False
+            slot.process.kill()
+            self.world.at(fault.for_s, slot.bring_back)
+
+    def outage(self, fault: Fault) -> None:
+        if self.cluster.broker.is_up:
+            self.cluster.broker.stop()
+            self.world.at(fault.for_s, self._up)
+
+    def _up(self) -> None:
+        if not self.cluster.broker.is_up:
+            self.cluster.broker.start()
+
+    def refuse(self, fault: Fault) -> None:
+        """One topic takes nothing for a while."""
+        topics = [name for name in self.cluster.broker.topics if name != self.scenario.topology.topics().submitted]
+        topic = topics[fault.slot % len(topics)]
+        self.world.note("broker", f"refuses what is written to {topic}")
+        self.cluster.broker.refused.add(topic)
+        self.world.at(fault.for_s, lambda: self.cluster.broker.refused.discard(topic))
+
+    def _heal(self) -> None:
+        self.world.note("world", "nothing goes wrong from here on")
+        self._armed.clear()
+        self.cluster.weather = Weather()
+        self.world.at(0.0, self._up)
+        for slot in self.deployment.slots:
+            slot.process.resume()
+
+
+def encoded(submitted: Submitted, now_us: int, record_bytes_max: int) -> bytes:
+    task = submitted.task
+    assert task is not None
+    defaults = record("TaskSubmitted").defaults
+    columns = {"text": "do it", "submitted_at": now_us, **task}
+    values = {name: [columns.get(name, defaults.get(name))] for name in columns}
+    return shared_codec(record_bytes_max).encode(table("TaskSubmitted", values, 1), "TaskSubmitted")[0]
+
+
+def play(seed: int, profile: str | None = None, *, traced: bool = False) -> Report:
+    return Run(draw(seed, profile), traced=traced).play()

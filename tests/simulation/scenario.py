@@ -1,0 +1,340 @@
+"""What happens in one simulated run, drawn from its seed: tasks, what agents do with them, and what goes wrong.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+from schemas.topology import Topology
+from tests.simulation.agents import Part
+from tests.simulation.wire import Weather
+
+TASKS_S = 5.0
+"""Submissions come within this time."""
+
+EARLY_S = 0.5
+
+FAULTS_S = 10.0
+"""From here on nothing goes wrong any more."""
+
+BOUND_S = 25.0
+"""A session that has to end, a group that has to agree, logs that have to be read, and what an agent may take."""
+
+READING_S = 0.8
+"""A fetch, a batch and its turn, and the next look at the clock."""
+
+WATCHED_S = 3.0
+"""While a worker is there to look at the clock."""
+
+REST_S = 70.0
+"""When everything must be at rest."""
+
+WRITERS = frozenset({"scribe"})
+
+
+def topology(**limits: int) -> Topology:
+    """Three agents, two routes, two partitions."""
+    agents: dict[str, dict[str, Any]] = {
+        "alpha": {"effect": "read"},
+        "beta": {"effect": "idempotent", "costly": True},
+        # Longer than a session: whoever takes over finds its work begun, and not yet overdue.
+        "scribe": {"effect": "write", "timeout_ms": 15_000},
+    }
+    bounds = {
+        "poll_ms": 150,
+        "commit_interval_ms": 300,
+        "health_interval_ms": 600,
+        "clock_skew_margin_ms": 2_000,
+        "drain_ms": 1_000,
+    }
+    return Topology.model_validate(
+        {
+            "partitions": 2,
+            "agents": {
+                name: {"run": "tests.simulation.agents:act", "timeout_ms": 1_500, "options": {"agent": name}, **agent}
+                for name, agent in agents.items()
+            },
+            "routes": {
+                "money": {
+                    "agents": ["alpha", "beta"],
+                    "phrases": ["revenue"],
+                    "fallback": {"answer": "nobody knows"},
+                    "low_value_answer": "a rule says so",
+                    "deadline_ms": 6_000,
+                },
+                "deeds": {"agents": ["scribe", "alpha"], "phrases": ["write"], "deadline_ms": 20_000},
+            },
+            "default_route": "money",
+            "breaker": {"consecutive_failures": 4, "open_ms": 2_000, "probes": 1},
+            "limits": {**bounds, **limits},
+        }
+    )
+
+
+TOPOLOGIES = (topology(), topology(inflight_tasks_max=3, host_inflight_max=4), topology(context_interactions=0))
+"""One with room, one in which everything waits for everything, one whose agents remember nothing."""
+
+
+class Submitted(NamedTuple):
+    """One record put on the submitted topic; `task` is None for garbage."""
+
+    at: float
+    task: Mapping[str, Any] | None
+    key: bytes | None
+    value: bytes | None = None
+
+
+class Fault(NamedTuple):
+    """`act` names a method of tests.simulation.run.Run."""
+
+    at: float
+    act: str
+    slot: int = 0
+    for_s: float = 0.0
+    point: str = ""
+
+    def __str__(self) -> str:
+        at = f"at point {self.point}, from {self.at:.2f} s on" if self.point else f"at {self.at:.2f} s"
+        lasting = f" for {self.for_s:.2f} s" if self.for_s else ""
+        return f"{self.act} {self.slot}{lasting} {at}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All of one run but the order of what happens at the same time, which the same seed decides."""
+
+    seed: int
+    profile: str
+    topology: Topology
+    slots: tuple[tuple[str, str], ...]
+    submissions: tuple[Submitted, ...]
+    parts: Mapping[tuple[str, str], Part]
+    faults: tuple[Fault, ...]
+    weather: Weather
+    skew_s: float
+
+    @property
+    def healed_s(self) -> float:
+        """When nothing goes wrong any more that a worker has to wait for."""
+        return 0.0 if self.profile == "absent" else FAULTS_S
+
+    @property
+    def reading_s(self) -> float:
+        """T1: what it may take to read an outcome that stands in the log."""
+        slow = self.weather.slow_share or self.weather.preempted_share
+        return READING_S + (3 * self.weather.slow_max_s if slow else 0.0) + 2 * self.skew_s
+
+    @property
+    def bound_s(self) -> float:
+        """P1: how long after that, or after its deadline, a task may still wait for its result."""
+        if self.profile != "absent":
+            return BOUND_S
+        return (
+            WATCHED_S + 2 * self.weather.slow_max_s + (2 * self.weather.stuck_max_s if self.weather.stuck_share else 0)
+        )
+
+
+POINTS = (
+    *("produce", "produced", "commit", "committed", "poll", "polled", "ask", "produce-poll"),
+    *("appended", "acknowledged"),
+)
+"""Where a process may be killed: around each client call, and when its records have come to the broker, or it has heard
+that they have."""
+
+
+def draw(seed: int, profile: str | None = None) -> Scenario:
+    """With `profile`, the seed's run among those of one kind."""
+    rng = Random(seed)
+    drawn = rng.choices(tuple(PROFILES), [weight for weight, _ in PROFILES.values()])[0]
+    profile = profile or drawn
+    slots = [("worker", "w1")] + [("worker", "w2")] * (rng.random() < 0.6)
+    slots += [("host", "h1")] + [("host", "h2")] * (rng.random() < 0.3)
+    weather = Weather()
+    if rng.random() < 0.4:
+        weather.slow_share = rng.choice((0.02, 0.1))
+        weather.slow_max_s = rng.choice((0.2, 0.8))
+    if rng.random() < 0.3:
+        weather.preempted_share = 0.02
+    if rng.random() < 0.3:
+        weather.full_share = 0.2
+    if rng.random() < 0.25:
+        weather.stuck_share = rng.choice((0.03, 0.15))
+    faults = PROFILES[profile][1](rng, len(slots), weather)
+    submissions = _submissions(rng, EARLY_S if profile == "early" else TASKS_S)
+    return Scenario(
+        seed=seed,
+        profile=profile,
+        topology=rng.choices(TOPOLOGIES, (4, 1, 1))[0],
+        slots=tuple(slots),
+        submissions=tuple(sorted(submissions, key=lambda each: each.at)),
+        parts=_parts(rng, submissions),
+        faults=tuple(sorted(faults)),
+        weather=weather,
+        skew_s=rng.choice((0.0, 0.0, 0.3, 1.0)),
+    )
+
+
+# ---------------------------------------------------------------------- tasks
+
+
+def _submissions(rng: Random, within_s: float) -> list[Submitted]:
+    count = rng.randint(3, 10)
+    burst = rng.random() < 0.3 and within_s > EARLY_S
+    found = []
+    for number in range(count):
+        at = rng.uniform(1.0, 1.2) if burst else rng.uniform(0.02 * within_s, within_s)
+        task: dict[str, Any] = {"task_id": f"t{number}", "intent": rng.choice(("money", "money", "deeds"))}
+        if rng.random() < 0.1:
+            del task["intent"]
+            task["text"] = "our revenue"
+        if rng.random() < 0.5:
+            task["conversation_id"] = rng.choice(("c1", "c2"))
+        task["value_tier"] = rng.choices(("UNKNOWN", "HIGH", "LOW"), (6, 3, 1))[0]
+        if rng.random() < 0.15:
+            task["confidence"] = rng.choice((0.3, 0.7, 7.0))
+        key = str(task.get("conversation_id", task["task_id"])).encode()
+        found.append(Submitted(at, task, key))
+        for _ in range(2):
+            if rng.random() < 0.12:
+                found.append(Submitted(at + rng.choice((0.0, 0.05, 2.0, 7.0)), task, key))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        found.append(Submitted(rng.uniform(0.2, TASKS_S), None, *_garbage(rng)))
+    return found
+
+
+def _garbage(rng: Random) -> tuple[bytes | None, bytes | None]:
+    return rng.choice(
+        (
+            (b"k", None),
+            (b"k", b""),
+            (b"k", b"\x07 not a record"),
+            (b"k", b"\x00\x00\x00\xff\xffdatum"),
+            (b"wrong", b'{"task_id": "x", "text": "its key is not its own"}'),
+            (None, b'{"task_id": "y", "text": "it has no key"}'),
+        )
+    )
+
+
+_HOW = (
+    *(("answers", 60), ("fails", 8), ("breaks", 5), ("hangs", 6), ("is late", 6), ("is overloaded", 3)),
+    *(("refuses", 3), ("cannot", 3), ("doubts", 6)),
+)
+
+
+def _parts(rng: Random, submissions: list[Submitted]) -> dict[tuple[str, str], Part]:
+    """What each agent does with each task; sometimes one of them fails whatever it is asked."""
+    names = ("alpha", "beta", "scribe")
+    sick = rng.choice(names) if rng.random() < 0.15 else None
+    found = {}
+    for task_id in sorted({each.task["task_id"] for each in submissions if each.task is not None}):
+        for agent in names:
+            how = "fails" if agent == sick else rng.choices([h for h, _ in _HOW], [w for _, w in _HOW])[0]
+            after_s = {"hangs": 30.0, "is late": rng.uniform(1.3, 2.4)}.get(how, rng.choice((0.0, 0.05, 0.3, 0.8)))
+            if agent in WRITERS and rng.random() < 0.4:
+                after_s = rng.uniform(1.0, 5.0)
+            confidence = 0.3 if how == "doubts" else rng.choice((0.95, 0.8, None))
+            found[task_id, agent] = Part(how, after_s, rng.choice(("yes", "yes", "yes", "no")), confidence)
+    return found
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+
+def _calm(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    return [Fault(rng.uniform(2.0, FAULTS_S), "stop", rng.randrange(slots)) for _ in range(rng.randint(0, 2))]
+
+
+def _crashes(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Killed at any time, and at any place."""
+    found = []
+    for _ in range(rng.randint(1, 4)):
+        at = rng.uniform(0.1, 1.5) if rng.random() < 0.3 else rng.uniform(0.3, FAULTS_S)
+        point = rng.choice(POINTS) if rng.random() < 0.7 else ""
+        found.append(Fault(at, "kill", rng.randrange(slots), point=point))
+    return found
+
+
+def _early(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Killed as soon as anything of theirs is in the logs; the tasks are there before them."""
+    points = ("appended", "acknowledged", "committed", "produced")
+    return [Fault(0.0, "kill", slot, point=rng.choice(points)) for slot in range(slots)]
+
+
+def _moves(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Processes come and go."""
+    found = [Fault(rng.uniform(1.0, 6.0), "add_worker"), Fault(rng.uniform(1.0, 8.0), "stop", rng.randrange(slots))]
+    if rng.random() < 0.5:
+        found.append(Fault(rng.uniform(1.0, 6.0), "add_host"))
+    if rng.random() < 0.6:
+        found.append(Fault(rng.uniform(4.0, FAULTS_S), "retire", slots))
+    return found + (_crashes(rng, slots, weather)[:1] if rng.random() < 0.5 else [])
+
+
+def _outages(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """The broker is gone for a while, and answers get lost."""
+    weather.lost_answers_share = rng.choice((0.0, 0.05, 0.2))
+    found = [Fault(rng.uniform(0.5, 6.0), "outage", for_s=rng.choice((0.3, 1.5, 4.0, 9.0)))]
+    return found + (_crashes(rng, slots, weather)[:2] if rng.random() < 0.5 else [])
+
+
+def _refusals(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """The broker does not take what is written to some topics."""
+    return [
+        Fault(rng.uniform(0.5, 6.0), "refuse", rng.randrange(9), for_s=rng.choice((0.4, 2.0)))
+        for _ in range(rng.randint(1, 4))
+    ]
+
+
+def _stuck(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Writes take seconds, and partitions move meanwhile."""
+    weather.stuck_share = 0.3
+    found = [Fault(rng.uniform(0.5, 6.0), "pause", rng.randrange(slots), for_s=rng.choice((6.5, 7.0)))]
+    found += [Fault(rng.uniform(1.0, 6.0), rng.choice(("add_worker", "stop", "retire")), rng.randrange(slots))]
+    return found[rng.randrange(2) :]
+
+
+def _pauses(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Processes are stopped and resumed: for less than their session, or for longer."""
+    found = []
+    for _ in range(rng.randint(1, 2)):
+        at, slot, for_s = rng.uniform(0.3, 6.0), rng.randrange(slots), rng.choice((0.5, 3.0, 7.0, 9.0, 12.0))
+        found.append(Fault(at, "pause", slot, for_s, rng.choice(POINTS) if rng.random() < 0.6 else ""))
+    return found
+
+
+def _doubts(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """A host is stopped, for longer than its session, when it is about to say that it begins to write."""
+    point = "produce agents.scribe.events.v1"
+    pauses = [Fault(0.1, "pause", slot, rng.choice((6.5, 7.0, 9.0)), point) for slot in range(slots)]
+    return [*pauses, Fault(rng.uniform(0.5, 4.0), "add_host")]
+
+
+def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """All hosts are gone, for longer than any task may take: workers alone end what was asked."""
+    return [Fault(rng.uniform(0.3, 4.0), "lose_hosts", for_s=25.0)]
+
+
+def _everything(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    makers = (_calm, _crashes, _moves, _outages, _pauses, _refusals, _stuck)
+    return [fault for make in rng.sample(makers, 3) for fault in make(rng, slots, weather)[:2]]
+
+
+Maker = Callable[[Random, int, Weather], list[Fault]]
+PROFILES: Mapping[str, tuple[int, Maker]] = {
+    "calm": (1, _calm),
+    "crashes": (6, _crashes),
+    "moves": (3, _moves),
+    "outages": (3, _outages),
+    "pauses": (3, _pauses),
+    "refusals": (1, _refusals),
+    "stuck": (2, _stuck),
+    "absent": (1, _absent),
+    "doubts": (1, _doubts),
+    "early": (1, _early),
+    "everything": (2, _everything),
+}

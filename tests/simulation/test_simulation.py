@@ -1,0 +1,52 @@
+"""The simulation as CI plays it: a few hundred seeds of the product, a few of each broken build, and no seed played
+differently the second time.
+
+In processes of their own, as their user starts them: there the order of sets is fixed, so that what fails here fails
+again from the command that the failure prints.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import COMMON
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenario import PROFILES, draw
+
+SEEDS = 200
+
+
+def simulate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.timeout(300)
+def test_whatever_a_seed_brings_the_invariants_hold(repository: Path) -> None:
+    ran = simulate(repository, "--seeds", str(SEEDS), "--jobs", "2")
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.splitlines()[-1] == f"simulation: {SEEDS} seeds, 0 failures"
+
+
+def test_the_seeds_that_ci_plays_bring_everything_that_can_go_wrong() -> None:
+    scenarios = [draw(seed) for seed in range(1, SEEDS + 1)]
+    assert {scenario.profile for scenario in scenarios} == set(PROFILES)
+    assert len({(fault.act, fault.point) for scenario in scenarios for fault in scenario.faults}) > 20
+
+
+def test_a_seed_is_played_twice_alike(repository: Path) -> None:
+    first, second = (simulate(repository, "--seed", "23", "--trace").stdout for _ in range(2))
+    assert len(first.splitlines()) > 50
+    assert first == second
+
+
+@pytest.mark.timeout(300)
+def test_each_broken_build_is_caught_and_says_how_to_see_it_again(repository: Path) -> None:
+    ran = simulate(repository, "--common", "--mutants")
+    assert ran.returncode == 0, ran.stdout
+    common = sum(mutant.within <= COMMON for mutant in MUTANTS.values())
+    assert ran.stdout.splitlines()[-1] == f"mutants: {common} broken builds, 0 survived"
