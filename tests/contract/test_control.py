@@ -17,6 +17,7 @@ from streams.core.breaker import Phase, State, columns
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import TransportError, client_config
 from streams.transport.producer import Producer
+from tests.support.waiting import deadline_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def phases(view: BreakerView) -> dict[str, Phase]:
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
+    deadline = deadline_in(within_s)
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.01)
     return holds()

@@ -22,6 +22,7 @@ from streams.transport.clients import CommitRejectedError, TransportError, clien
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
 from streams.transport.faust_driver import BatchSchema, Driver, DriverOptions, driver_of, make_app, run_app
 from streams.transport.producer import Producer
+from tests.support.waiting import deadline_in
 
 pytestmark = pytest.mark.broker
 
@@ -130,7 +131,7 @@ class Member:
         return error
 
     async def until(self, holds: Callable[[], bool], within_s: float = 15.0) -> None:
-        deadline = time.monotonic() + within_s
+        deadline = deadline_in(within_s)
         while not holds():
             if self.running.done():
                 self.running.result()

@@ -16,6 +16,7 @@ from streams.transport.clients import CommitRejectedError, client_config
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
 from streams.transport.producer import Producer
 from tests.support.brokers import BROKERS, Settings, either
+from tests.support.waiting import deadline_in
 
 WAIT_S = 30.0
 
@@ -50,7 +51,7 @@ class Member:
 
 
 def until(holds: Callable[[], bool], *members: Member) -> None:
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while not holds():
         assert time.monotonic() < deadline, [(member.told, member.held) for member in members]
         for member in members:
@@ -138,7 +139,7 @@ def test_paused_partitions_give_nothing_and_then_everything_in_order(broker: str
         out.send(topic, number, [f"{number}-{row}".encode() for row in range(30)])
     out.flush(20)
     found: list[bytes | None] = []
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while len(found) < 30 and time.monotonic() < deadline:
         found += [value for batch in source.poll() for value in batch.values]
     found += [value for batch in source.poll(0.5) for value in batch.values]
@@ -167,7 +168,7 @@ def test_an_open_transaction_holds_back_those_who_read_what_is_committed(broker:
     assert careful.poll(0.5) == []
     writer.commit_transaction(20)
     found: list[bytes | None] = []
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while len(found) < 2 and time.monotonic() < deadline:
         found += [value for batch in careful.poll() for value in batch.values]
     assert found == [b"in the transaction", b"beside it"]
@@ -200,7 +201,7 @@ def test_positions_in_a_transaction_are_committed_with_it_or_not_at_all(broker: 
     topic, group = make(broker, f"{prefix}offsets{commit}", 1), f"{prefix}group{commit}"
     raw = ck.Consumer({**client_config(Settings(broker), None, "consumer", group=group)})
     raw.subscribe([topic])
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while not raw.assignment() and time.monotonic() < deadline:
         raw.consume(1, 0.1)
     writer = transactional(broker, f"{topic}-writer")
@@ -219,7 +220,7 @@ def test_a_member_that_is_out_of_its_group_puts_no_position_into_a_transaction(b
     config = client_config(Settings(broker), None, "consumer", group=group)
     raw = ck.Consumer({**config, "max.poll.interval.ms": 6_000})
     raw.subscribe([topic])
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while not raw.assignment() and time.monotonic() < deadline:
         raw.consume(1, 0.1)
     metadata = raw.consumer_group_metadata()

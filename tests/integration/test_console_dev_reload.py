@@ -17,7 +17,7 @@ from tests.support.console import topology_file
 from tests.support.dev import Dev, dev, processes_of
 from tests.support.fleet import Load
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 RATE = 100.0
 TEXTS = [

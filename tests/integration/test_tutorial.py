@@ -239,7 +239,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_tutorial(reader: Reader) -> None:
     for language, text in FENCE.findall(page("docs/tutorial.md")):
         reader.follow(language, text)

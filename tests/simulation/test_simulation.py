@@ -25,7 +25,7 @@ def simulate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=280, check=False)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_whatever_a_seed_brings_the_invariants_hold(repository: Path) -> None:
     ran = simulate(repository, "--seeds", str(SEEDS), "--jobs", "2")
     assert ran.returncode == 0, ran.stdout
@@ -44,7 +44,7 @@ def test_a_seed_is_played_twice_alike(repository: Path) -> None:
     assert first == second
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_each_broken_build_is_caught_and_says_how_to_see_it_again(repository: Path) -> None:
     ran = simulate(repository, "--common", "--mutants")
     assert ran.returncode == 0, ran.stdout

@@ -22,6 +22,7 @@ from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
+from tests.support.waiting import PATIENCE, deadline_in
 
 WAIT_S = 20.0
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def now_ms() -> int:
 
 def until(condition: Callable[[], bool]) -> None:
     """Returns once it holds; AssertionError after WAIT_S."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = deadline_in(WAIT_S)
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
@@ -124,7 +125,7 @@ class Bench:
         rows: list[dict[str, Any]] = []
         try:
             source.assign({tp: low for tp, (low, _) in source.watermarks(source.partitions_of([topic])).items()})
-            deadline = time.monotonic() + WAIT_S
+            deadline = deadline_in(WAIT_S)
             while not enough(rows):
                 assert time.monotonic() < deadline, f"{topic}: {rows}"
                 for batch in source.poll():
@@ -200,7 +201,7 @@ class ThreadHost:
         self._ready.set()
 
     def wait_until_ready(self) -> None:
-        assert self._ready.wait(WAIT_S), "the host did not get ready"
+        assert self._ready.wait(PATIENCE * WAIT_S), "the host did not get ready"
         if self.error is not None:
             raise self.error
 
@@ -208,7 +209,7 @@ class ThreadHost:
         """Seconds that the end took."""
         started = time.monotonic()
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(PATIENCE * 10)
         assert not self._thread.is_alive(), "the host did not end"
         if check and self.error is not None:
             raise self.error
@@ -236,7 +237,7 @@ class ProcessHost:
         command = [sys.executable, "-c", CHILD, bench.settings.broker, str(topology), str(ready)]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "BENCH_CALLS": str(path / "calls")}
         self._process = subprocess.Popen(command, cwd=path, env=environment)
-        deadline = time.monotonic() + WAIT_S
+        deadline = deadline_in(WAIT_S)
         while not ready.exists():
             assert self._process.poll() is None, "the host ended"
             assert time.monotonic() < deadline, "the host did not get ready"

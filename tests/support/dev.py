@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.waiting import deadline_in
+
 START_S = 90
 STOP_S = 10
 
@@ -37,7 +39,7 @@ class Dev:
 
     def wait_for(self, words: str, seconds: float = START_S, times: int = 1) -> None:
         """Until it has said this so often; fails when it ends before."""
-        deadline = time.monotonic() + seconds
+        deadline = deadline_in(seconds)
         while self.said.count(words) < times:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, f"waited for {words!r}; it said:\n{self.said}"

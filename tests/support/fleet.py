@@ -26,6 +26,7 @@ from schemas.topology import Topology, load_topology
 from streams.client import Client
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
+from tests.support.waiting import deadline_in
 
 TEXTS = [
     "What was the Q3 revenue for EMEA?",
@@ -174,7 +175,7 @@ class Load(threading.Thread):
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    until = time.monotonic() + timeout_s
+    until = deadline_in(timeout_s)
     while not condition():
         assert time.monotonic() < until, f"waited {timeout_s:.0f} s for {what}"
         time.sleep(0.05)

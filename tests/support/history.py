@@ -20,6 +20,7 @@ from schemas.topology import Agent, Limits, Route, Topology
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
+from tests.support.waiting import deadline_in
 
 T0_US = 1_700_000_000_000_000
 RECORD_BYTES_MAX = 4096
@@ -138,7 +139,7 @@ def _column(name: str, field: str, value: Any) -> Any:
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     """What `condition` gives once it is true; fails with the last it gave."""
-    deadline = time.monotonic() + timeout_s
+    deadline = deadline_in(timeout_s)
     while not (seen := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s; last seen: {seen!r}")

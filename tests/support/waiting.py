@@ -6,11 +6,18 @@ import time
 from collections.abc import Callable
 
 POLL_S = 0.02
+# Bounds are written for a machine that does little else; they tell a hang from work, and a busy machine hangs nobody.
+PATIENCE = 4
+
+
+def deadline_in(seconds: float) -> float:
+    """The monotonic time at which a test gives up what takes so long on a quiet machine at most."""
+    return time.monotonic() + PATIENCE * seconds
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Returns once it holds; AssertionError after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """Returns once it holds; AssertionError after PATIENCE times so many seconds."""
+    deadline = deadline_in(seconds)
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(POLL_S)

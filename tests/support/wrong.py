@@ -21,6 +21,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.console import Said
+from tests.support.waiting import deadline_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Whatever a process starts inherits it, so that an orphan is found whatever it is called.
@@ -115,7 +116,7 @@ class Process:
 
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = END_S) -> None:
         """Raises AssertionError where it does not come about, or the process ends before."""
-        deadline = time.monotonic() + seconds
+        deadline = deadline_in(seconds)
         while not condition():
             assert self.process.poll() is None, f"ended before {what}\n{self.out}\n{self.err}"
             assert time.monotonic() < deadline, f"{what} did not come\n{self.out}\n{self.err}"

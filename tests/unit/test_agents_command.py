@@ -29,6 +29,7 @@ from agents.targets import program
 from schemas.topology import Agent
 from tests.support import agents_program
 from tests.support.agents_attempts import attempt_of
+from tests.support.waiting import deadline_in
 
 SCRIPT = agents_program.__file__
 BARE = [sys.executable, "-I", "-S", SCRIPT]
@@ -45,7 +46,7 @@ def alive(pid: int) -> bool:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_S
+    until = deadline_in(WAIT_S)
     while not condition():
         assert time.monotonic() < until, "it did not come true"
         await asyncio.sleep(0.01)
