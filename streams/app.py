@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import faust
-import pyarrow as pa
 
 from schemas.access import group_of, used_by
 from schemas.codec import Codec
@@ -32,6 +31,7 @@ from streams.transport.batch import Batch
 from streams.transport.clients import client_config
 from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of, make_app, run_app
 from streams.transport.foreign_ids import ForeignIds, foreign_ids
+from streams.transport.garbage import calm_collector
 from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
@@ -116,7 +116,6 @@ async def _serve(
     transactional_id: str | None,
 ) -> None:
     limits, policy = topology.limits, Policy.compile(topology)
-    policy.rules.match(pa.array([""]))  # the first call starts a thread pool, for which no task should wait
     produce = client_config(settings, topology, "producer", name="pointsman-worker-producer")
     reading = client_config(settings, topology, "consumer", name="pointsman-recovery")
     produce["linger.ms"] = limits.linger_ms
@@ -132,6 +131,7 @@ async def _serve(
             committer=committer,
         )
         app = build(settings, topology, worker)
+        calm_collector()
         worker.attach(driver_of(app))
         loops = [asyncio.create_task(loop) for loop in worker.loops()]
         asked = asyncio.Event()

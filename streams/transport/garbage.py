@@ -1,0 +1,21 @@
+"""Makes Python's cycle collector rare: a batch's objects go by reference count, and what stays is never walked.
+
+With the defaults each 700 new objects start a collection, so that a turn of some thousand tasks spent a third of its
+time in them. I/O: none.
+"""
+
+from __future__ import annotations
+
+import gc
+
+YOUNG_MAX = 50_000
+"""Objects made and not yet gone before the youngest are looked at; cycles among them are few and small."""
+
+YOUNG_ROUNDS, MIDDLE_ROUNDS = 20, 50
+
+
+def calm_collector() -> None:
+    """Call it once a process has loaded what stays: that is never walked again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX, YOUNG_ROUNDS, MIDDLE_ROUNDS)
