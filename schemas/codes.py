@@ -114,6 +114,7 @@ class ErrorCode(StrEnum):
     NO_SCHEMA = "E403"
     NO_TOPIC = "E404"
     NO_AGENT = "E405"
+    NO_PLAN = "E406"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"
@@ -150,6 +151,7 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_SCHEMA_ID = "E532"
     IN_THE_WAY = "E533"
     BY_HAND = "E534"
+    FAULTY_PLAN = "E535"
 
 
 # Faults of a key itself, not of the value that stands behind it.

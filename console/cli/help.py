@@ -15,6 +15,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
     "Tasks and their results": ("submit", "results", "task", "history"),
     "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
+    "Whether it keeps its promises": ("chaos",),
     "One process of it, for production": ("worker", "host", "store", "registry"),
 }
 OTHER = "Other"
@@ -50,6 +51,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "topics describe": ("pointsman topics describe tasks.results.v1",),
     "schemas list": ("pointsman schemas list",),
     "schemas show": ("pointsman schemas show topology", "pointsman schemas show TaskSubmitted"),
+    "chaos run": (
+        "pointsman chaos run smoke",
+        "pointsman chaos run night --seeds 5 --json chaos.json",
+        "pointsman chaos run my-plan.yaml --seed 7 --rate 500 --keep /var/tmp/chaos",
+    ),
+    "chaos plans": ("pointsman chaos plans",),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,11 +43,11 @@ LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{doors}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 log.dirs=data
 num.network.threads=2
 num.io.threads=2
@@ -69,10 +70,23 @@ log.segment.bytes=268435456
 """
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerDoor:
+    """One more port on which a node listens, and the one at which it tells those who ask there to find it: a proxy's.
+
+    `name` is a listener's, of capital letters and digits.
+    """
+
+    name: str
+    port: int
+    advertised: int
+
+
 class LocalBroker:
     """A KRaft node under `data_dir`; the same directory started again has its records and its ports.
 
     `short_lived` halves what a start costs and lowers the rate that the node ever reaches: for a life of a minute.
+    `doors` are more ports that it listens on.
     `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
     answer within 60 s. `inherit` are descriptors that stay open in it. `stop` is clean and bounded, `kill` is SIGKILL.
     """
@@ -85,8 +99,10 @@ class LocalBroker:
         heap_mib: int = 1024,
         short_lived: bool = False,
         inherit: Sequence[int] = (),
+        doors: Sequence[BrokerDoor] = (),
     ) -> None:
         self._dir, self._heap_mib, self._inherit = data_dir.absolute(), heap_mib, tuple(inherit)
+        self._doors = tuple(doors)
         self._jvm = QUICK_JVM if short_lived else FAST_JVM
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
@@ -197,7 +213,15 @@ class LocalBroker:
         (self._dir / "ports").write_text(f"{self.port} {self._controller}\n")
         (self._dir / "log4j2.xml").write_text(LOG4J)
         config = self._dir / "server.properties"
-        config.write_text(PROPERTIES.format(port=self.port, controller=self._controller))
+        config.write_text(
+            PROPERTIES.format(
+                port=self.port,
+                controller=self._controller,
+                doors="".join(f",{door.name}://127.0.0.1:{door.port}" for door in self._doors),
+                advertised="".join(f",{door.name}://127.0.0.1:{door.advertised}" for door in self._doors),
+                protocols="".join(f",{door.name}:PLAINTEXT" for door in self._doors),
+            )
+        )
         return config
 
     def _format(self, config: Path) -> None:

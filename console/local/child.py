@@ -105,6 +105,11 @@ class Child:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Exit status, below 0 that of a signal; None while it runs, or before its start."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> None:
         self._ready_path.unlink(missing_ok=True)
         self._keep_log()

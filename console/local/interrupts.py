@@ -6,6 +6,7 @@ I/O: signals.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,7 @@ class _State:
 
     shields = 0
     pending = False
+    lock = threading.Lock()  # processes are started in other threads, too
 
 
 @contextmanager
@@ -40,11 +42,13 @@ def shielded() -> Iterator[None]:
     A process that was started in a cut-off call is nobody's: no stop would find it. Outside of `interruptible` this
     does nothing.
     """
-    _State.shields += 1
+    with _State.lock:
+        _State.shields += 1
     try:
         yield
     finally:
-        _State.shields -= 1
+        with _State.lock:
+            _State.shields -= 1
         if _State.pending and not _State.shields:
             _State.pending = False
             raise KeyboardInterrupt

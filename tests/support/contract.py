@@ -25,6 +25,13 @@ def promises() -> dict[str, Promised]:
     return {name: dict(FIELD.findall(body.partition("\n## ")[0].replace(HEAD, ""))) for name, body in sections}
 
 
+def promised_report() -> tuple[Promised, Promised]:
+    """The fields of the file that `chaos run --json` writes: of the whole, and of each of its `runs`."""
+    body = PAGE.read_text("utf-8").partition("\n## The report of a chaos run\n")[2].partition("\n## ")[0]
+    first, second = (dict(FIELD.findall(part.replace(HEAD, ""))) for part in body.split("**Of each run**"))
+    return first, second
+
+
 def breaches(rows: Iterable[Mapping[str, Any]], promised: Promised) -> list[str]:
     """How rows differ from what is promised: fields missing, fields unknown, values of another type.
 

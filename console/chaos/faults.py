@@ -1,0 +1,175 @@
+"""The faults themselves: each a class that does it and takes it back.
+
+What each kind is for is in `console.chaos.kinds`. I/O: through the fleet; Kafka (`Corrupt`, `Rebalance`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from agents.builtin.switched import Behaviour
+from console.chaos.corrupt import Corrupter
+from console.chaos.fleet import Fleet
+from console.chaos.members import Storm
+from console.chaos.proxy import SOUND, Mode, Trouble
+from console.chaos.schedule import Due
+
+DELAY_MS, JITTER_SHARE = 150.0, 0.5
+SHARE, SLOW_MS = 0.5, 800.0
+RECORDS = 2
+MEMBERS_EVERY_S = 1.5
+JUMP_S = 3_600.0
+
+
+class Ground(Protocol):
+    """What faults are done to."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+
+    @property
+    def corrupter(self) -> Corrupter: ...
+
+
+class Skipped(Exception):  # noqa: N818  nothing is wrong
+    """A fault that cannot be done here, and why."""
+
+
+class Fault:
+    """One fault of a schedule. `inject` raises Skipped where it cannot be done; `tend` is called while it lasts."""
+
+    def __init__(self, due: Due, ground: Ground) -> None:
+        self.due, self.ground = due, ground
+        self._draw = random.Random(due.seed)  # noqa: S311  a seed has to repeat it
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.ground.fleet
+
+    def inject(self) -> None:
+        raise NotImplementedError
+
+    def tend(self) -> None:
+        pass
+
+    def heal(self) -> None:
+        pass
+
+
+class Kill(Fault):
+    """The supervisor starts it again by itself."""
+
+    def inject(self) -> None:
+        self.fleet.kill(self.due.on, self.due.for_s)
+
+
+class Stop(Fault):
+    def inject(self) -> None:
+        self.fleet.terminate(self.due.on, self.due.for_s)
+
+
+class Pause(Fault):
+    def inject(self) -> None:
+        self.fleet.pause(self.due.on)
+
+    def heal(self) -> None:
+        self.fleet.go_on(self.due.on)
+
+
+class BrokerRestart(Fault):
+    def inject(self) -> None:
+        if not self.fleet.broker_answers:
+            raise Skipped("the broker was away already")
+        self.fleet.stop_broker(self.due.for_s, clean=self.due.kind == "broker-restart")
+
+
+class Trouble_(Fault):  # noqa: N801  `Trouble` is what it does to a link
+    """Whatever is wrong with a link."""
+
+    def trouble(self) -> Trouble:
+        match self.due.kind:
+            case "delay":
+                delay_ms = self.due.step.delay_ms or DELAY_MS
+                return Trouble(delay_ms=delay_ms, jitter_ms=delay_ms * JITTER_SHARE)
+            case "cut":
+                return Trouble(Mode.CUT)
+            case "half-open":
+                return Trouble(Mode.SILENT)
+            case "errors":
+                return Trouble(Mode.ERRORS)
+            case "lost-answers":
+                return Trouble(Mode.NO_ANSWERS)
+            case _:
+                return Trouble(self._draw.choice((Mode.CUT, Mode.SILENT, Mode.ERRORS)))
+
+    def inject(self) -> None:
+        self.fleet.link[self.due.on].set(self.trouble())
+
+    def heal(self) -> None:
+        self.fleet.link[self.due.on].set(SOUND)
+
+
+class Misbehave(Fault):
+    def inject(self) -> None:
+        share = self.due.step.share or SHARE
+        behaviours: Mapping[str, Behaviour] = {
+            "agent-slow": Behaviour(slow_ms=self.due.step.slow_ms or SLOW_MS),
+            "agent-fails": Behaviour(fail=share),
+            "agent-hangs": Behaviour(hang=share),
+            "agent-unsure": Behaviour(unsure=share),
+            "agent-wrong": Behaviour(wrong=share),
+        }
+        self.fleet.behave(self.due.on, behaviours[self.due.kind])
+
+    def heal(self) -> None:
+        self.fleet.behave(self.due.on, Behaviour())
+
+
+class Corrupt(Fault):
+    def inject(self) -> None:
+        if not self.fleet.broker_answers:
+            raise Skipped("the broker was away")
+        self.ground.corrupter.send(self.due.step.records or RECORDS, self._draw)
+
+
+class Rebalance(Fault):
+    def __init__(self, due: Due, ground: Ground) -> None:
+        super().__init__(due, ground)
+        self._storm = Storm(self.fleet.settings, self.fleet.topology, due.on, due.step.every_s or MEMBERS_EVERY_S)
+
+    def inject(self) -> None:
+        self._storm.begin()
+
+    def heal(self) -> None:
+        self._storm.end()
+
+
+class ClockJump(Fault):
+    def inject(self) -> None:
+        faketime = self.fleet.faketime
+        if faketime is None:
+            raise Skipped("libfaketime is not installed")
+        faketime.jump(self.due.on, self.due.step.by_s or self._draw.choice((-JUMP_S, JUMP_S)))
+
+    def heal(self) -> None:
+        if self.fleet.faketime is not None:
+            self.fleet.faketime.jump(self.due.on, 0.0)
+
+
+_CLASSES: Mapping[str, Callable[[Due, Ground], Fault]] = {
+    "kill": Kill,
+    "stop": Stop,
+    "pause": Pause,
+    **dict.fromkeys(("broker-restart", "broker-kill"), BrokerRestart),
+    **dict.fromkeys(("delay", "cut", "half-open", "errors", "lost-answers", "api-outage"), Trouble_),
+    **dict.fromkeys(("agent-slow", "agent-fails", "agent-hangs", "agent-unsure", "agent-wrong"), Misbehave),
+    "corrupt": Corrupt,
+    "rebalance": Rebalance,
+    "clock-jump": ClockJump,
+}
+
+
+def fault_of(due: Due, ground: Ground) -> Fault:
+    return _CLASSES[due.kind](due, ground)

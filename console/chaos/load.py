@@ -1,0 +1,133 @@
+"""The load of a chaos run: tasks on a wall-clock schedule, through a link, and which of them the broker acknowledged.
+
+Open loop: the time at which a task was meant to be sent is in its record. Where the way to the broker is cut, the tasks
+that came due are sent when it is back, under the same ids. I/O: Kafka, the clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import PointsmanError
+from schemas.settings import Settings
+from schemas.topology import Topology
+from streams.client import Client
+from streams.client.client import Prepared
+
+TICK_S = 0.02
+SURE, HALF_SURE, UNSURE = 0.95, 0.65, 0.3
+SHARES = (0.80, 0.15, 0.05)
+CONVERSATIONS = 2_000
+# A third of the tasks belong to none.
+LONERS = 3
+FLUSH_S = 5.0
+PAUSE_S = 0.2
+NAME = "pointsman-chaos-load"
+USUAL_MIX: Mapping[str, float] = {"lookup": 0.8, "advice": 0.08, "forecast": 0.06, "booking": 0.06}
+
+
+class Tasks:
+    """Tasks by number: the same seed gives the same. `mix`: routes by weight."""
+
+    def __init__(
+        self, topology: Topology, seed: int, mix: Mapping[str, float], deadline_s: float, prefix: str, tenant: str
+    ) -> None:
+        weights = {name: weight for name, weight in (mix or USUAL_MIX).items() if name in topology.routes}
+        weights = weights or dict.fromkeys(topology.routes, 1.0)
+        self._intents = list(weights)
+        total = sum(weights.values())
+        self._shares = [weight / total for weight in weights.values()]
+        self._phrases = [
+            (topology.routes[name].phrases[0].phrase if topology.routes[name].phrases else name)
+            for name in self._intents
+        ]
+        self._seed, self._deadline_s, self.prefix, self._tenant = seed, deadline_s, prefix, tenant
+
+    def columns(self, numbers: Sequence[int], meant_us: Sequence[int]) -> dict[str, Any]:
+        """Columns of TaskSubmitted; `meant_us` is when each was meant to be sent."""
+        drawn = [np.random.default_rng((self._seed, number)) for number in numbers]
+        routes = [int(draw.choice(len(self._intents), p=self._shares)) for draw in drawn]
+        return {
+            "task_id": [f"{self.prefix}{number}" for number in numbers],
+            "tenant": self._tenant,
+            "conversation_id": [
+                None if number % LONERS == 0 else f"{self.prefix}c{int(draw.integers(CONVERSATIONS))}"
+                for number, draw in zip(numbers, drawn, strict=True)
+            ],
+            "text": [f"{self._phrases[route]} number {number}" for number, route in zip(numbers, routes, strict=True)],
+            "intent": [self._intents[route] for route in routes],
+            "confidence": [float(draw.choice((SURE, HALF_SURE, UNSURE), p=SHARES)) for draw in drawn],
+            "submitted_at": list(meant_us),
+            "deadline_ms": [at // 1000 + int(self._deadline_s * 1000) for at in meant_us],
+        }
+
+
+class Load(threading.Thread):
+    """Sends `rate` tasks a second for `seconds`, a share of them twice; `join` it.
+
+    `acknowledged` are the ids that the broker has confirmed, `retried` counts what had to be sent again. What went
+    wrong for good is in `error`.
+    """
+
+    def __init__(
+        self, settings: Settings, topology: Topology, tasks: Tasks, rate: float, seconds: float, repeats: float
+    ) -> None:
+        super().__init__(name="chaos-load", daemon=True)
+        self._client = Client.of(settings, topology, NAME)
+        self._tasks, self._rate, self._repeats = tasks, rate, repeats
+        self._total = round(rate * seconds)
+        self._waiting: list[Prepared] = []
+        self.began_us = 0
+        self.sent = 0
+        self.behind_s = 0.0
+        self.retried = 0
+        self.acknowledged: set[str] = set()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        self.began_us = time.time_ns() // 1000
+        try:
+            while self.sent < self._total:
+                self._send_due()
+                time.sleep(TICK_S)
+            while self._waiting:
+                self._deliver(FLUSH_S)
+        except Exception as error:  # noqa: BLE001  for whoever joins
+            self.error = error
+        finally:
+            self._client.close()
+
+    @property
+    def prefix(self) -> str:
+        """What the ids begin with; a number follows."""
+        return self._tasks.prefix
+
+    def _send_due(self) -> None:
+        elapsed_s = (time.time_ns() // 1000 - self.began_us) / 1e6
+        due = min(self._total, int(elapsed_s * self._rate) + 1)
+        if due > self.sent:
+            numbers = range(self.sent, due)
+            meant = [self.began_us + int(number * 1e6 / self._rate) for number in numbers]
+            self._waiting.append(self._client.prepare_columns(self._tasks.columns(numbers, meant)))
+            again = [number for number in numbers if number * self._repeats % 1 + self._repeats > 1]
+            if again:
+                meant_again = [meant[number - self.sent] for number in again]
+                self._waiting.append(self._client.prepare_columns(self._tasks.columns(again, meant_again)))
+            self.behind_s = max(self.behind_s, elapsed_s - self.sent / self._rate)
+            self.sent = due
+            self._deliver(FLUSH_S)
+
+    def _deliver(self, timeout_s: float) -> None:
+        """What waits, until it is acknowledged; what is not, waits for the next time, and may have arrived."""
+        try:
+            self.acknowledged |= set(self._client.send(self._waiting, timeout_s=timeout_s))
+        except PointsmanError:
+            self.retried += sum(len(each.task_ids) for each in self._waiting)
+            time.sleep(PAUSE_S)
+        else:
+            self._waiting = []

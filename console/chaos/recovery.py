@@ -1,0 +1,78 @@
+"""How long after a fault results flow again, as the results themselves tell.
+
+A partition flows again with the first result of a task that was meant to be sent after the fault was over; a fault that
+the deployment mends by itself (a process was killed) counts from its injection. The slowest partition is the measure,
+and times are those at which the broker appended the results. What concerns the history alone has recovered when the
+store has committed all that stood in the topics when the fault was over. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from console.chaos.kinds import KINDS
+from console.chaos.schedule import Due
+
+# Faults of agents and of records interrupt nothing: there is nothing to recover from.
+UNMEASURED = frozenset({"corrupt", "agent-slow", "agent-fails", "agent-hangs", "agent-unsure", "agent-wrong"})
+HISTORY = frozenset({"store", "clickhouse"})
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Columns of the results topic. Times are in milliseconds since the epoch; `meant_ms`: when the task was due."""
+
+    partitions: npt.NDArray[np.int32]
+    appended_ms: npt.NDArray[np.int64]
+    meant_ms: npt.NDArray[np.int64]
+
+    @property
+    def latencies_ms(self) -> npt.NDArray[np.int64]:
+        return self.appended_ms - self.meant_ms
+
+
+@dataclass(slots=True)
+class Injected:
+    """A fault that was done: when, and when it was over. `history_s`: how long the store took to catch up."""
+
+    due: Due
+    injected_ms: int
+    healed_ms: int | None = None
+    history_s: float | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.due.kind
+
+    @property
+    def since_ms(self) -> int:
+        """From when on its recovery counts."""
+        over = self.injected_ms if self.healed_ms is None else self.healed_ms
+        return self.injected_ms if KINDS[self.due.step.fault].since_start else over
+
+
+def recovery_s(injected: Injected, results: Results) -> float | None:
+    """None where it is not measured: nothing was interrupted, or nothing was sent afterwards."""
+    if injected.kind in UNMEASURED:
+        return None
+    if injected.due.on in HISTORY:
+        return injected.history_s
+    after = results.meant_ms >= injected.since_ms
+    firsts = [
+        int(results.appended_ms[after & (results.partitions == number)].min())
+        for number in np.unique(results.partitions[after]).tolist()
+    ]
+    return None if not firsts else max(0.0, (max(firsts) - injected.since_ms) / 1000)
+
+
+def percentiles(values: Iterable[float | None]) -> tuple[float | None, float | None]:
+    """p50 and p99 of those that are there, the 99th by nearest rank, so that it is one of them."""
+    found: Sequence[float] = [value for value in values if value is not None]
+    if not found:
+        return None, None
+    p50, p99 = np.percentile(found, [50, 99], method="inverted_cdf")
+    return round(float(p50), 3), round(float(p99), 3)
