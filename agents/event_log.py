@@ -15,10 +15,12 @@ import pyarrow as pa
 from agents.dispatches import Attempt, Dispatched
 from agents.outcome import COMPLETED, STARTED, Outcome, failed
 from schemas.codec import Codec
-from schemas.ids import agent_event_id
+from schemas.epochs import CLAIMED
+from schemas.ids import agent_event_id, fact_id
 from schemas.reasons import ErrorClass
 from schemas.records import table
 from schemas.topology import Topology
+from streams.transport.batch import TopicPartition
 
 COALESCE_S = 0.002  # events that end within this time share one encoding
 POLL_S = 0.001
@@ -32,6 +34,20 @@ class Sender(Protocol):
     ) -> None: ...
 
     def drained(self, timeout_s: float = 0.0) -> bool: ...
+
+
+def claims(agents: Sequence[str], epochs: Mapping[TopicPartition, int]) -> pa.RecordBatch:
+    """Columns of AgentEvent: one NOTE for each log, about no task."""
+    slip = {"agent_id": list(agents), "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0, "attempts": 0}
+    slip |= {"reason": CLAIMED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0, "routed_at": 0}
+    columns: dict[str, Any] = {
+        "event_id": [fact_id(*log, CLAIMED, epoch) for log, epoch in epochs.items()],
+        "kind": "NOTE",
+        "slip": slip,
+        "task": {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0},
+        "epoch": list(epochs.values()),
+    }
+    return table("AgentEvent", columns, len(epochs))
 
 
 class _Entry(NamedTuple):
@@ -51,6 +67,7 @@ class EventLog:
         self._codec, self._producer = codec, producer
         topics = topology.topics()
         self._topics = {name: topics.events(name) for name in topology.agents}
+        self._agents = {topic: name for name, topic in self._topics.items()}
         self._versions: Mapping[str, str] = {name: agent.version for name, agent in topology.agents.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
@@ -76,6 +93,13 @@ class EventLog:
         self._wake.set()
         await delivered
 
+    async def claim(self, epochs: Mapping[TopicPartition, int], timeout_s: float) -> bool:
+        """Whether each of these logs holds a claim with its epoch (schemas/epochs.py) within this time."""
+        values = self._codec.encode(claims([self._agents[log.topic] for log in epochs], epochs), "AgentEvent")
+        for log, value in zip(epochs, values, strict=True):
+            self._producer.send(log.topic, log.partition, [value], [self._agents[log.topic].encode()])
+        return await self._confirmed_within(timeout_s)
+
     def hold(self, held: bool) -> None:
         """While held nothing more is handed over, so that the producer comes to an end and a position can be taken."""
         self._held = held
@@ -97,6 +121,9 @@ class EventLog:
     async def settle(self, timeout_s: float) -> bool:
         """Whether all that was written is delivered within this time."""
         self._hand_over()
+        return await self._confirmed_within(timeout_s)
+
+    async def _confirmed_within(self, timeout_s: float) -> bool:
         try:
             await asyncio.wait_for(self._confirmation(), timeout_s)
         except TimeoutError:
@@ -176,11 +203,13 @@ class EventLog:
                     entry.attempt.id.attempt,
                     entry.attempt.id.stage,
                     entry.outcome.kind,
+                    entry.attempt.inbox.epoch,
                 )
                 for entry in entries
             ],
             "slip": pa.concat_arrays(slips),
             "task": pa.concat_arrays(identities),
+            "epoch": [entry.attempt.inbox.epoch for entry in entries],
             "agent_version": [self._versions[entry.attempt.inbox.agent_id] for entry in entries],
         }
         return self._codec.encode(table("AgentEvent", columns, len(entries)), "AgentEvent")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from agents.calls import Caller
 from agents.context import Contexts
 from agents.event_log import EventLog
-from agents.inbox import Inbox
+from agents.inbox import Inbox, position_note, read_note
 from agents.intake import Intake
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
@@ -26,9 +26,10 @@ from agents.registry import Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
 from schemas.codec import Codec
+from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, CommitUnavailableError
+from streams.transport.clients import CommitRejectedError, CommitUnavailableError, TransportError
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
@@ -44,6 +45,7 @@ END_S = 3.5
 CLOSE_S = 0.4
 STOP_POLL_S = 0.1
 HOLD_S = 0.25  # how long events are held back at most for the sake of a position
+CLAIM_S = 9.0  # what its claims get to be delivered
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
 # The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
 # most): one that hangs must not keep the others from their work.
@@ -210,7 +212,7 @@ class Host:
         for inbox in inboxes:
             tp, position = TopicPartition(inbox.topic, inbox.partition), inbox.tracker.position
             if position is not None and position != self._committed.get(tp):
-                found[tp] = (position, str(inbox.tracker.low_watermark_ms))
+                found[tp] = (position, inbox.note(inbox.tracker.low_watermark_ms))
         return found
 
     def _commit(self, positions: Mapping[TopicPartition, tuple[int, str]]) -> None:
@@ -224,13 +226,20 @@ class Host:
         self._standing.update(positions)
 
     def _is_granted(self) -> bool:
-        """In the reader's thread. Commits one position as it stands: of a former generation the broker refuses it."""
-        standing = dict(islice(self._standing.items(), 1))
+        """In the reader's thread. Whether the broker says so, now."""
         try:
-            self._consumer.commit(standing)
+            return self._stands()
         except (CommitRejectedError, CommitUnavailableError) as error:
             log.debug("a write has to wait until it is known whose the inboxes are", why=str(error))
             return False
+
+    def _stands(self) -> bool:
+        """Commits one position as it stands: of a former generation the broker refuses it. False where there is none.
+
+        Raises CommitRejectedError, CommitUnavailableError.
+        """
+        standing = dict(islice(self._standing.items(), 1))
+        self._consumer.commit(standing)
         return bool(standing)
 
     # Partitions come and go; these run in the reader's thread, inside a poll.
@@ -239,12 +248,36 @@ class Host:
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
         committed = self._consumer.committed(tps) if tps else {}
-        recovered = self._read_back.read(committed) if tps else Recovered()
         new = [tp for tp, (offset, _) in committed.items() if offset == NO_OFFSET]
-        first = {tp: (low, "0") for tp, (low, _) in self._consumer.watermarks(new).items()}
+        first = {tp: (low, position_note(0, [])) for tp, (low, _) in self._consumer.watermarks(new).items()}
         self._standing.update(committed | first)
+        recovered = self._read_back.read(committed, self._claim) if tps else Recovered()
         self._ask(self._take_over(recovered))
+        # The next owner has to know of this one's claims, though this one may come to nothing.
+        standing = {TopicPartition(inbox.topic, inbox.partition): inbox for inbox in recovered.inboxes}
+        self._commit(
+            {
+                tp: (self._standing[tp][0], inbox.note(read_note(self._standing[tp][1]).low_watermark_ms))
+                for tp, inbox in standing.items()
+            }
+        )
         log.info("inboxes assigned", inboxes=len(tps))
+
+    def _claim(self, newest: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """The epochs in which this host owns the agents' logs, once these say so.
+
+        Raises CommitRejectedError where the inboxes are another's by now, CommitUnavailableError or TransportError
+        where that cannot be told, or the logs do not take the claims.
+        """
+        generation = self._consumer.generation()
+        if any(is_behind(generation, epoch) for epoch in newest.values()):
+            # Another one has them by now; or the group was forgotten, and counts from one again.
+            self._stands()
+            log.warning("the host's group counts anew; its epochs go on from where they were", generation=generation)
+        epochs = {log_: next_epoch(generation, epoch) for log_, epoch in newest.items()}
+        if not self._ask(self._events.claim(epochs, CLAIM_S)):
+            raise TransportError("the broker did not take the claims of the agents' logs; start the host again")
+        return epochs
 
     def _revoked(self, tps: list[TopicPartition]) -> None:
         if not self._closing:

@@ -5,12 +5,14 @@ I/O: none.
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from agents.outcome import STARTED
 from agents.tracker import OffsetTracker
+from schemas.epochs import LogEpochs, Since
 
 RECENT_MAX = 10_000  # attempts remembered per inbox partition, so that a dispatch that comes again is not run again
 
@@ -32,12 +34,36 @@ class Logged(NamedTuple):
     at: int = 0
 
 
+class Note(NamedTuple):
+    """What a host commits beside an inbox's position, for the next one: the append time of the first dispatch that is
+    not done, None where it is not known, and the claims of the agent's log."""
+
+    low_watermark_ms: int | None
+    since: Since
+
+
+def position_note(low_watermark_ms: int, since: Since) -> str:
+    return json.dumps({"low_watermark_ms": low_watermark_ms, "epochs": since}, separators=(",", ":"))
+
+
+def read_note(text: str) -> Note:
+    """Of what is no note nothing is known. Hosts before this one committed the time alone."""
+    if text.isdecimal():
+        return Note(int(text), [])
+    try:
+        found = json.loads(text)
+        return Note(int(found["low_watermark_ms"]), [(int(offset), int(epoch)) for offset, epoch in found["epochs"]])
+    except (ValueError, TypeError, KeyError):
+        return Note(None, [])
+
+
 IN_HAND = Logged("IN_HAND")  # taken in by this host and not done yet
 
 
 class Inbox:
     """State of one (agent, partition). `logged`: what the log held of dispatches that were not committed when this
-    host took over; it is kept until the inbox has been read up to `until`, its end at that time."""
+    host took over; it is kept until the inbox has been read up to `until`, its end at that time. `epoch` is what this
+    host's events bear, `epochs` what it knows of the log's claims."""
 
     def __init__(
         self,
@@ -46,13 +72,20 @@ class Inbox:
         partition: int,
         logged: Mapping[AttemptId, Logged] | None = None,
         until: int = 0,
+        epoch: int = 0,
+        epochs: LogEpochs | None = None,
     ) -> None:
         self.agent_id, self.topic, self.partition = agent_id, topic, partition
+        self.epoch, self._epochs = epoch, epochs or LogEpochs()
         self.tracker = OffsetTracker()
         self.lost = False
         self._logged, self._until = dict(logged or {}), until
         self._in_hand: set[AttemptId] = set()
         self._recent: OrderedDict[AttemptId, None] = OrderedDict()
+
+    def note(self, low_watermark_ms: int | None) -> str:
+        """What is committed beside a position; `low_watermark_ms` as the tracker has it."""
+        return position_note(low_watermark_ms or 0, self._epochs.since)
 
     def take(self, offsets: list[int], appended_ms: int) -> None:
         """Records read, in rising order."""

@@ -7,22 +7,27 @@ I/O: Kafka.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agents.context import Conversation
 from agents.contract import Interaction
 from agents.dispatches import attempt_ids
-from agents.inbox import AttemptId, Inbox, Logged
+from agents.inbox import AttemptId, Inbox, Logged, read_note
 from agents.outcome import OUTCOMES, STARTED
 from schemas.codec import Codec
+from schemas.epochs import Epochs, LogEpochs
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
 
 LOOKBACK_MS = 600_000
 LOOKBACK_ROWS = 2_000
+
+
+Claim = Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]]
+"""Given the newest epoch in each log, claims them; gives the epochs that are now one's own."""
 
 
 class _Asked(NamedTuple):
@@ -51,20 +56,31 @@ class ReadBack:
         # A batch agent is shown no context.
         self._with_memory = {topics.inbox(name) for name, agent in topology.agents.items() if agent.kind != "batch"}
 
-    def read(self, committed: Mapping[TopicPartition, tuple[int, str]]) -> Recovered:
-        """For each inbox partition and its committed position; its metadata is the append time, in ms, of the first
-        dispatch that is not committed. Raises TransportError when the logs cannot be read."""
+    def read(self, committed: Mapping[TopicPartition, tuple[int, str]], claim: Claim) -> Recovered:
+        """For each inbox partition and its committed position, with its note. Raises TransportError when the logs
+        cannot be read.
+
+        What is in a log before this host's claim is known when this returns; what anyone else appends behind it counts
+        for nobody.
+        """
         inboxes = list(committed)
         logs = {tp: TopicPartition(self._events[tp.topic], tp.partition) for tp in inboxes}
         marks = self._consumer.watermarks([*inboxes, *logs.values()])
-        since = {tp: int(meta) for tp, (offset, meta) in committed.items() if offset != NO_OFFSET and meta.isdecimal()}
+        notes = {tp: read_note(meta) for tp, (offset, meta) in committed.items() if offset != NO_OFFSET}
+        since = {tp: note.low_watermark_ms for tp, note in notes.items() if note.low_watermark_ms is not None}
+        epochs = Epochs({logs[tp]: LogEpochs(note.since) for tp, note in notes.items()})
         asked = self._read_inboxes(committed, since, marks)
-        logged = self._read_logs(logs, since, marks)
+        logged: dict[TopicPartition, dict[AttemptId, Logged]] = {}
+        ends = {log: marks[log][1] for log in logs.values()}
+        self._read_logs(self._starts(logs, since, marks), ends, epochs, logged)
+        own = claim({log: epochs.of(log).newest for log in logs.values()})
+        claimed = {log: high for log, (_, high) in self._consumer.watermarks(logs.values()).items()}
+        self._read_logs(ends, claimed, epochs, logged)
         recovered = Recovered()
         for tp in inboxes:
             outcomes = logged.get(logs[tp], {})
-            agent_id, questions = self._agents[tp.topic], asked.get(tp, {})
-            inbox = Inbox(agent_id, tp.topic, tp.partition, outcomes, marks[tp][1])
+            agent_id, questions, log = self._agents[tp.topic], asked.get(tp, {}), logs[tp]
+            inbox = Inbox(agent_id, tp.topic, tp.partition, outcomes, marks[tp][1], own[log], epochs.of(log))
             recovered.inboxes.append(inbox)
             for attempt, logged_as in outcomes.items():
                 question = questions.get(attempt)
@@ -102,29 +118,45 @@ class ReadBack:
                     asked.setdefault(tp, {})[attempt] = _Asked(conversation, text)
         return asked
 
-    def _read_logs(
+    def _starts(
         self,
         logs: Mapping[TopicPartition, TopicPartition],
         since: Mapping[TopicPartition, int],
         marks: Mapping[TopicPartition, tuple[int, int]],
-    ) -> dict[TopicPartition, dict[AttemptId, Logged]]:
-        """The last event of each attempt, in the order of the log."""
+    ) -> dict[TopicPartition, int]:
+        """Where in the logs reading begins; the last record is always read, for its epoch."""
         margin = {logs[tp]: max(at - self._margin_ms, 0) for tp, at in since.items()}
         memory = {logs[tp]: max(at - LOOKBACK_MS, 0) for tp, at in since.items() if tp.topic in self._with_memory}
         starts = {tp: marks[tp][0] for tp in logs.values()}
         starts |= self._consumer.offsets_for_times(margin)
         for tp, offset in self._consumer.offsets_for_times(memory).items():
             starts[tp] = min(starts[tp], max(offset, marks[tp][1] - LOOKBACK_ROWS))
-        logged: dict[TopicPartition, dict[AttemptId, Logged]] = {}
-        for batch in self._consumer.read_to_end(starts, {tp: marks[tp][1] for tp in logs.values()}):
+        return {tp: max(min(start, marks[tp][1] - 1), marks[tp][0]) for tp, start in starts.items()}
+
+    def _read_logs(
+        self,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        epochs: Epochs,
+        logged: dict[TopicPartition, dict[AttemptId, Logged]],
+    ) -> None:
+        """The last event of each attempt, in the order of the log; what is void is passed over."""
+        for batch in self._consumer.read_to_end(starts, ends):
             decoded = self._codec.decode(batch.values, "AgentEvent")
+            places = _rows(batch, decoded.rows.tolist())
+            written = decoded.batch.column("epoch").to_numpy(zero_copy_only=False)
+            topics = [tp.topic for tp, _ in places]
+            void = epochs.void(topics, batch.partitions[decoded.rows], batch.offsets[decoded.rows], written)
+            passed_over = frozenset(() if void is None else void.tolist())
             columns = zip(
-                _rows(batch, decoded.rows.tolist()),
+                places,
                 attempt_ids(decoded.batch.column("slip"), decoded.batch.column("task")),
                 *(decoded.batch.column(name).to_pylist() for name in ("kind", "answer", "finished_at")),
                 strict=True,
             )
-            for (tp, _), attempt, kind, answer, at in columns:
+            for row, ((tp, _), attempt, kind, answer, at) in enumerate(columns):
+                if row in passed_over:
+                    continue
                 of_log = logged.setdefault(tp, {})
                 if kind in OUTCOMES:
                     if attempt in of_log and of_log[attempt].kind != STARTED:
@@ -133,7 +165,6 @@ class ReadBack:
                     of_log[attempt] = Logged(kind, answer, at)
                 elif kind == STARTED:
                     of_log.setdefault(attempt, Logged(STARTED))
-        return logged
 
 
 def interaction(attempt: AttemptId, asked: str, logged: Logged) -> Interaction:

@@ -25,7 +25,7 @@ INVARIANTS: Mapping[str, str] = MappingProxyType(
         "does a low watermark pass the first fact of an unfinished task.",
         "P4": "What readers of committed records see are the outputs of committed inputs, and of no others.",
         "P5": "Who was expelled from its group moves no position, and is the only one who may leave a second result; "
-        "that bears the same task id.",
+        "that bears the same task id; what a host writes behind its successor's claim decides nothing.",
         "P7": "A replay of the logs gives the same state each time, calls no agent, and has nothing to add at rest.",
         "P8": "The history holds every fact of the logs once, and nothing else.",
         "P11": "Every wait ends: no call of a client is without a time limit, and who is told to stop does.",
@@ -217,6 +217,17 @@ def unread(given_up: Iterable[GivenUp], tolerance_ms: int) -> list[str]:
         for each in given_up
         if each.outcomes_ms and each.at_ms - max(each.outcomes_ms) > tolerance_ms
     ]
+
+
+def void(epochs: Iterable[tuple[int, int]]) -> set[int]:
+    """Offsets of the records of one log, of which offset and epoch are given in its order, that stand behind a newer
+    epoch than their own; 0 is none."""
+    newest, found = 0, set()
+    for offset, epoch in epochs:
+        if 0 < epoch < newest:
+            found.add(offset)
+        newest = max(epoch, newest)
+    return found
 
 
 def own_repeats(noted: Iterable[str], repeats: Container[str]) -> tuple[str, ...]:

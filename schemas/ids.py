@@ -17,5 +17,5 @@ def fact_id(*parts: str | int) -> str:
 def agent_event_id(
     tenant: str, task_id: str, agent_id: str, attempt: int, stage: str, kind: str, ordinal: int = 0
 ) -> str:
-    """Id of an agent's event; `ordinal` tells events of one kind within one attempt apart."""
+    """Id of an agent's event; `ordinal`, the host's epoch, tells the runs of one attempt apart."""
     return fact_id(tenant, task_id, agent_id, attempt, stage, kind, ordinal)

@@ -91,3 +91,9 @@ class DeadReason(StrEnum):
     INVALID_UTF8 = "INVALID_UTF8"
     INVALID_KEY = "INVALID_KEY"  # null, or not UTF-8
     KEY_MISMATCH = "KEY_MISMATCH"
+
+
+class LateReason(StrEnum):
+    """Why an outcome decides nothing, where that is not simply that it came too late."""
+
+    FENCED = "FENCED"  # behind the claim of another host

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from schemas.ids import fact_id
-from schemas.reasons import ResultReason
+from schemas.reasons import LateReason, ResultReason
 from streams.core.availability import Availability, BreakerLike
 from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
@@ -123,6 +123,14 @@ class Cell:
             self._end_or_watch(task, now_ms, watched=len(task.attempts) == before)
         return self.machine.decisions.take()
 
+    def fence(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
+        """Takes note of outcomes that count for nothing: their host had lost its inbox (schemas/epochs.py)."""
+        for row in range(len(heard)) if rows is None else rows:
+            outcome = heard.outcomes[row]
+            if outcome.kind in OUTCOMES:
+                self._note_late(heard.events, row, heard.ids[row], outcome, now_ms, reason=LateReason.FENCED)
+        return self.machine.decisions.take()
+
     def tick(self, now_ms: int, *, blame: bool = True) -> Effects:
         """Ends what is overdue. Without `blame` (while catching up) time-outs do not count against agents."""
         for task in self._timers.due(now_ms):
@@ -194,14 +202,16 @@ class Cell:
             Note(event_id, "DUPLICATE", "DUPLICATE", task_id, key, identity, None, 0, 0, "UNKNOWN", None, at)
         )
 
-    def _note_late(self, events: Events, row: int, task_id: TaskKey, outcome: Outcome, now_ms: int) -> None:
+    def _note_late(
+        self, events: Events, row: int, task_id: TaskKey, outcome: Outcome, now_ms: int, reason: str | None = None
+    ) -> None:
         one = events.batch.slice(row, 1)
         slip, task = one.column("slip"), one.column("task")
         self.machine.decisions.effects.notes.append(
             Note(
                 event_id=fact_id(outcome.event_id, "LATE_VOTE"),
                 kind="LATE_VOTE",
-                reason=outcome.kind,
+                reason=reason or outcome.kind,
                 id=task_id,
                 key=events.keys[row],
                 identity=identities(task)[0],

@@ -11,22 +11,33 @@ from collections.abc import Collection, Mapping
 import pyarrow as pa
 
 from schemas.codec import Codec
+from schemas.epochs import Epochs
 from streams.core.cell import Cell
 from streams.core.columns import Events
 from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
+from streams.processors.fencing import Rows, split
 from streams.processors.outbox import Outbox
 from streams.transport.batch import Batch, by_value
 from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
+from streams.transport.telemetry import get_logger
 
 COMPONENT = "consensus"
 
+log = get_logger("pointsman.worker")
+
 
 class Consensus:
-    """Call `handle` with each batch of the agents' event logs. What it raises must end the worker."""
+    """Call `handle` with each batch of the agents' event logs. What it raises must end the worker.
 
-    def __init__(self, agents: Collection[str], codec: Codec, outbox: Outbox, cells: Mapping[int, Cell]) -> None:
+    `epochs` tells what a zombie wrote behind its successor's claim: that is noted, and decides nothing.
+    """
+
+    def __init__(
+        self, agents: Collection[str], codec: Codec, outbox: Outbox, cells: Mapping[int, Cell], epochs: Epochs
+    ) -> None:
         self._agents, self._codec, self._outbox, self._cells = frozenset(agents), codec, outbox, cells
+        self._epochs = epochs
         for agent_id in self._agents:  # from zero, so that a rate sees the first one too
             for kind in OUTCOMES:
                 OUTCOMES_METRIC.labels(agent=agent_id, kind=kind)
@@ -35,13 +46,26 @@ class Consensus:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
         decoded = self._codec.decode(batch.values, "AgentEvent")
         self._outbox.bury(batch, decoded.faults, COMPONENT)
-        records, rows = decoded.batch, decoded.rows
+        (records, rows), void = split(self._epochs, batch, decoded)
+        if void is not None:
+            self._fence(batch, void, now_ms)
         self._count(records)
         heard = Heard.read(Events(records, [batch.keys[row] or b"" for row in rows.tolist()]))
         self._outbox.emit(
             {
                 partition: self._cells[partition].collect(heard, now_ms, places.tolist())
                 for partition, places in by_value(batch.partitions[rows])
+            }
+        )
+
+    def _fence(self, batch: Batch, void: Rows, now_ms: int) -> None:
+        """Leaves a trace of outcomes that do not count."""
+        log.warning("events of a host that had lost its inboxes are passed over", events=len(void.rows))
+        heard = Heard.read(Events(void.records, [batch.keys[row] or b"" for row in void.rows.tolist()]))
+        self._outbox.emit(
+            {
+                partition: self._cells[partition].fence(heard, now_ms, places.tolist())
+                for partition, places in by_value(batch.partitions[void.rows])
             }
         )
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from streams.processors.recovery import Positions, cut_metadata
+from schemas.epochs import Epochs
+from streams.processors.recovery import Positions, cut_metadata, epochs_metadata
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
 from streams.transport.producer import Producer
@@ -50,10 +51,11 @@ class InTransaction:
 
 
 class Cuts:
-    """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition."""
+    """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition;
+    those of agents' logs carry the claims of their hosts."""
 
-    def __init__(self, anchor: str, producer: Producer) -> None:
-        self._anchor, self._producer = anchor, producer
+    def __init__(self, anchor: str, producer: Producer, epochs: Epochs) -> None:
+        self._anchor, self._producer, self._epochs = anchor, producer, epochs
         self.positions: Positions = {}
         self._committed: Positions = {}
         self._committed_at = time.monotonic()
@@ -85,10 +87,14 @@ class Cuts:
     def cut(self, positions: Mapping[TopicPartition, int], low_watermarks_ms: Mapping[int, int]) -> Cut:
         """These positions, of the partitions that have a low watermark."""
         return {
-            (topic, number): (at, cut_metadata(low_watermarks_ms[number]) if topic == self._anchor else "")
-            for (topic, number), at in positions.items()
-            if number in low_watermarks_ms
+            tp: (at, cut_metadata(low_watermarks_ms[tp.partition]) if tp.topic == self._anchor else self._claims(tp))
+            for tp, at in positions.items()
+            if tp.partition in low_watermarks_ms
         }
+
+    def _claims(self, tp: TopicPartition) -> str:
+        since = self._epochs.since(tp)
+        return epochs_metadata(since) if since else ""
 
     async def commit(self, committer: Committer, cut: Cut) -> None:
         """Commits; where the group or the broker says no, the next cut will do. Raises TransportError for the rest."""

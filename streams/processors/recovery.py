@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.codes import ErrorCode
+from schemas.epochs import Epochs, LogEpochs, Since
 from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
 from schemas.topology import Topology
@@ -23,13 +24,14 @@ from streams.core.cell import Cell
 from streams.core.columns import Dispatches, Events
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
+from streams.processors.fencing import split
 from streams.transport.batch import Batch, TopicPartition, by_value
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.recovery")
 
-LOW_WATERMARK = "low_watermark_ms"
+LOW_WATERMARK, EPOCHS = "low_watermark_ms", "epochs"
 
 Positions = dict[TopicPartition, int]
 
@@ -41,13 +43,14 @@ class Recovered:
     """One partition whose facts are folded; left to do: show the cell the breakers, then call `fold.resume`.
 
     `positions`: where to read on, of every topic that the worker reads. `ends`: where those topics ended when it was
-    assigned. `is_new`: no cut of this partition was ever committed.
+    assigned. `epochs`: who wrote in the agents' logs since when. `is_new`: no cut of this partition was ever committed.
     """
 
     cell: Cell
     fold: Fold
     positions: Positions
     ends: Positions
+    epochs: Mapping[tuple[str, int], LogEpochs]
     is_new: bool
 
 
@@ -65,6 +68,19 @@ def low_watermark_of(metadata: str) -> int:
     return found if isinstance(found, int) and found >= 0 else 0
 
 
+def epochs_metadata(since: Since) -> str:
+    """What is committed beside the position of an agent's log."""
+    return json.dumps({EPOCHS: since}, separators=(",", ":"))
+
+
+def epochs_of(metadata: str) -> LogEpochs:
+    """The claims in a commit's metadata; none are known where there is none that can be understood."""
+    try:
+        return LogEpochs([(int(offset), int(epoch)) for offset, epoch in json.loads(metadata)[EPOCHS]])
+    except (ValueError, TypeError, KeyError):
+        return LogEpochs()
+
+
 class Recovery:
     """Reads back what was decided in the given partitions. `config` is a consumer's; it joins no group."""
 
@@ -73,6 +89,7 @@ class Recovery:
         self._codec = Codec(registry, topology.limits.record_bytes_max)
         self._topics = topology.topics()
         self._told = self._topics
+        self._epochs = Epochs()
         self.read = (self._topics.submitted, *self._topics.logs, self._topics.health)
         """Topics that a live worker reads, in all of its partitions."""
 
@@ -120,6 +137,7 @@ class Recovery:
         # Ends as they were appended: reading to them, and only what is committed, waits until the transactions that a
         # former owner left open have ended, well or badly.
         marks = appended.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
+        self._epochs = Epochs({tp: epochs_of(committed[tp][1]) for tp in live if tp.topic in self._topics.logs})
         found: dict[int, Recovered] = {}
         for number in partitions:
             anchor = TopicPartition(self._topics.submitted, number)
@@ -133,6 +151,7 @@ class Recovery:
                 # What retention has taken away meanwhile cannot be read: the first record left is next.
                 positions={tp: max(committed[tp][0], marks[tp][0]) for tp in own},
                 ends={tp: marks[tp][1] for tp in own},
+                epochs=self._epochs.items(number),
                 is_new=committed[anchor][0] < 0,
             )
         starts = self._starts(consumer, [n for n in partitions if not found[n].is_new], committed, now_ms)
@@ -180,8 +199,11 @@ class Recovery:
         record = self._told.record_of(topic)
         assert record is not None
         decoded = self._codec.decode(batch.values, record)
-        for number, places in by_value(batch.partitions[decoded.rows]):
-            part, rows = decoded.batch.take(pa.array(places)), decoded.rows[places]
+        records, valid = decoded.batch, decoded.rows
+        if record == "AgentEvent":
+            (records, valid), _ = split(self._epochs, batch, decoded)
+        for number, places in by_value(batch.partitions[valid]):
+            part, rows = records.take(pa.array(places)), valid[places]
             keys = [batch.keys[row] or b"" for row in rows.tolist()]
             appended_ms = batch.timestamps_ms[rows].tolist()
             fold = folds[number]

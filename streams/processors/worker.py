@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from schemas.codec import Codec
+from schemas.epochs import Epochs
 from streams.core.cell import Cell
 from streams.core.effects import Effects
 from streams.core.policy import Policy
@@ -111,7 +112,8 @@ class Worker:
         self._on_ready, self._clock = on_ready, clock
         self._cells: dict[int, Cell] = {}
         self._frontiers: dict[int, Frontier] = {}
-        self._cuts = Cuts(self._topics.submitted, producer)
+        self._epochs = Epochs()
+        self._cuts = Cuts(self._topics.submitted, producer, self._epochs)
         self._paused: set[int] = set()
         self._held = held
         self._seen_version = -1
@@ -120,7 +122,7 @@ class Worker:
         self._health = HealthReport(self._topics.health, codec, producer)
         self._handlers: dict[str, Callable[[Batch, int], None]] = {
             "router": Router(policy, codec, self._outbox, self._cells).handle,
-            "consensus": Consensus(topology.agents, codec, self._outbox, self._cells).handle,
+            "consensus": Consensus(topology.agents, codec, self._outbox, self._cells, self._epochs).handle,
             "breaker": self._breakers.handle,
         }
         self._driver: Driver | None = None
@@ -225,6 +227,7 @@ class Worker:
         positions: Positions = {}
         for each in found.values():
             positions.update(each.positions)
+            self._epochs.update(each.epochs)
         new = {number for number, each in found.items() if each.is_new}
         if new:
             # Before anything is emitted: what has results has a cut.
@@ -284,6 +287,7 @@ class Worker:
             self._frontiers.pop(number, None)
             INFLIGHT_TASKS.labels(partition=number).set(0)
         self._cuts.drop(gone)
+        self._epochs.drop(gone)
         if self._paused & gone:
             self.driver.resume([(self._topics.submitted, number) for number in self._paused & gone])
             self._paused -= gone

@@ -6,6 +6,7 @@ I/O: Kafka.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -39,6 +40,8 @@ REQUEST_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
 WAKE_S = 0.05
 _EARLIEST, _LATEST = -2, -1
+_METADATA = b"CGMDv2:"
+"""What the group's metadata begin with; its generation follows, as the machine writes 32 bits."""
 
 _Error = ck.KafkaError
 # What no waiting mends: the position is gone, or the broker refuses this client.
@@ -174,6 +177,10 @@ class BatchConsumer:
         """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
         return committed(self._consumer, tps)
 
+    def generation(self) -> int:
+        """The group's generation in which this consumer has its partitions; -1 where it is in none."""
+        return generation(self._consumer)
+
     def offsets_for_times(self, times_ms: Mapping[TP, int]) -> dict[TopicPartition, int]:
         """Offset of the first record appended at or after each time; the end offset where there is none."""
         return offsets_for_times(self._consumer, times_ms)
@@ -290,6 +297,14 @@ def committed(
     """As `BatchConsumer.committed`, for any librdkafka consumer. Raises NotYetError after `timeout_s`."""
     found = _asked(lambda: consumer.committed(_theirs(tps), timeout=timeout_s), "committed positions")
     return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found}
+
+
+def generation(consumer: ck.Consumer) -> int:
+    """As `BatchConsumer.generation`. Python is shown the metadata as librdkafka writes them, and not their parts."""
+    metadata = consumer.consumer_group_metadata()
+    if not metadata.startswith(_METADATA):
+        raise TransportError(f"this librdkafka writes group metadata in another form than {_METADATA.decode()}")
+    return int.from_bytes(metadata[len(_METADATA) :][:4], sys.byteorder, signed=True)
 
 
 def lag(consumer: ck.Consumer) -> dict[TopicPartition, int]:

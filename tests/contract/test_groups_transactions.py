@@ -104,6 +104,22 @@ def test_what_a_member_commits_while_it_gives_up_is_where_the_next_one_reads_on(
     two.source.close()
 
 
+def test_the_generation_rises_with_each_assignment_and_is_known_when_it_is_told(broker: str, prefix: str) -> None:
+    topic, seen = make(broker, f"{prefix}counted", 2), list[int]()
+    one = Member(broker, f"{prefix}group", topic)
+    assert one.source.generation() < 0, "it is in no group yet"
+    one.source.subscribe([topic], on_assign=lambda _: seen.append(one.source.generation()))
+    until(lambda: one.held == [0, 1], one)
+    two = Member(broker, f"{prefix}group", topic)
+    until(lambda: len(one.held) == len(two.held) == 1, one, two)
+    assert one.source.generation() == two.source.generation()
+    two.source.close()
+    until(lambda: one.held == [0, 1], one)
+    assert len(seen) == 3
+    assert 0 < seen[0] < seen[1] < seen[2] == one.source.generation()
+    one.source.close()
+
+
 def test_one_that_does_not_poll_loses_its_partitions_and_can_commit_nothing(broker: str, prefix: str) -> None:
     topic = make(broker, f"{prefix}lost", 2)
     slow = Member(broker, f"{prefix}group", topic, **{"max.poll.interval.ms": 6_000})

@@ -294,6 +294,24 @@ def test_the_timeline_of_a_task_that_had_everything(client: Any, history: Histor
     assert [row[0] for row in history.query("SELECT task_id FROM cascades").rows] == ["x"]
 
 
+def test_what_a_zombie_wrote_is_kept_and_counts_for_no_agent(client: Any, history: History) -> None:
+    def claim(epoch: int, offset: int) -> None:
+        nobody = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
+        fields: Rows = {"event_id": f"claim {epoch}", "kind": "NOTE", "slip": {**slip(), "reason": "CLAIMED"}}
+        insert(client, "AgentEvent", {**fields, "task": nobody, "epoch": epoch}, [offset], times=2)
+
+    claim(6, 10)
+    claim(7, 20)
+    claim(5, 25)  # a zombie's, as void as its outcomes
+    for task_id, epoch, offset in [("first", 6, 11), ("late", 6, 21), ("owner's", 7, 22), ("later", 5, 30)]:
+        insert(client, "AgentEvent", {**samples([task_id])["AgentEvent"], "epoch": epoch}, [offset], times=2)
+    fenced = history.query("SELECT event_id FROM fenced_events ORDER BY offset").rows
+    assert fenced == [("e-late",), ("claim 5",), ("e-later",)]
+    assert history.query("SELECT max(epoch), count() FROM agent_claims").rows == [(7, 3)]
+    assert history.query("SELECT sum(outcomes) FROM agent_minute").rows == [(2,)]
+    assert len(history.facts("agent_events")) == 7, "all of them are facts"
+
+
 def identity_free(task_id: str, **more: Any) -> Rows:
     return {"task_id": task_id, "tenant": "acme", "text": "do", "submitted_at": T0_US, **more}
 

@@ -57,7 +57,7 @@ def test_an_event_echoes_slip_and_task_and_goes_where_the_dispatch_came_from(ben
     one, two = bench.events("moody", 2)
     assert one["_partition"] == 1
     assert one["_key"] == b"c1"
-    assert one["event_id"] == agent_event_id("acme", "t1", "moody", 3, "REGROUND", "COMPLETED")
+    assert one["event_id"] == agent_event_id("acme", "t1", "moody", 3, "REGROUND", "COMPLETED", one["epoch"])
     assert (one["slip"]["attempt"], one["slip"]["stage"], one["slip"]["agent_id"]) == (3, "REGROUND", "moody")
     identity = {name: one["task"][name] for name in ("task_id", "tenant", "conversation_id", "root_id", "depth")}
     assert identity == {"task_id": "t1", "tenant": "acme", "conversation_id": "c1", "root_id": "r", "depth": 2}
@@ -158,8 +158,8 @@ def test_start_is_in_the_log_before_a_write_agent_is_called(broker: str, prefix:
         bench.dispatch("writer", {"task_id": "w"})
         started, completed = bench.events("writer", 1)
     assert (started["kind"], completed["kind"]) == ("STARTED", "COMPLETED")
-    assert completed["answer"] == "1", "the agent found its STARTED in the log"
-    assert started["event_id"] == agent_event_id("default", "w", "writer", 1, "WORK", "STARTED")
+    assert completed["answer"] == "2", "the agent found its owner's claim and its STARTED in the log"
+    assert started["event_id"] == agent_event_id("default", "w", "writer", 1, "WORK", "STARTED", started["epoch"])
     assert started["started_at"] <= completed["started_at"]
 
 

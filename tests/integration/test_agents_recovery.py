@@ -11,11 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from agents.event_log import claims
 from console.local.broker import LocalBroker
+from schemas.epochs import is_behind
 from schemas.errors import DeliveryError
+from schemas.records import table
 from streams.transport.admin import delete_topics
+from streams.transport.batch import TopicPartition
 from tests.support.agents_bench import Bench, make_topology, until
 from tests.support.agents_sample import CALLS, RUNNING
 
@@ -209,3 +215,60 @@ def test_a_host_that_was_paused_past_its_session_writes_nothing_a_second_time(
 def ended(events: list[dict[str, Any]]) -> set[str]:
     """Tasks that have an outcome."""
     return {event["task"]["task_id"] for event in events if event["kind"] in {"COMPLETED", "FAILED"}}
+
+
+def test_each_owner_claims_the_logs_with_a_higher_epoch_though_the_group_is_forgotten(broker: str, prefix: str) -> None:
+    topology = make_topology(prefix, {"echo": {}})
+    with Bench(broker, topology) as bench:
+        for number in range(2):
+            host = bench.host()
+            bench.dispatch("echo", {"task_id": f"t{number}"})
+            bench.events("echo", number + 1)
+            host.stop()
+        admin = AdminClient({"bootstrap.servers": broker})
+        (deleted,) = admin.delete_consumer_groups([f"{prefix}pointsman-host"]).values()
+        deleted.result(20)
+        host = bench.host()
+        bench.dispatch("echo", {"task_id": "t2"})
+        events = bench.events("echo", 3)
+        host.stop()
+        claimed = bench.claims("echo", 6)
+    for partition in (0, 1):
+        epochs = [claim["epoch"] for claim in claimed if claim["_partition"] == partition]
+        assert epochs == sorted(set(epochs)), "it rises"
+    assert [event["epoch"] for event in events] == [claim["epoch"] for claim in claimed if claim["_partition"] == 0]
+    assert is_behind(1, events[1]["epoch"]), "the group counted from one again"
+
+
+def test_a_host_that_comes_back_knows_what_its_successor_has_made_void(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    """What is read back is judged as workers judge it: by who had claimed the log before."""
+    agents = {"reader": sample(prefix, 10)}
+    topology = make_topology(prefix, agents, kafka=QUICK, limits={"commit_interval_ms": 300})
+    with Bench(broker, topology) as bench:
+        log = TopicPartition(bench.topics.events("reader"), 0)
+        bench.dispatch("reader", {"task_id": "t", "conversation_id": "c"})
+        claim = bench.codec.encode(claims(["reader"], {log: 1 << 40}), "AgentEvent")
+        zombie = bench.codec.encode(outcome_of("reader", "t", epoch=1), "AgentEvent")
+        bench.producer.send(log.topic, 0, [*claim, *zombie])
+        bench.producer.flush(10)
+        bench.host()
+        *_, of_zombie, of_owner = bench.events("reader", 2)
+    assert (of_zombie["answer"], of_zombie["epoch"]) == ("by a zombie", 1)
+    assert of_owner["epoch"] > 1 << 40, "the void outcome is none: it was asked again"
+    assert CALLS[prefix] == ["t"]
+
+
+def outcome_of(agent_id: str, task_id: str, epoch: int) -> pa.RecordBatch:
+    slip = {"agent_id": agent_id, "attempt": 1, "intent": "all", "confidence": 1.0, "attempts": 1}
+    slip |= {"reason": "ROUTED", "route_version": "v", "timeout_ms": 1, "deadline_default_ms": 1, "routed_at": 1}
+    columns: dict[str, Any] = {
+        "event_id": "e",
+        "kind": "COMPLETED",
+        "slip": slip,
+        "answer": "by a zombie",
+        "epoch": epoch,
+        "task": {"task_id": task_id, "tenant": "default", "submitted_at": 1, "deadline_ms": 1},
+    }
+    return table("AgentEvent", columns, 1)

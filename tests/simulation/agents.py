@@ -60,6 +60,7 @@ async def act(task: Task, context: Context, *, agent: str) -> Answer:
     part = stage.parts.get((task.task_id, agent), ANSWERS)
     process = current()
     name = "?" if process is None else process.name
+    call = len(stage.calls)
     stage.calls.append(Call(agent, task.tenant, task.task_id, task.stage, name, stage.world.now))
     stage.world.note(name, f"{agent} is called for {task.task_id} ({task.stage}), {len(context.interactions)} before")
     await asyncio.sleep(part.after_s)
@@ -74,4 +75,5 @@ async def act(task: Task, context: Context, *, agent: str) -> Answer:
     if part.how == "cannot":
         raise AgentWrongInput("nobody could")
     cited = ("page 1",) if task.stage == "REGROUND" else ()
-    return Answer(part.answer, confidence=part.confidence, citations=cited)
+    # The payload tells in a result which call it rests on.
+    return Answer(part.answer, confidence=part.confidence, citations=cited, payload={"call": call})

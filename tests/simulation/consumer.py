@@ -5,6 +5,7 @@ It fetches ahead, as librdkafka does; rebalance callbacks and errors are served 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -65,9 +66,10 @@ class Consumer(Client):
     ) -> None:
         self.membership.subscribe(topics, on_assign, on_revoke, on_lost)
 
-    def consumer_group_metadata(self) -> tuple[str, str, int]:
-        """Opaque to its users: group, member, generation."""
-        return (self.membership.group, self.membership.member_id, self.membership.generation)
+    def consumer_group_metadata(self) -> bytes:
+        """As librdkafka writes them down: generation, group, member, and that there is no group instance."""
+        names = f"{self.membership.group}\0{self.membership.member_id}\0".encode()
+        return b"CGMDv2:" + self.membership.generation.to_bytes(4, sys.byteorder, signed=True) + names + b"\1"
 
     def commit(self, offsets: Sequence[ck.TopicPartition] = (), asynchronous: bool = True) -> list[Place]:
         self.point("commit")

@@ -6,11 +6,12 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from loadtest import invariants
 from loadtest.invariants import Cut, TaskKey
 from schemas.admission import admit
 from schemas.topology import Topology
@@ -45,13 +46,14 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One valid record: its columns, and where and when it stands."""
+    """One valid record: its columns, and where and when it stands. `is_void`: in a log, behind a newer epoch."""
 
     offset: int
     at_ms: int
     is_zombie: bool
     writer: str
     fields: Mapping[str, Any]
+    is_void: bool = False
 
 
 class Evidence:
@@ -150,6 +152,9 @@ class Evidence:
             Row(records[at].offset, records[at].timestamp_ms, records[at].is_zombie, records[at].writer, columns)
             for at, columns in zip(places, fields, strict=True)
         ]
+        if topic in self.topics.logs:
+            void = invariants.void((row.offset, row.fields["epoch"]) for row in rows)
+            rows = [replace(row, is_void=row.offset in void) for row in rows]
         found = rows, [records[fault.row].offset for fault in decoded.faults]
         self._rows[topic, number] = found
         return found
@@ -208,3 +213,8 @@ def _brief(fields: Mapping[str, Any]) -> str:
 def key_of(row: Row) -> TaskKey:
     """Of a submission or a result."""
     return row.fields["tenant"], row.fields["task_id"]
+
+
+def key_of_event(row: Row) -> TaskKey:
+    """Of an agent's event."""
+    return row.fields["task"]["tenant"], row.fields["task"]["task_id"]

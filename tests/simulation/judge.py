@@ -19,7 +19,7 @@ from streams.core.policy import Policy
 from streams.core.recovery import Fold
 from streams.processors.recovery import Recovery
 from tests.simulation.deployment import compiled, shared_registry
-from tests.simulation.evidence import Evidence, Row, Seen, key_of
+from tests.simulation.evidence import Evidence, Row, Seen, key_of, key_of_event
 from tests.simulation.scenario import WRITERS
 from tests.simulation.world import T0_MS
 
@@ -82,7 +82,10 @@ class Facts:
             for number, row in self.submitted
         ]
         self.dispatched = [(row, _dispatched(number, row)) for number, row in evidence.all(*topics.inboxes)]
-        self.outcomes = [_outcome(row) for _, row in evidence.all(*topics.logs) if row.fields["kind"] in OUTCOMES]
+        outcomes = [(row, _outcome(row)) for _, row in evidence.all(*topics.logs) if row.fields["kind"] in OUTCOMES]
+        self.outcomes = [outcome for _, outcome in outcomes]
+        self.valid = [pair for pair in outcomes if not pair[0].is_void]
+        self.void = [row for row, _ in outcomes if row.is_void]
         self.ended = [(row, Ended(*key_of(row))) for _, row in evidence.all(topics.results)]
         numbers = range(evidence.topology.partitions)
         self.invalid = {number: evidence.invalid(topics.submitted, number) for number in numbers}
@@ -171,6 +174,9 @@ def _cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
     yield "P3", [f"passed over: {each}" for each in passed]
     yield "P3", [f"a low watermark too late for {each}" for each in watermarks]
     yield "P5", run.evidence.fallen
+    unheard = {(key_of_event(row), row.fields["payload"]) for row in facts.void if row.fields["payload"] is not None}
+    ends = [(end[:2], row.fields["payload"]) for row, end in facts.ended]
+    yield "P5", [f"{key} rests on what a zombie wrote" for key, payload in ends if (key, payload) in unheard]
     wanted = [(number, at) for number, offsets in facts.invalid.items() for at in offsets]
     submitted = run.evidence.topics.submitted
     put_away = {
@@ -184,7 +190,8 @@ def _host_cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]
     evidence, found = run.evidence, []
     for cut in evidence.host_cuts:
         rows = evidence.rows(evidence.topics.events(cut.agent), cut.number)
-        outcomes = {_outcome(row) for row in rows if row.offset < cut.end and row.fields["kind"] in OUTCOMES}
+        valid = [row for row in rows if row.offset < cut.end and not row.is_void]
+        outcomes = {_outcome(row) for row in valid if row.fields["kind"] in OUTCOMES}
         inbox = evidence.rows(evidence.topics.inbox(cut.agent), cut.number)
         found += invariants.unanswered(cut.position, [_dispatched(cut.number, row) for row in inbox], outcomes)
     yield "P3", [f"unanswered: {each}" for each in found]
@@ -196,9 +203,8 @@ def _host_cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]
 def _times(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
     topics, evidence = run.evidence.topics, run.evidence
     came_ms: dict[tuple[TaskKey, int], list[int]] = {}
-    for _, row in evidence.all(*topics.logs):
-        if row.fields["kind"] in OUTCOMES and row.fields["error_class"] not in HOSTS_OWN:
-            outcome = _outcome(row)
+    for row, outcome in facts.valid:
+        if row.fields["error_class"] not in HOSTS_OWN:
             came_ms.setdefault((outcome[:2], outcome.attempt), []).append(row.at_ms)
     notes = evidence.all(topics.orchestrator)
     given_up, handed_on = [], set()
@@ -229,8 +235,8 @@ def _left_out(run: Run, facts: Facts, handed_on: Container[tuple[TaskKey, int]])
     skew_ms, confidence_min = int(run.scenario.skew_s * 1000), run.scenario.topology.answers.confidence_min
     results = {end[:2]: row for row, end in facts.ended if not row.is_zombie and row.fields["reason"] in FOR_WANT}
     attempts = {(end[:2], end.attempt): row for row, end in facts.dispatched if not row.is_zombie}
-    for _, row in run.evidence.all(*run.evidence.topics.logs):
-        outcome, fields = _outcome(row), row.fields
+    for row, outcome in facts.valid:
+        fields = row.fields
         result, asked = results.get(outcome[:2]), attempts.get((outcome[:2], outcome.attempt))
         if result is None or asked is None or fields["kind"] != "COMPLETED":
             continue

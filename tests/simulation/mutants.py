@@ -154,9 +154,9 @@ def _never_expires(self: Any, now_ms: int) -> list[Task]:
 # ---------------------------------------------------------------------- hosts
 
 
-def _nothing_read_back(self: ReadBack, committed: Any) -> Recovered:
-    found = _read(self, committed)
-    inboxes = [Inbox(each.agent_id, each.topic, each.partition) for each in found.inboxes]
+def _nothing_read_back(self: ReadBack, committed: Any, claim: Any) -> Recovered:
+    found = _read(self, committed, claim)
+    inboxes = [Inbox(each.agent_id, each.topic, each.partition, epoch=each.epoch) for each in found.inboxes]
     return replace(found, inboxes=inboxes)
 
 
@@ -187,7 +187,13 @@ def _always_drained(self: Producer, timeout_s: float = 0.0) -> bool:
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1"})
 TWICE = frozenset({"P1", "A2", "E1"})
 
+
+def _never_void(*_: Any) -> None:
+    pass
+
+
 MUTANTS: Mapping[str, Mutant] = {
+    "no epoch check": Mutant("schemas.epochs.Epochs.void", _never_void, frozenset({"P5"}), 100, "zombies"),
     "results are not read back": Mutant(
         "streams.processors.recovery.Recovery._facts", _facts_without_results, TWICE | {"A1"}, 100, "crashes"
     ),

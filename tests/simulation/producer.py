@@ -6,6 +6,7 @@ writes twice what it sends twice. I/O: none.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -297,8 +298,9 @@ class Producer(Client):
         self.point("begin")
         self._written = False
 
-    def send_offsets_to_transaction(self, positions: Sequence[Any], group_metadata: Any, timeout: float) -> None:
-        group, member, generation = group_metadata
+    def send_offsets_to_transaction(self, positions: Sequence[Any], group_metadata: bytes, timeout: float) -> None:
+        group, member = (name.decode() for name in group_metadata[11:].split(b"\0")[:2])
+        generation = int.from_bytes(group_metadata[7:11], sys.byteorder, signed=True)
         offsets = {(tp.topic, tp.partition): (tp.offset, tp.metadata or "") for tp in positions}
         name, producer = self._holder()
         self._asked(lambda: self.broker.add_offsets(name, producer, group, member, generation, offsets), timeout)

@@ -37,10 +37,10 @@ REST_S = 70.0
 WRITERS = frozenset({"scribe"})
 
 
-def topology(**limits: int) -> Topology:
-    """Three agents, two routes, two partitions."""
+def topology(alpha_ms: int = 1_500, **limits: int) -> Topology:
+    """Three agents, two routes, two partitions. `alpha_ms`: what one of them may take."""
     agents: dict[str, dict[str, Any]] = {
-        "alpha": {"effect": "read"},
+        "alpha": {"effect": "read", "timeout_ms": alpha_ms},
         "beta": {"effect": "idempotent", "costly": True},
         # Longer than a session: whoever takes over finds its work begun, and not yet overdue.
         "scribe": {"effect": "write", "timeout_ms": 15_000},
@@ -65,7 +65,7 @@ def topology(**limits: int) -> Topology:
                     "phrases": ["revenue"],
                     "fallback": {"answer": "nobody knows"},
                     "low_value_answer": "a rule says so",
-                    "deadline_ms": 6_000,
+                    "deadline_ms": max(6_000, 2 * alpha_ms),
                 },
                 "deeds": {"agents": ["scribe", "alpha"], "phrases": ["write"], "deadline_ms": 20_000},
             },
@@ -78,6 +78,10 @@ def topology(**limits: int) -> Topology:
 
 TOPOLOGIES = (topology(), topology(inflight_tasks_max=3, host_inflight_max=4), topology(context_interactions=0))
 """One with room, one in which everything waits for everything, one whose agents remember nothing."""
+
+
+PATIENT = topology(15_000)
+"""Longer than a session: an attempt is still open when its host's successor, and then the host itself, go on."""
 
 
 class Submitted(NamedTuple):
@@ -169,7 +173,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     return Scenario(
         seed=seed,
         profile=profile,
-        topology=rng.choices(TOPOLOGIES, (4, 1, 1))[0],
+        topology=PATIENT if profile == "zombies" else rng.choices(TOPOLOGIES, (4, 1, 1))[0],
         slots=tuple(slots),
         submissions=tuple(sorted(submissions, key=lambda each: each.at)),
         parts=_parts(rng, submissions),
@@ -314,6 +318,13 @@ def _doubts(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [*pauses, Fault(rng.uniform(0.5, 4.0), "add_host")]
 
 
+def _zombies(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """A host is stopped, for longer than its session, when it is about to say what came of a call."""
+    point = "produce agents.alpha.events.v1"
+    pauses = [Fault(rng.uniform(0.5, 3.0), "pause", slot, rng.uniform(6.1, 8.0), point) for slot in range(slots)]
+    return [*pauses, Fault(rng.uniform(0.5, 3.0), "add_host")]
+
+
 def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """All hosts are gone, for longer than any task may take: workers alone end what was asked."""
     return [Fault(rng.uniform(0.3, 4.0), "lose_hosts", for_s=25.0)]
@@ -335,6 +346,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "stuck": (2, _stuck),
     "absent": (1, _absent),
     "doubts": (1, _doubts),
+    "zombies": (1, _zombies),
     "early": (1, _early),
     "everything": (2, _everything),
 }

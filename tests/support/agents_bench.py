@@ -142,8 +142,15 @@ class Bench:
         return rows
 
     def events(self, agent_id: str, n: int, kinds: set[str] = OUTCOMES) -> list[dict[str, Any]]:
-        """The agent's log once it holds `n` events of these kinds."""
-        return self.read(self.topics.events(agent_id), lambda rows: sum(1 for row in rows if row["kind"] in kinds) >= n)
+        """The agent's log once it holds `n` events of these kinds, without its owners' claims."""
+        topic = self.topics.events(agent_id)
+        rows = self.read(topic, lambda rows: sum(1 for row in rows if row["kind"] in kinds) >= n)
+        return [row for row in rows if row["kind"] != "NOTE"]
+
+    def claims(self, agent_id: str, n: int) -> list[dict[str, Any]]:
+        """Its owners' claims, once there are `n`."""
+        rows = self.read(self.topics.events(agent_id), lambda rows: sum(row["kind"] == "NOTE" for row in rows) >= n)
+        return [row for row in rows if row["kind"] == "NOTE"]
 
     def read_cards(self, n: int) -> list[dict[str, Any]]:
         return self.read(self.topics.cards, lambda rows: len(rows) >= n)

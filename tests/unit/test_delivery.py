@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from schemas.epochs import Epochs
 from schemas.settings import Settings
 from schemas.topology import Agent, Route, Topology
 from streams import app
@@ -51,7 +52,7 @@ class Transactions:
 
 async def test_output_alone_makes_a_cut_due_and_it_carries_positions_and_the_generation() -> None:
     fakes = Transactions()
-    cuts, committer = Cuts("tasks", cast("Any", fakes)), InTransaction(cast("Any", fakes), fakes)
+    cuts, committer = Cuts("tasks", cast("Any", fakes), Epochs()), InTransaction(cast("Any", fakes), fakes)
     assert not cuts.is_due
     cuts.positions[SUBMITTED] = 5
     first = cuts.take({0: 900}, 0.0)
@@ -71,7 +72,7 @@ async def test_output_alone_makes_a_cut_due_and_it_carries_positions_and_the_gen
 
 async def test_partitions_that_are_not_ours_leave_the_transaction_open() -> None:
     fakes = Transactions()
-    cuts, committer = Cuts("tasks", cast("Any", fakes)), InTransaction(cast("Any", fakes), fakes)
+    cuts, committer = Cuts("tasks", cast("Any", fakes), Epochs()), InTransaction(cast("Any", fakes), fakes)
     cuts.positions[SUBMITTED], fakes.has_output, fakes.owns = 5, True, False
     cut = cuts.take({0: 900}, 0.0)
     assert cut is not None

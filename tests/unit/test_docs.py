@@ -133,7 +133,14 @@ def section_fields(section: str) -> set[str]:
 def codes() -> set[str]:
     """Every symbol of an Avro enum, every reason, every change of a breaker, every exit code's name."""
     found = {symbol for record in RECORDS.values() for symbols in record.enums.values() for symbol in symbols}
-    enums = (reasons.DispatchReason, reasons.FailReason, reasons.ErrorClass, reasons.ResultReason, reasons.DeadReason)
+    enums = (
+        reasons.DispatchReason,
+        reasons.FailReason,
+        reasons.ErrorClass,
+        reasons.ResultReason,
+        reasons.DeadReason,
+        reasons.LateReason,
+    )
     for enum in (*enums, Phase, Cause):
         found |= set(enum.__members__)
     return found | set(ExitCode.__members__)

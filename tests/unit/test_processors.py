@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from agents.event_log import claims
 from schemas.codec import FRAME_BYTES, Codec
 from schemas.deadletter import Origin
+from schemas.epochs import Epochs
 from schemas.ids import agent_event_id
 from schemas.reasons import DeadReason
 from schemas.records import record, table
@@ -24,7 +26,7 @@ from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
 from streams.processors.outbox import Outbox, shown
 from streams.processors.router import Router
-from streams.transport.batch import Batch, by_value
+from streams.transport.batch import Batch, TopicPartition, by_value
 from tests.support.recorder import DeadLetters
 
 NOW = 1_700_000_000_000
@@ -72,7 +74,7 @@ class World:
         self.cells = {number: Cell(policy, number) for number in range(PARTITIONS)}
         outbox = Outbox(TOPOLOGY, CODEC, self.producer)
         self.router = Router(policy, CODEC, outbox, self.cells)
-        self.consensus = Consensus(TOPOLOGY.agents, CODEC, outbox, self.cells)
+        self.consensus = Consensus(TOPOLOGY.agents, CODEC, outbox, self.cells, Epochs())
 
 
 def batch(
@@ -172,16 +174,18 @@ def test_an_absurd_task_gets_a_result_that_says_why(reason: str, fields: dict[st
     assert (note["kind"], note["reason"]) == ("REFUSED", reason)
 
 
-def answers(dispatches: list[dict[str, Any]], answer: str, agent: str) -> list[bytes]:
+def answers(dispatches: list[dict[str, Any]], answer: str, agent: str, epoch: int = 0) -> list[bytes]:
     kind = record("AgentEvent")
     rows = []
     for dispatch in dispatches:
         task, slip = dispatch["task"], dispatch["slip"]
         identity = {field.name: task.get(field.name) for field in kind.arrow.field("task").type}
-        event_id = agent_event_id(task["tenant"], task["task_id"], agent, slip["attempt"], slip["stage"], "COMPLETED")
+        parts = (task["tenant"], task["task_id"], agent, slip["attempt"], slip["stage"], "COMPLETED")
+        event_id = agent_event_id(*parts, epoch)
         rows.append(
             {**{name: kind.defaults.get(name) for name in kind.arrow.names}}
             | {"event_id": event_id, "kind": "COMPLETED", "slip": slip, "answer": answer, "confidence": 0.9}
+            | {"epoch": epoch}
             | {"task": identity | {"deadline_ms": slip["deadline_default_ms"]}}
         )
     names = kind.arrow.names
@@ -208,6 +212,25 @@ def test_two_voices_that_agree_are_one_result_with_their_votes() -> None:
     assert [letter.reason for _, _, _, letter in world.producer.dead] == [DeadReason.UNFRAMED] * 2
 
 
+def test_what_a_zombie_writes_behind_its_successors_claim_is_noted_and_decides_nothing() -> None:
+    world = World()
+    world.router.handle(batch(TOPICS.submitted, submitted(task_id=["t"]), [b"t"], [1]), NOW)
+    log, dispatches = TOPICS.events("one"), world.producer.rows(TOPICS.inbox("one"))
+    claim = CODEC.encode(claims(["one"], {TopicPartition(log, 1): 7}), "AgentEvent")
+    late = answers(dispatches, "by the zombie", "one", epoch=6)
+    other = batch(TOPICS.events("two"), late, [b"t"], [1])
+    assert world.consensus._epochs.void(other.topics, other.partitions, other.offsets, np.array([6])) is None
+    world.consensus.handle(batch(log, [*claim, *late], [b"one", b"t"], [1, 1]), NOW + 10)
+    assert world.producer.rows(TOPICS.results) == []
+    (note,) = world.producer.rows(TOPICS.orchestrator)
+    assert (note["kind"], note["reason"], note["task_id"], note["agent_id"]) == ("LATE_VOTE", "FENCED", "t", "one")
+    of_owner = batch(log, answers(dispatches, "by the owner", "one", epoch=7), [b"t"], [1])
+    of_owner.offsets = of_owner.offsets + 2
+    world.consensus.handle(of_owner, NOW + 20)
+    (result,) = world.producer.rows(TOPICS.results)
+    assert result["answer"] == "by the owner"
+
+
 def test_long_votes_are_shown_short_and_still_told_apart() -> None:
     assert shown("yes") == "yes"
     long = ["a" * 1_000, "a" * 1_001, "a" * 200_000, "a" * 200_000 + "b"]
@@ -216,7 +239,7 @@ def test_long_votes_are_shown_short_and_still_told_apart() -> None:
     world = World()
     world.router.handle(batch(TOPICS.submitted, submitted(task_id=["t"], value_tier=["HIGH"]), [b"t"]), NOW)
     large = Codec(FileRegistry.load(), 400_000)
-    consensus = Consensus(TOPOLOGY.agents, large, Outbox(TOPOLOGY, large, world.producer), world.cells)
+    consensus = Consensus(TOPOLOGY.agents, large, Outbox(TOPOLOGY, large, world.producer), world.cells, Epochs())
     for agent in ("one", "two", "three"):
         events = answers(world.producer.rows(TOPICS.inbox(agent)), "x" * 250_000, agent)
         consensus.handle(batch(TOPICS.events(agent), events, [b"t"]), NOW + 10)

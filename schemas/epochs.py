@@ -1,0 +1,142 @@
+"""Whose word counts in an agent's log: records bear their writer's epoch, and a claim makes void what is older.
+
+A log is one partition of one agent's events. Whoever takes its inbox over first appends a *claim*: a NOTE about no
+task, with an epoch above all others in the log. From its offset on, what bears a lower epoch is a zombie's, and void:
+for workers, for hosts that read the log back, and for the history. Epoch 0 is that of hosts of a version that made no
+claims; it is never void, so that a deployment can be rolled. Source of the idea: fencing tokens; the log itself is the
+lock's storage. I/O: none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+CLAIMED = "CLAIMED"
+"""The slip's reason in a claim."""
+
+KEPT = 8
+"""Claims remembered of one log. Whoever is older is unknown, and what it wrote before the first of them is valid: a log
+would have to change hands so often while one task is in flight, and the zombie to outlive it all."""
+
+Log = tuple[str, int]
+"""Topic and partition."""
+
+Since = list[tuple[int, int]]
+"""Offset and epoch of each claim; both rise."""
+
+_GENERATIONS = 1 << 32
+
+
+def next_epoch(generation: int, newest: int) -> int:
+    """The epoch of whom the group's `generation` makes the owner of a log whose newest epoch is `newest`.
+
+    It rises with the generation. A group that is deleted, or forgotten after days of silence, counts from one again:
+    then the upper half rises. Before that is believed (the result is above `newest` only because of it; see
+    `is_behind`), the broker must have said, after `newest` was read, that the generation is still the group's.
+    """
+    epoch = newest // _GENERATIONS * _GENERATIONS + generation
+    return epoch if epoch > newest else epoch + _GENERATIONS
+
+
+def is_behind(generation: int, newest: int) -> bool:
+    """Whether the log knows a generation as new as this: it is a zombie's, or its group was forgotten."""
+    return generation <= newest % _GENERATIONS
+
+
+class LogEpochs:
+    """Since where which epoch is in force in one log, as far as it was read."""
+
+    __slots__ = ("_epochs", "_offsets")
+
+    def __init__(self, since: Iterable[Sequence[int]] = ()) -> None:
+        kept = list(since)[-KEPT:]
+        self._offsets = [offset for offset, _ in kept]
+        self._epochs = [epoch for _, epoch in kept]
+
+    @property
+    def newest(self) -> int:
+        """The epoch in force at the end; 0 where nobody has claimed the log."""
+        return self._epochs[-1] if self._epochs else 0
+
+    @property
+    def since(self) -> Since:
+        return list(zip(self._offsets, self._epochs, strict=True))
+
+    def note(self, offset: int, epoch: int) -> None:
+        """A record in its turn: one with a higher epoch than all before it is in force from here on."""
+        if epoch > self.newest and (not self._offsets or offset > self._offsets[-1]):
+            self._offsets = [*self._offsets[1 - KEPT :], offset]
+            self._epochs = [*self._epochs[1 - KEPT :], epoch]
+
+    def is_void(self, offset: int, epoch: int) -> bool:
+        """Whether a record of that epoch stands behind the claim of a newer one."""
+        at = bisect_left(self._offsets, offset)
+        return at > 0 and 0 < epoch < self._epochs[at - 1]
+
+
+class Epochs:
+    """The epochs in force in many logs. Each log must be read in the order of its offsets; what is read again changes
+    nothing, and is judged as before."""
+
+    def __init__(self, logs: Mapping[Log, LogEpochs] | None = None) -> None:
+        self._logs = dict(logs or {})
+        self._common: int | None = None  # the newest epoch, where it is the same in all logs
+        self._settle()
+
+    def of(self, log: Log) -> LogEpochs:
+        found = self._logs.get(log)
+        if found is None:
+            found = self._logs[log] = LogEpochs()
+            self._common = None
+        return found
+
+    def since(self, log: Log) -> Since:
+        """The claims of one log, to be kept with its position."""
+        found = self._logs.get(log)
+        return [] if found is None else found.since
+
+    def update(self, logs: Mapping[Log, LogEpochs]) -> None:
+        """Logs that are read from now on."""
+        self._logs.update(logs)
+        self._settle()
+
+    def items(self, partition: int) -> dict[Log, LogEpochs]:
+        return {log: each for log, each in self._logs.items() if log[1] == partition}
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        gone = set(partitions)
+        self._logs = {log: each for log, each in self._logs.items() if log[1] not in gone}
+        self._settle()
+
+    def void(
+        self,
+        topics: Sequence[str],
+        partitions: npt.NDArray[np.int32],
+        offsets: npt.NDArray[np.int64],
+        epochs: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.intp] | None:
+        """Rows that count for nothing, None where there are none; takes note of claims. All columns are as long.
+
+        As long as no inbox changes hands all rows bear one epoch, and this is one comparison.
+        """
+        if self._common is not None and bool((epochs == self._common).all()):
+            return None
+        found = []
+        rows = zip(topics, partitions.tolist(), offsets.tolist(), epochs.tolist(), strict=True)
+        for row, (topic, partition, offset, epoch) in enumerate(rows):
+            log = self.of((topic, partition))
+            if epoch == log.newest:
+                continue
+            log.note(offset, epoch)
+            if log.is_void(offset, epoch):
+                found.append(row)
+        self._settle()
+        return np.array(found, np.intp) if found else None
+
+    def _settle(self) -> None:
+        newest = {log.newest for log in self._logs.values()}
+        self._common = newest.pop() if len(newest) == 1 else None
