@@ -23,6 +23,7 @@ import pyarrow as pa
 from console.cli.output import Output
 from loadtest.workload import Workload
 from schemas.codec import Codec
+from schemas.epochs import Epochs
 from schemas.ids import agent_event_id
 from schemas.records import record, table
 from schemas.registry import FileRegistry
@@ -95,7 +96,7 @@ class Rig:
         self._cells = {number: Cell(self._policy, number) for number in range(topology.partitions)}
         outbox = Outbox(topology, self._codec, self._sent)
         self._router = Router(self._policy, self._codec, outbox, self._cells)
-        self._consensus = Consensus(topology.agents, self._codec, outbox, self._cells)
+        self._consensus = Consensus(topology.agents, self._codec, outbox, self._cells, Epochs())
         self._workload, self._draw = Workload(topology, seed), np.random.default_rng(seed)
         self._number, self._now_ms, self._offset = 0, time.time_ns() // 1_000_000, 0
 
