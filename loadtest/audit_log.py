@@ -57,26 +57,37 @@ class Log:
         }
 
 
-def read_log(settings: BrokerSettings, topology: Topology, registry: SchemaRegistry | None = None) -> Log:
+def read_log(
+    settings: BrokerSettings,
+    topology: Topology,
+    registry: SchemaRegistry | None = None,
+    starts: Mapping[tuple[str, int], int] | None = None,
+) -> Log:
     """Reads from the first record held to the last one present at the call; let the deployment come to rest before.
+
+    `starts`: from which offset on, of topic-partitions of which the beginning is of no interest.
 
     Raises TransportError when a topic is missing, or the broker does not answer.
     """
     topics = topology.topics()
     reader = LogReader(topics, Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max))
-    for batch in _records(settings, topology, reader.topics):
+    for batch in _records(settings, topology, reader.topics, starts or {}):
         reader.take(batch)
     return reader.log
 
 
-def _records(settings: BrokerSettings, topology: Topology, topics: Iterable[str]) -> Iterator[Batch]:
+def _records(
+    settings: BrokerSettings, topology: Topology, topics: Iterable[str], since: Mapping[tuple[str, int], int]
+) -> Iterator[Batch]:
     config = client_config(settings, topology, "consumer", name="pointsman-audit")
     consumer = BatchConsumer(
         config, lambda topic: topic, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S, with_headers=True
     )
     try:
         marks = consumer.watermarks(consumer.partitions_of(topics))
-        starts: dict[tuple[str, int], int] = {owner: low for owner, (low, _high) in marks.items()}
+        starts: dict[tuple[str, int], int] = {
+            owner: max(low, since.get(owner, low)) for owner, (low, _high) in marks.items()
+        }
         ends: dict[tuple[str, int], int] = {owner: high for owner, (_low, high) in marks.items()}
         for batch in consumer.read_to_end(starts, ends):
             # A record that came after the ends were taken may have consequences that are past their topics' ends.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from console.chaos.fleet import Ended
 from console.chaos.members import read_by
@@ -42,7 +43,8 @@ class Evidence:
     the append time of its first result. `calls`: each run of an agent that writes. `positions`: what each group has
     committed; `unread`: records behind them. `changed`: what a restart of everything at rest added to the logs.
     `deaf`: processes that did not end when they were told to. `outages`: from when to when anything was wrong, in
-    monotonic seconds. `zombies`: whether a worker may have been expelled without knowing it.
+    monotonic seconds. `zombies`: whether a worker may have been expelled without knowing it. `not_asked`: invariants
+    that this run cannot tell, and why.
     """
 
     log: Log
@@ -64,6 +66,7 @@ class Evidence:
     deaf: tuple[str, ...] = ()
     undelivered: int = 0
     zombies: bool = False
+    not_asked: Mapping[str, str] = field(default_factory=dict)
 
 
 def at_rest(
@@ -74,18 +77,21 @@ def at_rest(
     timeout_s: float,
     meanwhile: Callable[[], None],
     complete: Callable[[Log], bool],
+    starts: Positions | None = None,
+    ours: Callable[[Log], Log] = lambda log: log,
 ) -> tuple[Log, Report]:
     """The audit, once it finds everything in its place; the last one made when time is up.
 
     `corrupted`: what was sent that is no record; `complete`: whether the log holds all that was sent. What cannot be
-    asked yet, because somebody is starting, is asked again.
+    asked yet, because somebody is starting, is asked again. `starts`: from where on the log is read; `ours`: what of it
+    counts.
     """
     until = time.monotonic() + timeout_s
     while True:
         meanwhile()
         began = time.monotonic()
         try:
-            log = read_log(settings, topology)
+            log = ours(read_log(settings, topology, starts=starts))
             log.invalid |= corrupted
             report = audit(log, view)
         except PointsmanError:
@@ -100,21 +106,28 @@ def at_rest(
             time.sleep(POLL_S / 10)
 
 
-def read_results(settings: Settings, topology: Topology) -> tuple[Results, dict[TaskKey, int]]:
-    """The columns of the results topic, and the append time of each task's first result."""
+def read_results(
+    settings: Settings, topology: Topology, since: Positions | None = None, prefix: str = ""
+) -> tuple[Results, dict[TaskKey, int]]:
+    """The columns of the results topic, and the append time of each task's first result.
+
+    `since`: from where on, of any topics; only tasks whose ids begin with `prefix` count.
+    """
     topic, codec = topology.topics().results, Codec(FileRegistry.load(), topology.limits.record_bytes_max)
     consumer = _consumer(settings, topology, None)
     partitions, appended, meant, first = [], [], [], dict[TaskKey, int]()
     try:
         marks = consumer.watermarks(consumer.partitions_of([topic]))
         starts, ends = ({tp: pair[which] for tp, pair in marks.items()} for which in (0, 1))
+        starts |= {tp: at for tp, at in (since or {}).items() if tp in starts}
         for batch in consumer.read_to_end(starts, ends):
             decoded = codec.decode(batch.values, "TaskResult")
-            rows = decoded.rows
+            wanted = pc.starts_with(decoded.batch.column("task_id"), prefix)
+            columns, rows = decoded.batch.filter(wanted), decoded.rows[wanted.to_numpy(zero_copy_only=False)]
             partitions.append(batch.partitions[rows])
             appended.append(batch.timestamps_ms[rows])
-            meant.append(decoded.batch.column("submitted_at").to_numpy(zero_copy_only=False).astype(np.int64) // 1000)
-            tenants, tasks = (decoded.batch.column(name).to_pylist() for name in ("tenant", "task_id"))
+            meant.append(columns.column("submitted_at").to_numpy(zero_copy_only=False).astype(np.int64) // 1000)
+            tenants, tasks = (columns.column(name).to_pylist() for name in ("tenant", "task_id"))
             for key, at in zip(zip(tenants, tasks, strict=True), appended[-1].tolist(), strict=True):
                 first[key] = min(at, first.get(key, at))
     finally:

@@ -15,6 +15,8 @@ from console.chaos.fleet import Fleet
 from console.chaos.members import Storm
 from console.chaos.proxy import SOUND, Mode, Trouble
 from console.chaos.schedule import Due
+from schemas.settings import Settings
+from schemas.topology import Topology
 
 DELAY_MS, JITTER_SHARE = 150.0, 0.5
 SHARE, SLOW_MS = 0.5, 800.0
@@ -23,11 +25,32 @@ MEMBERS_EVERY_S = 1.5
 JUMP_S = 3_600.0
 
 
+class Processes(Protocol):
+    """What signals are sent to, by name."""
+
+    def kill(self, name: str, down_s: float) -> None: ...
+
+    def terminate(self, name: str, down_s: float) -> None: ...
+
+    def pause(self, name: str) -> None: ...
+
+    def go_on(self, name: str) -> None: ...
+
+
 class Ground(Protocol):
-    """What faults are done to."""
+    """What faults are done to. `own`: a fleet of our own; None where the deployment is somebody else's."""
 
     @property
-    def fleet(self) -> Fleet: ...
+    def processes(self) -> Processes: ...
+
+    @property
+    def own(self) -> Fleet | None: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def topology(self) -> Topology: ...
 
     @property
     def corrupter(self) -> Corrupter: ...
@@ -46,7 +69,10 @@ class Fault:
 
     @property
     def fleet(self) -> Fleet:
-        return self.ground.fleet
+        """Raises Skipped where what this needs is not ours to touch."""
+        if self.ground.own is None:
+            raise Skipped("it needs a deployment of its own")
+        return self.ground.own
 
     def inject(self) -> None:
         raise NotImplementedError
@@ -62,20 +88,20 @@ class Kill(Fault):
     """The supervisor starts it again by itself."""
 
     def inject(self) -> None:
-        self.fleet.kill(self.due.on, self.due.for_s)
+        self.ground.processes.kill(self.due.on, self.due.for_s)
 
 
 class Stop(Fault):
     def inject(self) -> None:
-        self.fleet.terminate(self.due.on, self.due.for_s)
+        self.ground.processes.terminate(self.due.on, self.due.for_s)
 
 
 class Pause(Fault):
     def inject(self) -> None:
-        self.fleet.pause(self.due.on)
+        self.ground.processes.pause(self.due.on)
 
     def heal(self) -> None:
-        self.fleet.go_on(self.due.on)
+        self.ground.processes.go_on(self.due.on)
 
 
 class BrokerRestart(Fault):
@@ -85,7 +111,7 @@ class BrokerRestart(Fault):
         self.fleet.stop_broker(self.due.for_s, clean=self.due.kind == "broker-restart")
 
 
-class Trouble_(Fault):  # noqa: N801  `Trouble` is what it does to a link
+class OnLink(Fault):
     """Whatever is wrong with a link."""
 
     def trouble(self) -> Trouble:
@@ -129,7 +155,7 @@ class Misbehave(Fault):
 
 class Corrupt(Fault):
     def inject(self) -> None:
-        if not self.fleet.broker_answers:
+        if self.ground.own is not None and not self.ground.own.broker_answers:
             raise Skipped("the broker was away")
         self.ground.corrupter.send(self.due.step.records or RECORDS, self._draw)
 
@@ -137,7 +163,7 @@ class Corrupt(Fault):
 class Rebalance(Fault):
     def __init__(self, due: Due, ground: Ground) -> None:
         super().__init__(due, ground)
-        self._storm = Storm(self.fleet.settings, self.fleet.topology, due.on, due.step.every_s or MEMBERS_EVERY_S)
+        self._storm = Storm(ground.settings, ground.topology, due.on, due.step.every_s or MEMBERS_EVERY_S)
 
     def inject(self) -> None:
         self._storm.begin()
@@ -163,7 +189,7 @@ _CLASSES: Mapping[str, Callable[[Due, Ground], Fault]] = {
     "stop": Stop,
     "pause": Pause,
     **dict.fromkeys(("broker-restart", "broker-kill"), BrokerRestart),
-    **dict.fromkeys(("delay", "cut", "half-open", "errors", "lost-answers", "api-outage"), Trouble_),
+    **dict.fromkeys(("delay", "cut", "half-open", "errors", "lost-answers", "api-outage"), OnLink),
     **dict.fromkeys(("agent-slow", "agent-fails", "agent-hangs", "agent-unsure", "agent-wrong"), Misbehave),
     "corrupt": Corrupt,
     "rebalance": Rebalance,

@@ -28,6 +28,8 @@ from console.chaos.watch import CatchUp, HistoryWatch, Usage
 from console.local.child import ProcessEndedError
 from loadtest.audit_log import Log, read_log
 from schemas.errors import PointsmanError
+from schemas.settings import Settings
+from schemas.topology import Topology
 from streams.history.queries import History
 
 TICK_S = 0.05
@@ -45,7 +47,7 @@ class Stage:
     """One run while it goes on; what faults are done to."""
 
     plan: Plan
-    fleet: Fleet
+    own: Fleet
     corrupter: Corrupter
     watch: HistoryWatch
     usage: Usage
@@ -56,6 +58,22 @@ class Stage:
     outages: list[tuple[float, float]] = field(default_factory=list)
     catching_up: list[tuple[Injected, CatchUp]] = field(default_factory=list)
     active: list[tuple[float, Fault, Injected]] = field(default_factory=list)
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.own
+
+    @property
+    def processes(self) -> Fleet:
+        return self.own
+
+    @property
+    def settings(self) -> Settings:
+        return self.own.settings
+
+    @property
+    def topology(self) -> Topology:
+        return self.own.topology
 
     def tend(self) -> None:
         """Whatever is due, but new faults."""

@@ -51,8 +51,9 @@ def judge(evidence: Evidence) -> list[Verdict]:
     mode = Mode(evidence.topology.delivery)
     verdicts: dict[str, Verdict] = {}
     for name in INVARIANTS:
-        if name in NOT_ASKED:
-            verdicts[name] = Verdict(name, Said.NOT_ASKED, (NOT_ASKED[name],))
+        why_not = {**evidence.not_asked, **NOT_ASKED}.get(name)
+        if why_not is not None:
+            verdicts[name] = Verdict(name, Said.NOT_ASKED, (why_not,))
         elif name not in applicable(mode):
             verdicts[name] = Verdict(name, Said.NOT_ASKED, (f"not promised with {mode.value}",))
         elif name != "P12":

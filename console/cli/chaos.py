@@ -8,20 +8,26 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from console.chaos.plan import SUFFIX, Plan, built_in, parse_plan, read_plan
 from console.chaos.report import Outcome, last_line, lines, summed
 from console.chaos.run import drop, run
-from console.cli.failures import ExitCode, NotFoundError
+from console.chaos.schedule import schedule
+from console.chaos.target import announced, named_pids, run_on, suited
+from console.cli.deployment import Deployment
+from console.cli.failures import ExitCode, NotFoundError, UsageError
 from console.cli.output import Format, Output
 from console.local.interrupts import interruptible
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from schemas.nearest import suggest
+from streams.transport.admin import check_broker
 
 PLAN_COLUMNS = ("plan", "faults", "seconds", "description")
 
@@ -63,6 +69,53 @@ def run_chaos(wishes: Wishes, out: Output, *, code: Mapping[str, Sequence[str]] 
     if len(outcomes) > 1:
         _sum_up(outcomes, out)
     return ExitCode.OK if all(outcome.sound for outcome in outcomes) else ExitCode.FAILED
+
+
+def run_on_target(
+    wishes: Wishes,
+    deployment: Deployment,
+    pids: Sequence[str],
+    *,
+    yes: bool,
+    out: Output,
+    answers: TextIO | None = None,
+) -> ExitCode:
+    """Plays what can be played of the plan on a deployment that runs, once somebody has agreed; FAILED as `run_chaos`.
+
+    Raises UsageError where nobody agrees, a process is none of pointsman's, or a flag is for a run of its own;
+    UnreachableError.
+    """
+    if wishes.keep is not None or wishes.seeds != 1:
+        text = "--target plays one seed, and keeps nothing that --keep could keep."
+        raise UsageError(text, code=ErrorCode.FLAGS_CONTRADICT)
+    name, plan = plan_of(wishes)
+    named = named_pids(pids)
+    plan = suited(plan, named)
+    settings, topology = deployment.settings, deployment.topology
+    check_broker(settings, topology)
+    for line in announced(plan, schedule(plan, name, wishes.seed), settings, topology, named):
+        out.note(line)
+    if not yes:
+        _ask(out, answers or sys.stdin)
+    logging.getLogger("pointsman.kafka").addHandler(logging.NullHandler())
+    command = f"{wishes.command(wishes.seed)} --target"
+    with interruptible():
+        outcome = run_on(plan, name, wishes.seed, command, settings, topology, named, report=out.note)
+    _write(wishes.json, [outcome])
+    for line in lines(outcome):
+        out.line(line)
+    out.line(last_line(outcome))
+    return ExitCode.OK if outcome.sound else ExitCode.FAILED
+
+
+def _ask(out: Output, answers: TextIO) -> None:
+    """Raises UsageError unless somebody says yes."""
+    if not answers.isatty():
+        text = "Nobody can be asked here whether this may be done: read what is said above, then add --yes."
+        raise UsageError(text, code=ErrorCode.NOT_CONFIRMED)
+    print("Do this? [y/N] ", end="", file=out.err, flush=True)
+    if answers.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("Nothing was done.", code=ErrorCode.NOT_CONFIRMED)
 
 
 def plan_of(wishes: Wishes) -> tuple[str, Plan]:

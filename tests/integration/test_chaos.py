@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from console.cli.chaos import Wishes, run_chaos
+from console.cli.chaos import Wishes, run_chaos, run_on_target
+from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode
 from console.cli.output import Output
 from streams.client import Client
 from streams.client.client import Prepared
-from tests.support.console import pointsman
+from tests.support.console import pointsman, topology_file
 from tests.support.contract import breaches, promised_report, promises
+from tests.support.fleet import TEXTS, Fleet, Load
 
 SHORT = """
 description: One fault, and little load.
@@ -95,3 +97,53 @@ def test_the_plans_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     said = pointsman(capsys, "chaos", "plans", "-o", "jsonl")
     assert breaches(said.rows, promises()["pointsman chaos plans"]) == []
     assert "readiness" in {row["plan"] for row in said.rows}
+
+
+OUTSIDE = """
+description: What can be done from outside.
+rate: 40
+warm_up_s: 1
+duration_s: 6
+tail_s: 2
+settle_s: 60
+faults:
+  - {fault: pause, on: worker, at_s: 1, for_s: 1}
+  - {fault: corrupt, at_s: 2, records: 1}
+  - {fault: rebalance, on: host, at_s: 3, for_s: 1}
+  - {fault: cut, on: worker, at_s: 3}
+  - {fault: kill, on: host, at_s: 4}
+"""
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_deployment_that_runs_is_tried_from_outside_among_tasks_of_others(
+    broker: str, tmp_path: Path, repository: Path, prefix: str
+) -> None:
+    with Fleet(broker, tmp_path, topology_file(repository, tmp_path, prefix)) as fleet:
+        fleet.start("store", "host", "worker")
+        others = Load(fleet, TEXTS, 200, 50, "theirs-")
+        others.start()
+        (tmp_path / "outside.yaml").write_text(OUTSIDE)
+        out = Output(StringIO(), StringIO())
+        settings = fleet.settings.model_copy(update={"clickhouse": fleet.clickhouse})
+        code = run_on_target(
+            Wishes(str(tmp_path / "outside.yaml"), json=tmp_path / "report.json"),
+            Deployment(settings, fleet.topology, tmp_path / "topology.yaml"),
+            [f"worker={fleet.children['worker'].pid}"],
+            yes=True,
+            out=out,
+        )
+        others.finish(60)
+        said = out.out.getvalue() + out.err.getvalue()  # type: ignore[attr-defined]
+        assert code is ExitCode.OK, said
+        (run,) = json.loads((tmp_path / "report.json").read_text())["runs"]
+        assert run["faults_injected"]["by_kind"] == {"corrupt": 1, "pause": 1, "rebalance": 1}
+        assert len(run["faults_skipped"]) == 2
+        assert run["accepted"] == 240, "none of the others'"
+        assert {each["name"] for each in run["invariants"] if each["verdict"] == "holds"} >= {"P1", "P8", "A1", "A4"}
+        assert all(child.running for child in fleet.children.values())
+        agents = {each.agent_id for each in fleet.log().dispatches if each.tenant == "chaos"}
+        assert agents
+        assert all(fleet.topology.agents[agent].effect != "write" for agent in agents)

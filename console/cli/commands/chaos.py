@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from console.cli.flags import Output_
+from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, deployment_of
 from console.cli.output import Format, Output
 
 app = typer.Typer()
@@ -37,14 +37,37 @@ def run_(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report here, for programs.")
     ] = None,
+    target: Annotated[
+        bool, typer.Option("--target", help="On the deployment that runs at --broker, and not on one of its own.")
+    ] = False,
+    pid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pid",
+            metavar="KIND=PID",
+            help="With --target: a worker, host or store of this machine that may be killed; may be repeated.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --target: do not ask.")] = False,
+    broker: Broker = None,
+    clickhouse: ClickHouse = None,
+    topology: TopologyFile = None,
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Keep data and logs here; default: of failures alone.")
     ] = None,
 ) -> None:
     """Break a deployment of its own on purpose, under load; exit code 1 where it broke a promise."""
-    from console.cli.chaos import Wishes, run_chaos
+    from console.cli.chaos import Wishes, run_chaos, run_on_target
+    from console.cli.failures import UsageError
+    from schemas.codes import ErrorCode
 
     wishes = Wishes(plan, seed, seeds, rate, duration, json, keep)
+    if target:
+        deployment = deployment_of(broker=broker, clickhouse=clickhouse, topology=topology)
+        raise typer.Exit(run_on_target(wishes, deployment, pid or [], yes=yes, out=Output()))
+    if pid or yes or broker or clickhouse or topology:
+        text = "--pid, --yes, --broker, --clickhouse and --topology are of a deployment that runs: add --target."
+        raise UsageError(text, code=ErrorCode.FLAGS_CONTRADICT)
     raise typer.Exit(run_chaos(wishes, Output()))
 
 

@@ -1,0 +1,222 @@
+"""The parts of a chaos run: switched agents, broken records, clocks, and what may be done to others."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from io import StringIO
+from pathlib import Path
+from subprocess import Popen
+
+import pyarrow as pa
+import pytest
+
+from agents.builtin.switched import Behaviour, Switch, book, reply, reply_batch, write_switch
+from agents.contract import EMPTY_CONTEXT, AgentFailed, Task
+from console.chaos.clock import LIBRARY, Faketime
+from console.chaos.corrupt import mutated
+from console.chaos.evidence import read_journal
+from console.chaos.faults import Skipped, fault_of
+from console.chaos.load import Tasks
+from console.chaos.members import read_by
+from console.chaos.plan import parse_plan
+from console.chaos.schedule import schedule
+from console.chaos.target import Outside, announced, harmless_mix, named_pids, suited
+from console.cli.chaos import _ask as ask
+from console.cli.failures import UsageError
+from console.cli.output import Output
+from schemas.settings import Settings
+from schemas.topology import load_topology
+from tests.support.console import pointsman
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = load_topology(ROOT / "topology.yaml")
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Path:
+    path = tmp_path / "switch.json"
+    write_switch(path, {})
+    return path
+
+
+def rows(count: int) -> pa.RecordBatch:
+    ids = [f"t{number}" for number in range(count)]
+    return pa.RecordBatch.from_pydict({"task_id": ids, "text": [f"text of {each}" for each in ids]})
+
+
+def test_a_share_of_the_tasks_is_that_share_and_always_the_same_ones() -> None:
+    behaviour = Behaviour(fail=0.3, wrong=0.2)
+    kinds = [behaviour.of("an_agent", f"t{number}") for number in range(4_000)]
+    assert 0.26 < kinds.count("fail") / 4_000 < 0.34
+    assert 0.17 < kinds.count("wrong") / 4_000 < 0.23
+    assert kinds == [behaviour.of("an_agent", f"t{number}") for number in range(4_000)]
+    assert kinds != [behaviour.of("another", f"t{number}") for number in range(4_000)]
+
+
+def test_a_switch_is_heeded_while_it_runs_and_one_that_is_gone_changes_nothing(switch: Path) -> None:
+    now = [0.0]
+    heard = Switch(switch, clock=lambda: now[0])
+    assert heard.of("an_agent") == Behaviour()
+    write_switch(switch, {"an_agent": Behaviour(slow_ms=5)})
+    now[0] += 1
+    assert heard.of("an_agent") == Behaviour(slow_ms=5)
+    assert heard.of("another") == Behaviour()
+    switch.write_text("{")
+    now[0] += 1
+    assert heard.of("an_agent") == Behaviour(slow_ms=5)
+    switch.unlink()
+    now[0] += 1
+    assert heard.of("an_agent") == Behaviour(slow_ms=5)
+
+
+def test_a_batch_is_answered_row_by_row_as_the_switch_says(tmp_path: Path) -> None:
+    for number, (behaviour, wanted) in enumerate[tuple[Behaviour, dict[str, object]]](
+        [
+            (Behaviour(), {"answer": "text of t0", "vote_key": "text of t0", "confidence": 0.92}),
+            (Behaviour(unsure=1.0), {"answer": "text of t0", "confidence": 0.4}),
+            (Behaviour(wrong=1.0), {"vote_key": "made up by x", "confidence": 0.92}),
+            (Behaviour(fail=1.0), {"answer": None, "error_class": "INTERNAL"}),
+        ]
+    ):
+        path = tmp_path / f"{number}.json"
+        write_switch(path, {"x": behaviour})
+        first = reply_batch(rows(3), switch=str(path), name="x").to_pylist()[0]
+        assert {name: first[name] for name in wanted} == wanted
+
+
+async def test_one_task_likewise(switch: Path) -> None:
+    answer = await reply(Task("t1", "hello"), EMPTY_CONTEXT, switch=str(switch), name="x")
+    assert (answer.text, answer.vote_key, answer.citations) == ("hello", "hello", ("the request",))
+    failing = switch.with_name("failing.json")
+    write_switch(failing, {"x": Behaviour(fail=1.0)})
+    with pytest.raises(AgentFailed):
+        await reply(Task("t1", "hello"), EMPTY_CONTEXT, switch=str(failing), name="x")
+
+
+async def test_who_writes_leaves_a_line_each_time(switch: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    assert read_journal(journal) == []
+    for _ in range(2):
+        await book(Task("t1", "x", "acme"), EMPTY_CONTEXT, switch=str(switch), name="b", journal=str(journal))
+    assert read_journal(journal) == [("b", ("acme", "t1"))] * 2
+
+
+def test_records_are_broken_in_many_ways_by_the_seed() -> None:
+    value = b"\0\0\0\0\7" + b"a real record of some length"
+    broken = [mutated(value, random.Random(seed)) for seed in range(200)]
+    assert broken == [mutated(value, random.Random(seed)) for seed in range(200)]
+    assert {None, b""} <= set(broken)
+    assert sum(each is not None and len(each) == len(value) and each != value for each in broken) > 10
+    assert sum(each is not None and each != b"" and value.startswith(each) for each in broken) > 5
+
+
+def test_tasks_are_the_same_for_a_seed_and_stay_within_their_mix() -> None:
+    def columns(seed: int, numbers: range) -> dict[str, list[object]]:
+        tasks = Tasks(SHIPPED, seed, {"financial_query": 1.0, "customer_data": 1.0}, 20.0, "p-", "acme")
+        return tasks.columns(numbers, [1_000_000] * len(numbers))
+
+    assert columns(1, range(20)) == columns(1, range(20))
+    assert columns(1, range(20)) != columns(2, range(20))
+    assert columns(1, range(10, 20))["intent"] == columns(1, range(20))["intent"][10:]
+    assert set(columns(1, range(100))["intent"]) == {"financial_query", "customer_data"}
+    assert set(columns(1, range(9))["deadline_ms"]) == {21_000}
+
+
+def test_members_of_a_storm_read_what_their_group_reads() -> None:
+    topics = SHIPPED.topics()
+    assert set(read_by("worker", topics)) == {topics.submitted, topics.health, *topics.logs}
+    assert set(read_by("host", topics)) == {*topics.inboxes}
+    assert set(read_by("store", topics)) == {spec.name for spec in topics.specs()}
+
+
+def test_a_clock_is_told_by_a_file_where_the_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    (tmp_path / LIBRARY).write_bytes(b"")
+    faketime = Faketime.found(tmp_path)
+    assert faketime is not None
+    environment = faketime.environment("worker-1")
+    assert environment["LD_PRELOAD"] == str(tmp_path / LIBRARY)
+    said = Path(environment["FAKETIME_TIMESTAMP_FILE"])
+    assert said.read_text() == "+0\n"
+    faketime.jump("worker-1", -3600.0)
+    assert said.read_text() == "-3600\n"
+
+
+# On a deployment of somebody else's.
+
+OUTSIDE = parse_plan(
+    "description: x\norder: listed\nfaults:\n  - {fault: kill, on: worker, at_s: 1}\n"
+    "  - {fault: cut, on: worker, at_s: 2}\n  - {fault: corrupt, at_s: 3}\n",
+    "outside",
+)
+
+
+def test_no_task_goes_where_somebody_writes() -> None:
+    assert set(harmless_mix(SHIPPED)) == {"financial_query", "document_search", "customer_data"}
+    writing = SHIPPED.model_copy(update={"routes": {"operations": SHIPPED.routes["operations"]}})
+    with pytest.raises(UsageError, match="has an agent that writes"):
+        harmless_mix(writing)
+
+
+@pytest.mark.parametrize("word", ["worker", "broker=1", "worker=x", "worker=0", f"worker={os.getpid()}"])
+def test_only_processes_of_pointsman_are_sent_signals(word: str) -> None:
+    with pytest.raises(UsageError):
+        named_pids([word])
+
+
+def test_processes_are_numbered_and_one_that_is_gone_is_let_alone() -> None:
+    # Words of a command line are all that can be told from outside.
+    script = "import sys; sys.stdin.read()"
+    started = [Popen([sys.executable, "-c", script, "console.cli.main", "worker"], stdin=-1) for _ in range(2)]
+    try:
+        pids = named_pids([f"worker={process.pid}" for process in started])
+        assert pids == {"worker-1": started[0].pid, "worker-2": started[1].pid}
+        assert suited(OUTSIDE, pids).workers == 2
+        outside = Outside(pids)
+        outside.kill("worker-1", 0.0)
+        assert started[0].wait(20) == -9
+        with pytest.raises(Skipped, match="is gone"):
+            outside.pause("worker-1")
+        with pytest.raises(Skipped, match="no process of that name"):
+            outside.kill("host-1", 0.0)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait(20)
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def test_what_is_not_ours_to_touch_is_skipped() -> None:
+    class Ground:
+        own = None
+
+    (cut,) = (due for due in schedule(OUTSIDE, "x", 1) if due.kind == "cut")
+    with pytest.raises(Skipped, match="a deployment of its own"):
+        fault_of(cut, Ground()).inject()  # type: ignore[arg-type]
+
+
+def test_what_will_be_done_is_said_before_and_nothing_is_done_without_a_yes() -> None:
+    plan = OUTSIDE
+    said = "\n".join(announced(plan, schedule(plan, "x", 1), Settings.resolve({}, {}), SHIPPED, {"worker-1": 7}))
+    assert "revenue_agent" in said
+    assert "runbook_agent" not in said
+    assert "kill on worker-1" in said
+    assert "cut on worker-1" not in said
+    assert "1 faults of the plan are skipped" in said
+    with pytest.raises(UsageError, match="--yes"):
+        ask(Output(StringIO(), StringIO()), StringIO("y\n"))
+
+
+def test_flags_of_a_running_deployment_need_it(capsys: pytest.CaptureFixture[str]) -> None:
+    said = pointsman(capsys, "chaos", "run", "smoke", "--pid", "worker=1")
+    assert said.code == 2
+    assert "add --target" in said.err
+
+
+def test_the_switch_is_json_that_a_person_can_read(switch: Path) -> None:
+    write_switch(switch, {"x": Behaviour(slow_ms=5)})
+    assert json.loads(switch.read_text())["x"]["slow_ms"] == 5
