@@ -60,8 +60,12 @@ class Skipped(Exception):  # noqa: N818  nothing is wrong
     """A fault that cannot be done here, and why."""
 
 
+class Postponed(Exception):  # noqa: N818  as above
+    """A fault that cannot be done at this moment: the broker is away."""
+
+
 class Fault:
-    """One fault of a schedule. `inject` raises Skipped where it cannot be done; `tend` is called while it lasts."""
+    """One fault of a schedule. `inject` raises Skipped where it cannot be done, Postponed where not now."""
 
     def __init__(self, due: Due, ground: Ground) -> None:
         self.due, self.ground = due, ground
@@ -77,11 +81,13 @@ class Fault:
     def inject(self) -> None:
         raise NotImplementedError
 
-    def tend(self) -> None:
-        pass
-
     def heal(self) -> None:
         pass
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is not over yet, although its time is: what it did takes longer to take back."""
+        return False
 
 
 class Kill(Fault):
@@ -107,8 +113,13 @@ class Pause(Fault):
 class BrokerRestart(Fault):
     def inject(self) -> None:
         if not self.fleet.broker_answers:
-            raise Skipped("the broker was away already")
+            raise Postponed
         self.fleet.stop_broker(self.due.for_s, clean=self.due.kind == "broker-restart")
+
+    @property
+    def lasts(self) -> bool:
+        """A node needs its time to start: how long is not the deployment's doing."""
+        return not self.fleet.broker_answers
 
 
 class OnLink(Fault):
@@ -156,7 +167,7 @@ class Misbehave(Fault):
 class Corrupt(Fault):
     def inject(self) -> None:
         if self.ground.own is not None and not self.ground.own.broker_answers:
-            raise Skipped("the broker was away")
+            raise Postponed
         self.ground.corrupter.send(self.due.step.records or RECORDS, self._draw)
 
 

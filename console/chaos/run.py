@@ -16,7 +16,7 @@ from pathlib import Path
 from console.chaos import evidence as found
 from console.chaos.corrupt import Corrupter
 from console.chaos.evidence import Evidence
-from console.chaos.faults import Fault, Skipped, fault_of
+from console.chaos.faults import Fault, Postponed, Skipped, fault_of
 from console.chaos.fleet import Fleet
 from console.chaos.kinds import KINDS
 from console.chaos.load import Load, Tasks
@@ -78,7 +78,7 @@ class Stage:
     def tend(self) -> None:
         """Whatever is due, but new faults."""
         now = time.monotonic()
-        for entry in [entry for entry in self.active if entry[0] <= now]:
+        for entry in [each for each in self.active if each[0] <= now and not each[1].lasts]:
             self.active.remove(entry)
             self._heal(entry[1], entry[2])
         self.fleet.tend()
@@ -86,14 +86,17 @@ class Stage:
         if self.fleet.broker_answers:
             self.watch.look()
 
-    def inject(self, due: Due) -> None:
+    def inject(self, due: Due) -> bool:
+        """Whether it is done, or cannot be; it is to be tried again where not."""
         fault, at_ms, at = fault_of(due, self), _now_ms(), self._at()
         try:
             fault.inject()
+        except Postponed:
+            return False
         except Skipped as why:
             self.skipped.append((due, str(why)))
             self.report(f"{at}  {due}: skipped, {why}")
-            return
+            return True
         done = Injected(due, at_ms)
         self.injected.append(done)
         self.report(f"{at}  {due}")
@@ -101,11 +104,7 @@ class Stage:
             self._follow(done)
         self.outages.append((time.monotonic(), time.monotonic() + due.for_s))
         self.active.append((time.monotonic() + due.for_s, fault, done))
-
-    def heal_all(self) -> None:
-        for _, fault, done in self.active:
-            self._heal(fault, done)
-        self.active.clear()
+        return True
 
     def _heal(self, fault: Fault, done: Injected) -> None:
         fault.heal()
@@ -161,11 +160,10 @@ def _play(stage: Stage, load: Load, dues: Sequence[Due]) -> None:
     waiting = list(dues)
     while load.is_alive() or waiting or stage.active:
         now = time.monotonic() - stage.began
-        while waiting and waiting[0].at_s <= now:
-            stage.inject(waiting.pop(0))
+        ready = [due for due in waiting if due.at_s <= now]
+        waiting = [due for due in waiting if due.at_s > now] + [due for due in ready if not stage.inject(due)]
         stage.tend()
         time.sleep(TICK_S)
-    stage.heal_all()
     if load.error is not None:
         raise load.error
 
