@@ -1,52 +1,54 @@
-"""Wall clocks that jump: of processes started under libfaketime, where it is installed.
+"""Wall clocks that jump: of processes that read theirs through this module.
 
-The monotonic clock goes on as it is: no machine's jumps. I/O: looks for the library, writes a file for each process.
+`python -m console.chaos.clock FILE worker ...` runs the command with Python's wall clock off by as many seconds as the
+file says. The monotonic clock goes on as it is, as no machine's jumps; so do the clocks of broker and client library.
+I/O: the file, through the command.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
-LIBRARY = "libfaketimeMT.so.1"
-PLACES = ("/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
+LOOK_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Faketime:
-    """The library, and the folder of the files that say by how much a process' clock is off."""
+class Skew:
+    """By how many nanoseconds a wall clock is off, as a file says in seconds; 0 where it says nothing."""
 
-    library: Path
-    folder: Path
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock = path, clock
+        self._looked_at, self._ns = -LOOK_S, 0
 
-    @classmethod
-    def found(cls, folder: Path) -> Self | None:
-        """None where it is not installed; LD_LIBRARY_PATH is looked through, too."""
-        named = [Path(each) for each in os.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
-        for place in [*named, *(match for pattern in PLACES for match in Path("/").glob(pattern.lstrip("/")))]:
-            if (place / LIBRARY).is_file():
-                return cls(place / LIBRARY, folder)
-        return None
+    def ns(self) -> int:
+        now = self._clock()
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            try:
+                self._ns = int(float(self._path.read_text()) * 1e9)
+            except (OSError, ValueError):
+                self._ns = 0
+        return self._ns
 
-    def environment(self, name: str) -> Mapping[str, str]:
-        """For a process whose clock `jump` may set."""
-        self.jump(name, 0.0)
-        return {
-            "LD_PRELOAD": str(self.library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file(name)),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_NO_CACHE": "0",
-        }
 
-    def jump(self, name: str, by_s: float) -> None:
-        """Seconds from the true time; heeded within a second."""
-        draft = self._file(name).with_suffix(".draft")
-        draft.write_text(f"{by_s:+.0f}\n")
-        draft.replace(self._file(name))
+def jump(path: Path, by_s: float) -> None:
+    """Whoever reads its clock by this file is off by so many seconds from now on."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(f"{by_s:g}\n")
+    draft.replace(path)
 
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.clock"
+
+def install(skew: Skew) -> None:
+    """Before anything else is imported, so that nobody has kept the true clock."""
+    true_ns = time.time_ns
+    time.time_ns = lambda: true_ns() + skew.ns()
+    time.time = lambda: (true_ns() + skew.ns()) / 1e9
+
+
+if __name__ == "__main__":
+    install(Skew(Path(sys.argv.pop(1))))
+    from console.cli.main import main  # not before the line above
+
+    sys.exit(main())

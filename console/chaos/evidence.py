@@ -187,7 +187,8 @@ def sizes(log: Log) -> dict[str, int]:
     return {
         "submissions": len(log.submissions),
         "dispatches": len(log.dispatches),
-        "agents' events": len(log.event_ids),
+        # Not all events: whoever takes an inbox over claims its log, which is nothing that was decided.
+        "outcomes": len(log.outcomes),
         "results": len(log.results),
         "orchestrator events": len(log.orchestrator_event_ids),
         "dead letters": len(log.dead),

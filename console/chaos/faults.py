@@ -185,14 +185,10 @@ class Rebalance(Fault):
 
 class ClockJump(Fault):
     def inject(self) -> None:
-        faketime = self.fleet.faketime
-        if faketime is None:
-            raise Skipped("libfaketime is not installed")
-        faketime.jump(self.due.on, self.due.step.by_s or self._draw.choice((-JUMP_S, JUMP_S)))
+        self.fleet.set_clock(self.due.on, self.due.step.by_s or self._draw.choice((-JUMP_S, JUMP_S)))
 
     def heal(self) -> None:
-        if self.fleet.faketime is not None:
-            self.fleet.faketime.jump(self.due.on, 0.0)
+        self.fleet.set_clock(self.due.on, 0.0)
 
 
 _CLASSES: Mapping[str, Callable[[Due, Ground], Fault]] = {

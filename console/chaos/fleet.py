@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from agents.builtin.switched import Behaviour, write_switch
-from console.chaos.clock import Faketime
+from console.chaos import clock
 from console.chaos.kinds import AGENTS
 from console.chaos.plan import Plan
 from console.chaos.proxy import Link, Links
@@ -38,6 +38,7 @@ STOP_S = 15.0
 RESTART_S = 1.0
 POLL_S = 0.05
 BROKER_TRIES = 3
+BUSY_RATE = 500.0  # from there on a broker has to be at its best
 WORDS_LINES = 5
 OUR_CODE = ("-m", "console.cli.main")
 FLEET = Path(__file__).parent / "fleet.yaml"
@@ -114,6 +115,7 @@ class Fleet:
         self.broker = LocalBroker(
             self.directory / "broker",
             broker_port,
+            short_lived=plan.rate < BUSY_RATE,
             doors=[BrokerDoor(_listener(name), port, self.link[name].port) for name, port in behind.items()],
         )
         self.broker_due_at: float | None = None
@@ -125,7 +127,6 @@ class Fleet:
         self._topology_path.write_text(self.topology.model_dump_json(indent=2))
         self.journal = self.directory / "journal.jsonl"
         self._behaviours: dict[str, Behaviour] = {}
-        self.faketime = Faketime.found(self.directory / "run")
         self.posts = {name: Post(name) for name in ("clickhouse", "service", *names)}
         self.ended: list[Ended] = []
 
@@ -248,6 +249,10 @@ class Fleet:
         self._behaviours[agent] = behaviour
         write_switch(self.directory / "switch.json", self._behaviours)
 
+    def set_clock(self, name: str, by_s: float) -> None:
+        """Its wall clock is off by so much from now on."""
+        clock.jump(self._clock_file(name), by_s)
+
     # Its end.
 
     def stop(self) -> list[str]:
@@ -299,7 +304,7 @@ class Fleet:
         post.lives += 1
         log = self.directory / "logs" / f"{post.name}.{post.lives}.log"
         ready = self.directory / "run" / f"{post.name}.json"
-        post.child = Child(post.name, self._command(post, ready), log, ready, self._environment(post))
+        post.child = Child(post.name, self._command(post, ready), log, ready, self._environment())
         post.child.start()
         post.due_at, post.started_at, post.awaited, post.paused = None, time.monotonic(), True, False
 
@@ -311,18 +316,25 @@ class Fleet:
             more = [str(self._service_port), str(ready), str(self.directory / "switch.json")]
             return [sys.executable, "-m", "console.chaos.servant", "service", *more]
         return [
-            *(sys.executable, *self._code.get(post.kind, OUR_CODE), post.kind),
+            *(sys.executable, *self._code_of(post), post.kind),
             *("--broker", f"127.0.0.1:{self.link[post.name].port}"),
             *("--clickhouse", f"http://127.0.0.1:{self.link['clickhouse'].port}"),
             *("--topology", str(self._topology_path), "--stop-with-stdin", "--ready-file", str(ready)),
             *(("--worker-slot", post.name) if post.kind == "worker" else ()),
         ]
 
-    def _environment(self, post: Post) -> dict[str, str]:
+    def _code_of(self, post: Post) -> Sequence[str]:
+        """A worker and a host read the wall clock through a file."""
+        if post.kind in self._code or post.kind == "store":
+            return self._code.get(post.kind, OUR_CODE)
+        return ("-m", "console.chaos.clock", str(self._clock_file(post.name)))
+
+    def _clock_file(self, name: str) -> Path:
+        return self.directory / "run" / f"{name}.clock"
+
+    def _environment(self) -> dict[str, str]:
         foreign = ("POINTSMAN_CLICKHOUSE_USER", "POINTSMAN_CLICKHOUSE_PASSWORD", "POINTSMAN_KAFKA_CONFIG")
-        ours = {name: value for name, value in os.environ.items() if name not in foreign}
-        faked = self.faketime is not None and post.kind in ("worker", "host")
-        return {**ours, **(self.faketime.environment(post.name) if faked and self.faketime else {})}
+        return {name: value for name, value in os.environ.items() if name not in foreign}
 
     def _has_announced(self, post: Post) -> bool:
         try:

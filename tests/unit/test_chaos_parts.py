@@ -6,16 +6,17 @@ import json
 import os
 import random
 import sys
+import time
 from io import StringIO
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, run
 
 import pyarrow as pa
 import pytest
 
 from agents.builtin.switched import Behaviour, Switch, book, reply, reply_batch, write_switch
 from agents.contract import EMPTY_CONTEXT, AgentFailed, Task
-from console.chaos.clock import LIBRARY, Faketime
+from console.chaos.clock import Skew, jump
 from console.chaos.corrupt import mutated
 from console.chaos.evidence import read_journal
 from console.chaos.faults import Skipped, fault_of
@@ -23,7 +24,7 @@ from console.chaos.load import Tasks
 from console.chaos.members import read_by
 from console.chaos.plan import parse_plan
 from console.chaos.schedule import schedule
-from console.chaos.target import Outside, announced, harmless_mix, named_pids, suited
+from console.chaos.target import Outside, announced, harmless_mix, is_ours, named_pids, suited
 from console.cli.chaos import _ask as ask
 from console.cli.failures import UsageError
 from console.cli.output import Output
@@ -32,6 +33,7 @@ from schemas.topology import load_topology
 from tests.support.console import pointsman
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
 SHIPPED = load_topology(ROOT / "topology.yaml")
 
 
@@ -132,17 +134,29 @@ def test_members_of_a_storm_read_what_their_group_reads() -> None:
     assert set(read_by("store", topics)) == {spec.name for spec in topics.specs()}
 
 
-def test_a_clock_is_told_by_a_file_where_the_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    (tmp_path / LIBRARY).write_bytes(b"")
-    faketime = Faketime.found(tmp_path)
-    assert faketime is not None
-    environment = faketime.environment("worker-1")
-    assert environment["LD_PRELOAD"] == str(tmp_path / LIBRARY)
-    said = Path(environment["FAKETIME_TIMESTAMP_FILE"])
-    assert said.read_text() == "+0\n"
-    faketime.jump("worker-1", -3600.0)
-    assert said.read_text() == "-3600\n"
+def test_a_clock_jumps_as_its_file_says_and_back(tmp_path: Path) -> None:
+    path, now = tmp_path / "worker-1.clock", [0.0]
+    skew = Skew(path, clock=lambda: now[0])
+    assert skew.ns() == 0
+    for by_s in (-3600.0, 2.5, 0.0):
+        jump(path, by_s)
+        now[0] += 1
+        assert skew.ns() == int(by_s * 1e9)
+
+
+def test_a_process_reads_its_wall_clock_by_the_file_and_no_other_clock(tmp_path: Path) -> None:
+    path = tmp_path / "own.clock"
+    jump(path, 7200.0)
+    script = (
+        "import sys, time, pathlib; from console.chaos.clock import Skew, install; before = time.monotonic();"
+        "install(Skew(pathlib.Path(sys.argv[1])));"
+        "print(time.time(), time.time_ns() / 1e9, time.monotonic() - before)"
+    )
+    said = run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, cwd=ROOT)
+    wall, wall_ns, took = map(float, said.stdout.split())
+    assert abs(wall - time.time() - 7200) < 600
+    assert abs(wall_ns - time.time() - 7200) < 600
+    assert took < 600
 
 
 # On a deployment of somebody else's.
@@ -161,10 +175,10 @@ def test_no_task_goes_where_somebody_writes() -> None:
         harmless_mix(writing)
 
 
-@pytest.mark.parametrize("word", ["worker", "broker=1", "worker=x", "worker=0", f"worker={os.getpid()}"])
+@pytest.mark.parametrize("word", ["worker", "broker=1", "worker=x", "worker=0", "worker=OURS"])
 def test_only_processes_of_pointsman_are_sent_signals(word: str) -> None:
     with pytest.raises(UsageError):
-        named_pids([word])
+        named_pids([word.replace("OURS", str(os.getpid()))])
 
 
 def test_processes_are_numbered_and_one_that_is_gone_is_let_alone() -> None:
@@ -172,6 +186,9 @@ def test_processes_are_numbered_and_one_that_is_gone_is_let_alone() -> None:
     script = "import sys; sys.stdin.read()"
     started = [Popen([sys.executable, "-c", script, "console.cli.main", "worker"], stdin=-1) for _ in range(2)]
     try:
+        until = time.monotonic() + PATIENCE_S
+        while not all(is_ours("worker", process.pid) for process in started) and time.monotonic() < until:
+            time.sleep(0.01)  # between fork and exec a process has no words
         pids = named_pids([f"worker={process.pid}" for process in started])
         assert pids == {"worker-1": started[0].pid, "worker-2": started[1].pid}
         assert suited(OUTSIDE, pids).workers == 2
