@@ -1,74 +1,124 @@
 """Submits tasks on a wall-clock schedule, whether or not the pipeline keeps up, and says whether it kept up itself.
 
 Open loop: the time at which a task was meant to be sent is in its record, so that whoever measures from there on does
-not forgive the pipeline what it made the sender wait. `python -m loadtest.driver --help`. I/O: Kafka, the clock.
+not forgive the pipeline what it made the sender wait. `python -m loadtest.driver --help`. I/O: Kafka, the clock,
+standard input and output.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.scenario import Mix
+from loadtest.schedule import Schedule, Stage
 from loadtest.workload import Workload
+from schemas.codec import Codec
+from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
-from streams.client import Client
+from streams.transport.admin import check_topics
+from streams.transport.clients import client_config
+from streams.transport.producer import Producer
 
 TICK_S = 0.02
 FLUSH_S = 60.0
-BEHIND_SHARE_MAX = 0.01
+ROWS_MAX = 20_000  # of a tick that has to catch up
+LINGER_MS = 1  # a tick is a batch already
 
 
 @dataclass(frozen=True)
 class Sent:
-    """`behind_s`: how late the latest task was sent; a run that is more than a hundredth of its time behind is void."""
+    """What was done. `began_us`: when task 0 was meant to be sent, since the epoch.
+
+    `behind_s`: by stage, how late the latest measured task was handed over; a run that was later than a hundredth of
+    its time is void. `cpu_s` is this process's, from the first task to the last.
+    """
 
     tasks: int
     seconds: float
-    behind_s: float
+    began_us: int
+    behind_s: Sequence[float]
+    behind_max_s: float
+    cpu_s: float
 
     @property
     def is_void(self) -> bool:
-        return self.behind_s > max(self.seconds * BEHIND_SHARE_MAX, 5 * TICK_S)
+        return max(self.behind_s) > self.behind_max_s
 
 
-def drive(settings: Settings, topology: Topology, rate: float, seconds: float, seed: int = 1) -> Sent:
-    """Sends `rate` tasks a second for so many seconds. Raises DeliveryError."""
-    total = round(rate * seconds)
-    began_us, behind_s = time.time_ns() // 1000, 0.0
-    with Client.of(settings, topology, "pointsman-load") as client:
-        for first, columns in _ticks(Workload(topology, seed), began_us, rate, total):
-            prepared = client.prepare_columns(columns)
-            client.hand_over(prepared)
-            sent = first + len(prepared.task_ids)
-            behind_s = max(behind_s, (time.time_ns() // 1000 - began_us) / 1e6 - sent / rate)
-        took_s = (time.time_ns() // 1000 - began_us) / 1e6
-        client.send([], timeout_s=FLUSH_S)
-    return Sent(total, took_s, behind_s)
+class Driver:
+    """One run: `prepare` draws and encodes what can be, `drive` sends it."""
+
+    def __init__(self, settings: Settings, topology: Topology, workload: Workload, schedule: Schedule) -> None:
+        self._workload, self._schedule = workload, schedule
+        self._topic = topology.topics().submitted
+        self._what, self._who = workload.draw(0, schedule.tasks)
+        check_topics(settings, [self._topic])
+        config = client_config(settings, topology, "producer", name="pointsman-load")
+        self._producer = Producer({**config, "linger.ms": LINGER_MS})
+        self._stopping = False
+
+    def stop(self) -> None:
+        """What is not due yet is not sent. Safe in a signal handler."""
+        self._stopping = True
+
+    def drive(self, began_us: int, measured_from_s: float = 0.0, *, at_once: bool = False) -> Sent:
+        """Sends each task when it is due, counted from `began_us`; with `at_once` as fast as they are taken.
+
+        Raises DeliveryError.
+        """
+        schedule, sent = self._schedule, 0
+        behind_s = [0.0] * len(schedule.stages)
+        cpu_s = time.process_time()
+        while sent < schedule.tasks and not self._stopping:
+            elapsed_s = _now_us() / 1e6 - began_us / 1e6
+            due = schedule.tasks if at_once else schedule.due(elapsed_s)
+            upto = min(due, sent + ROWS_MAX)
+            if upto > sent:
+                self._send(began_us, sent, upto)
+                # Of the oldest task of this tick: a tick's length is the price of a tick, not lateness.
+                late_s = (_now_us() - began_us - self._offset_us(sent)) / 1e6 - TICK_S
+                if not at_once and elapsed_s > measured_from_s:
+                    stage = schedule.stage_of(sent)
+                    behind_s[stage] = max(behind_s[stage], late_s)
+                sent = upto
+            if upto == due:
+                time.sleep(TICK_S - (_now_us() - began_us) / 1e6 % TICK_S if not at_once else 0.0)
+        took_s, cpu_s = (_now_us() - began_us) / 1e6, time.process_time() - cpu_s
+        self._producer.flush(FLUSH_S)
+        return Sent(sent, took_s, began_us, behind_s, schedule.behind_max_s(), cpu_s)
+
+    def _send(self, began_us: int, first: int, upto: int) -> None:
+        numbers = _range(first, upto)
+        sent_us = began_us + self._schedule.offsets_us(numbers)
+        for tick in self._workload.ticks(first, self._what[first:upto], self._who[first:upto], sent_us):
+            self._producer.send(self._topic, tick.partition, tick.values, tick.keys)
+
+    def _offset_us(self, number: int) -> int:
+        return int(self._schedule.offsets_us(_range(number, number + 1))[0])
+
+    def close(self) -> None:
+        self._producer.close()
 
 
-def _ticks(workload: Workload, began_us: int, rate: float, total: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What is due, as soon as it is: number of the first task, columns."""
-    sent = 0
-    while sent < total:
-        elapsed_s = (time.time_ns() // 1000 - began_us) / 1e6
-        due = min(total, int(elapsed_s * rate))
-        if due > sent:
-            columns = workload.tasks(range(sent, due))
-            columns["submitted_at"] = [began_us + int(number * 1e6 / rate) for number in range(sent, due)]
-            yield sent, columns
-            sent = due
-        time.sleep(TICK_S)
+def _range(first: int, upto: int) -> npt.NDArray[np.int64]:
+    return np.arange(first, upto, dtype=np.int64)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], stdin: TextIO = sys.stdin) -> int:
     """Prints what was sent as one line of JSON; 1 when the run is void."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.driver", description=__doc__)
     parser.add_argument("--broker", default=None)
@@ -76,11 +126,42 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tasks-per-second", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--run", default=None, help="begins every task id; default: s and the seed")
+    parser.add_argument("--routes", default=None, help="JSON: a list of those to be served; default: all")
+    parser.add_argument(
+        "--stages", default=None, help="JSON: [[seconds, tasks a second], ...]; instead of the two above"
+    )
+    parser.add_argument("--mix", default="{}", help="JSON: the keys of a scenario's mix")
+    parser.add_argument("--measured-from", type=float, default=0.0, help="seconds after the start; a warm-up is before")
+    parser.add_argument("--at-once", action="store_true", help="send everything as fast as it is taken")
+    parser.add_argument("--hold", action="store_true", help="say when ready, then wait for a line: the start, in us")
     given = parser.parse_args(arguments)
-    settings = Settings.resolve({"broker": given.broker}, os.environ)
-    sent = drive(settings, load_topology(given.topology), given.tasks_per_second, given.seconds, given.seed)
+    settings, topology = Settings.resolve({"broker": given.broker}, os.environ), load_topology(given.topology)
+    stages = json.loads(given.stages) if given.stages else [[given.seconds, given.tasks_per_second]]
+    schedule = Schedule([Stage(*stage) for stage in stages])
+    codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
+    routes = json.loads(given.routes) if given.routes else None
+    mix = Mix.model_validate_json(given.mix)
+    workload = Workload(topology, codec, given.seed, mix=mix, run=given.run, routes=routes)
+    driver = Driver(settings, topology, workload, schedule)
+    signal.signal(signal.SIGTERM, lambda *_: driver.stop())
+    began_us = _now_us()
+    if given.hold:
+        sys.stdout.write('{"ready": true}\n')
+        sys.stdout.flush()
+        began_us = int(stdin.readline())
+    # Nothing here is garbage until the end, and looking for it costs the schedule.
+    gc.collect()
+    gc.freeze()
+    time.sleep(max(0.0, (began_us - _now_us()) / 1e6))
+    sent = driver.drive(began_us, given.measured_from, at_once=given.at_once)
+    driver.close()
     sys.stdout.write(json.dumps(asdict(sent)) + "\n")
     return 1 if sent.is_void else 0
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 if __name__ == "__main__":

@@ -152,6 +152,8 @@ class ErrorCode(StrEnum):
     IN_THE_WAY = "E533"
     BY_HAND = "E534"
     FAULTY_PLAN = "E535"
+    SCENARIO = "E536"
+    REPORT = "E537"
 
 
 # Faults of a key itself, not of the value that stands behind it.
