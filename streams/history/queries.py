@@ -115,6 +115,18 @@ class History:
         rows = self.query(sql).rows
         return [row[0] for row in rows] if len(fields) == 1 else list(rows)
 
+    def fact_columns(self, kind: str, task_ids: str = "") -> Any:
+        """The identities of all facts of a kind as an Arrow table, for millions of them; those of tasks whose ids begin
+        with `task_ids`."""
+        only = [_ONLY[kind].removeprefix(" WHERE ")] if kind in _ONLY else []
+        only += ["startsWith(task_id, {task_ids:String})"] if task_ids else []
+        where = f" WHERE {' AND '.join(only)}" if only else ""
+        sql = f"SELECT {', '.join(_FACTS[kind])} FROM {DATABASE}.{kind}{where}"  # noqa: S608 - constants
+        try:
+            return self._client.query_arrow(sql, {"task_ids": task_ids}, READ_ONLY, use_strings=True)
+        except ClickHouseError as error:
+            raise explained(error, self._url) from error
+
     def timeline(self, task_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """The rows of `task_timeline` of one task, in order; of all tenants' tasks of this name without a tenant."""
         mine = " AND tenant = {tenant:String}" if tenant is not None else ""

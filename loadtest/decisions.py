@@ -1,0 +1,207 @@
+"""Were the decisions right: the lives of all tasks, grouped by what they have in common, and one of each held against
+the oracle.
+
+The decision about a task depends on its text, intent and the like, on what its agents said, and hardly on who it is and
+when it came. So tasks whose records agree in all of that are one *kind of life*; a run of millions has thousands. Of
+each kind the task that came first is judged in full (`loadtest.judge`), its times included, and its verdict is that of
+the whole kind. That every result repeats its own submission's conversation and time is checked of every task.
+
+Of more kinds than `KINDS_MAX`, the most frequent ones are judged and a seeded sample of the rest; the share of tasks
+that the judged kinds make up is said. I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loadtest.column_audit import EXAMPLES_MAX, Breach
+from loadtest.column_log import ColumnLog, Starts, read_batches
+from loadtest.judge import OUTCOMES, Breakers, Facts, wrong
+from schemas.codec import Codec
+from schemas.registry import FileRegistry, SchemaRegistry
+from schemas.topology import Topology
+from streams.transport.batch import Batch
+from streams.transport.clients import BrokerSettings
+
+KINDS_MAX = 20_000
+MOST_FREQUENT = 0.75  # of those that are judged; the others are drawn
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """`share` of the tasks are of a kind that was judged; `why` tells of some that were decided wrongly."""
+
+    kinds: int
+    judged: int
+    share: float
+    breach: Breach
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Lives:
+    """`kinds`: one row each, with its number of tasks and the key of the one that came first."""
+
+    kinds: pl.DataFrame
+    tasks: int
+
+
+def judge_decisions(
+    settings: BrokerSettings,
+    topology: Topology,
+    log: ColumnLog,
+    registry: SchemaRegistry | None = None,
+    *,
+    starts: Starts | None = None,
+    kinds_max: int = KINDS_MAX,
+) -> Verdicts:
+    """Reads the records of one task of each kind a second time. Raises TransportError."""
+    lives = _lives(log)
+    chosen = _chosen(lives.kinds, kinds_max)
+    codec = Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max)
+    reader = _Reader(codec, log, set(chosen["key"].to_list()))
+    read_batches(settings, topology, reader.topics, reader.take, starts or {}, until=reader.until)
+    breakers = Breakers(_moved(settings, topology, codec))
+    counts = dict(zip(chosen["key"].to_list(), chosen["len"].to_list(), strict=True))
+    found = {key: why for key, facts in reader.facts() if (why := wrong(topology, facts, breakers, facts.partition))}
+    misled = misattributed(log)
+    wrongly = sum(counts[key] for key in found) + misled.count
+    examples = (*found, *misled.keys)[:EXAMPLES_MAX]
+    return Verdicts(
+        lives.kinds.height,
+        chosen.height,
+        1.0 if not lives.tasks else int(chosen["len"].sum()) / lives.tasks,
+        Breach(wrongly, examples),
+        tuple(found[key] for key in examples if key in found),
+    )
+
+
+def misattributed(log: ColumnLog) -> Breach:
+    """Results that name another conversation or time of submission than any submission of their task."""
+    pairs = log.submissions.select("key", "line", "sent_us").unique()
+    found = log.results.join(pairs, on=["key", "line", "sent_us"], how="anti").join(
+        log.submissions, on="key", how="semi"
+    )
+    return Breach(found.height, tuple(found["key"].head(EXAMPLES_MAX).to_list()))
+
+
+def _lives(log: ColumnLog) -> _Lives:
+    """Kinds of lives of the accepted tasks: equal sums of two hashes of every record mean equal records."""
+    parts = [frame.select("key", "one", "two") for frame in log.frames.values()]
+    of_task = pl.concat(parts).filter(pl.col("key").is_not_null()).group_by("key").agg(pl.col("one", "two").sum())
+    first = log.submissions.group_by("key").agg(pl.col("offset").min())
+    kinds = (
+        of_task.join(first, on="key")
+        .sort("offset", "key")
+        .group_by("one", "two", maintain_order=True)
+        .agg(pl.len(), pl.col("key").first())
+    )
+    return _Lives(kinds, first.height)
+
+
+def _chosen(kinds: pl.DataFrame, kinds_max: int) -> pl.DataFrame:
+    if kinds.height <= kinds_max:
+        return kinds
+    ranked = kinds.sort("len", descending=True, maintain_order=True)
+    often = ranked.head(int(kinds_max * MOST_FREQUENT))
+    return pl.concat([often, ranked.tail(-often.height).sample(kinds_max - often.height, seed=SEED)])
+
+
+@dataclass(frozen=True)
+class _TaskFacts(Facts):
+    partition: int = 0
+
+
+_RECORDS: Mapping[str, str] = {
+    "tasks": "TaskSubmitted",
+    "dispatches": "TaskDispatched",
+    "agent_events": "AgentEvent",
+    "results": "TaskResult",
+    "orchestrator_events": "OrchestratorEvent",
+}
+
+
+class _Reader:
+    """Finds the records of these tasks by their places, and decodes no others."""
+
+    def __init__(self, codec: Codec, log: ColumnLog, keys: set[int]) -> None:
+        wanted = pl.Series("key", sorted(keys), dtype=pl.UInt64).to_frame()
+        self._codec = codec
+        self._kind_of: dict[str, str] = {}
+        self._wanted: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        for kind, frame in log.frames.items():
+            mine = frame.select("key", "topic", "partition", "offset").join(wanted, on="key", how="semi")
+            for rows in mine.sort("offset").partition_by("topic", "partition"):
+                name = log.topics[rows["topic"][0]]
+                self._kind_of[name] = kind
+                self._wanted[name, rows["partition"][0]] = (rows["offset"].to_numpy(), rows["key"].to_numpy())
+        self._found: dict[int, dict[str, list[tuple[int, int, dict[str, Any]]]]] = {key: {} for key in keys}
+        self._partitions: dict[int, int] = {}
+
+    @property
+    def topics(self) -> list[str]:
+        return list(self._kind_of)
+
+    @property
+    def until(self) -> Starts:
+        """One offset past the last that is wanted."""
+        return {owner: int(offsets[-1]) + 1 for owner, (offsets, _) in self._wanted.items()}
+
+    def take(self, batch: Batch) -> None:
+        for number, part in batch.by_partition().items():
+            owner = (batch.channel, number)
+            if owner not in self._wanted:
+                continue
+            offsets, keys = self._wanted[owner]
+            at = np.searchsorted(offsets, part.offsets)
+            hits = np.flatnonzero(offsets[np.minimum(at, len(offsets) - 1)] == part.offsets)
+            if len(hits):
+                self._keep(owner, part.take(hits), keys[at[hits]].tolist())
+
+    def _keep(self, owner: tuple[str, int], batch: Batch, keys: list[int]) -> None:
+        kind = self._kind_of[owner[0]]
+        rows = self._codec.decode(batch.values, _RECORDS[kind]).batch.to_pylist()
+        for key, offset, row in zip(keys, batch.offsets.tolist(), rows, strict=True):
+            for part in (row, row.get("task") or {}):
+                if "labels" in part:
+                    part["labels"] = dict(part["labels"])
+            self._found[key].setdefault(kind, []).append((offset, owner[1], row))
+            self._partitions[key] = owner[1]
+
+    def facts(self) -> Iterable[tuple[int, _TaskFacts]]:
+        for key, kinds in self._found.items():
+            ordered = {
+                kind: [row for _, _, row in sorted(rows, key=lambda each: each[0])] for kind, rows in kinds.items()
+            }
+            yield (
+                key,
+                _TaskFacts(
+                    ordered.get("tasks", []),
+                    ordered.get("dispatches", []),
+                    [event for event in ordered.get("agent_events", []) if event["kind"] in OUTCOMES],
+                    ordered.get("orchestrator_events", []),
+                    ordered.get("results", []),
+                    partition=self._partitions.get(key, 0),
+                ),
+            )
+
+
+def _moved(settings: BrokerSettings, topology: Topology, codec: Codec) -> dict[str, int]:
+    """When each breaker was first said not to be closed."""
+    moved: dict[str, int] = {}
+
+    def take(batch: Batch) -> None:
+        decoded = codec.decode(batch.values, "BreakerState")
+        columns = (decoded.batch.column(name).to_pylist() for name in ("agent_id", "state"))
+        for agent, state, at in zip(*columns, batch.timestamps_ms[decoded.rows].tolist(), strict=True):
+            if state != "CLOSED":
+                moved[agent] = min(at, moved.get(agent, at))
+
+    read_batches(settings, topology, [topology.topics().breakers], take, {})
+    return moved
