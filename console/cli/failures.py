@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     NOT_FOUND = 4
     INVALID = 5
+    BREACHED = 99
     INTERRUPTED = 130
 
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
     "Tasks and their results": ("submit", "results", "task", "history"),
+    "How much it can take": ("load",),
     "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
     "Whether it keeps its promises": ("chaos",),
     "One process of it, for production": ("worker", "host", "store", "registry"),
@@ -65,6 +66,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "registry": ("pointsman registry --listen 0.0.0.0:8081",),
     "schemas push": ("pointsman schemas push --dry-run",),
+    "load run": (
+        "pointsman load run smoke",
+        "pointsman load run lifecycle-200k --json a.json --html a.html",
+        "pointsman load run latency-20k --rate 500 --duration 20 --delivery exactly_once",
+    ),
+    "load report": ("pointsman load report a.json --html a.html",),
+    "load compare": ("pointsman load compare a.json b.json",),
+    "load scenarios": ("pointsman load scenarios",),
     "completion": ("pointsman completion bash > ~/.local/share/bash-completion/completions/pointsman",),
 }
 

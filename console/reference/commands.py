@@ -21,6 +21,7 @@ EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.UNREACHABLE: "a service cannot be reached",
     ExitCode.NOT_FOUND: "not found",
     ExitCode.INVALID: "a file or a setting is invalid",
+    ExitCode.BREACHED: "a threshold of a load test is breached",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
