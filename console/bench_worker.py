@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +96,7 @@ class Rig:
         outbox = Outbox(topology, self._codec, self._sent)
         self._router = Router(self._policy, self._codec, outbox, self._cells)
         self._consensus = Consensus(topology.agents, self._codec, outbox, self._cells, Epochs())
-        self._workload, self._draw = Workload(topology, seed), np.random.default_rng(seed)
+        self._workload, self._draw = Workload(topology, self._codec, seed), np.random.default_rng(seed)
         self._number, self._now_ms, self._offset = 0, time.time_ns() // 1_000_000, 0
 
     def turns(self, size: int, tasks: int, cost: Cost) -> None:
@@ -123,18 +122,15 @@ class Rig:
 
     def _submissions(self, n: int) -> Batch:
         """As a poll brings them: one partition after the other."""
-        columns = self._workload.tasks(range(self._number, self._number + n))
+        what, who = self._workload.draw(self._number, n)
+        sent_us = np.full(n, self._now_ms * 1000 - 20_000, np.int64)
+        ticks = self._workload.ticks(self._number, what, who, sent_us)
         self._number += n
-        columns["submitted_at"] = [self._now_ms * 1000 - 20_000] * n
-        values = self._codec.encode(table("TaskSubmitted", columns, n), "TaskSubmitted")
-        keys = [each.encode() for each in columns["conversation_id"]]
-        partitions = np.array([crc32(key) % self._topology.partitions for key in keys], np.int32)
-        order = np.argsort(partitions, kind="stable")
         return self._batch(
             self._topics.submitted,
-            [values[row] for row in order],
-            [keys[row] for row in order],
-            partitions[order],
+            [value for tick in ticks for value in tick.values],
+            [key for tick in ticks for key in tick.keys],
+            np.repeat(np.array([tick.partition for tick in ticks], np.int32), [len(tick.keys) for tick in ticks]),
         )
 
     def _batch(self, topic: str, values: list[Any], keys: list[Any], partitions: Any) -> Batch:

@@ -55,6 +55,7 @@ class Workload:
         routes: Sequence[str] | None = None,
     ) -> None:
         self._mix, self._seed = mix or Mix(), seed
+        self._drawn: dict[int, tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = {}
         self.run = f"s{seed}" if run is None else run
         self._partitions_n = topology.partitions
         names = list(topology.routes) if routes is None else list(routes)
@@ -72,7 +73,10 @@ class Workload:
 
     def draw(self, first: int, count: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """What task and which conversation each of these numbers gets, wherever a range begins or ends."""
-        blocks = [self._block(number) for number in range(first // BLOCK, -(-(first + count) // BLOCK))]
+        numbers = range(first // BLOCK, -(-(first + count) // BLOCK))
+        # Small steps find their block drawn already.
+        self._drawn = {number: self._drawn.get(number) or self._block(number) for number in numbers}
+        blocks = list(self._drawn.values())
         start = first % BLOCK
         what, who = (np.concatenate(parts)[start : start + count] for parts in zip(*blocks, strict=True))
         return what, who
