@@ -66,11 +66,7 @@ def run(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page with charts.")
     ] = None,
 ) -> None:
-    """Run a load test, audit it and print its report; exit code 99 where a threshold is breached.
-
-    Without --broker and --clickhouse it starts its own, in a temporary folder. With them it uses yours: under a topic
-    prefix that it deletes again, with rows that stay.
-    """
+    """Run a load test, audit it and print its report; exit code 99 where a threshold is breached."""
     from console.load.run import Wishes, run_load
     from loadtest.scenario import load
 
