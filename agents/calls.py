@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from agents.contract import AgentWrongInput, Context, Task
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_error
+from agents.rows import Outcomes, Rows
 
 
 def wall_us() -> int:
@@ -43,6 +44,12 @@ class Runner(Protocol):
     async def close(self) -> None: ...
 
 
+class RowsRunner(Runner, Protocol):
+    """One that takes columns, too."""
+
+    async def run_rows(self, rows: Rows) -> Outcomes: ...
+
+
 class Caller:
     """Calls one agent.
 
@@ -59,6 +66,13 @@ class Caller:
             return await self._runner.run(attempts, context)
         except BaseException as error:  # noqa: BLE001  sys.exit() in an agent must not end the host
             return [from_error(error, may_have_acted=self._writes)] * len(attempts)
+
+    async def call_rows(self, rows: Rows) -> Outcomes | list[Outcome]:
+        """As `call`, for the rows of a batch agent."""
+        try:
+            return await cast("RowsRunner", self._runner).run_rows(rows)
+        except BaseException as error:  # noqa: BLE001  as above
+            return [from_error(error, may_have_acted=self._writes)] * len(rows)
 
     async def close(self) -> None:
         await self._runner.close()

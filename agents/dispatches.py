@@ -6,10 +6,11 @@ I/O: none.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,9 @@ from agents.contract import BATCH_INPUT, NO_LABELS, Task
 from agents.inbox import AttemptId, Inbox
 from schemas.records import record
 from schemas.tenants import TenantDefaults
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _IDENTITY = record("AgentEvent").arrow.field("task").type
 
@@ -43,12 +47,31 @@ class Dispatched:
         children = [deadline if field.name == "deadline_ms" else _child(tasks, field.name) for field in _IDENTITY]
         return cls(number, slips, pa.StructArray.from_arrays(children, fields=list(_IDENTITY)), tasks, keys)
 
-    def batch_input(self, rows: list[int]) -> pa.RecordBatch:
-        """What a batch agent is given of these rows: the columns of BATCH_INPUT."""
-        slips, tasks = self.slips.take(pa.array(rows)), self.tasks.take(pa.array(rows))
+    def batch_input(self, pick: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:
+        """What a batch agent is given of the rows that `pick` takes of a column: the columns of BATCH_INPUT."""
         from_slip = ("intent", "stage")
-        arrays = [_child(slips if name in from_slip else tasks, name) for name in BATCH_INPUT.names]
+        arrays = [pick(_child(self.slips if name in from_slip else self.tasks, name)) for name in BATCH_INPUT.names]
         return pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
+
+    def expires_ms(self) -> npt.NDArray[np.int64]:
+        """When each attempt is overdue, in wall time: its timeout counted from when it was routed, but at most the
+        task's deadline."""
+        routed_at, timeout_ms = (_child(self.slips, name).to_numpy() for name in ("routed_at", "timeout_ms"))
+        deadline_ms = _child(self.identities, "deadline_ms").to_numpy()
+        return np.asarray(np.minimum(routed_at // 1000 + timeout_ms, deadline_ms), np.int64)
+
+    def ids(self) -> list[AttemptId]:
+        """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
+        tasks, slips = self.tasks, self.slips
+        columns = (_list(tasks, "tenant"), _list(tasks, "task_id"), _list(slips, "attempt"), _list(slips, "stage"))
+        return list(zip(*columns, strict=True))  # type: ignore[arg-type]
+
+    def slice(self, number: int, start: int, stop: int) -> Dispatched:
+        """Some of them, as a batch of their own."""
+        slips, identities, tasks = (
+            each.slice(start, stop - start) for each in (self.slips, self.identities, self.tasks)
+        )
+        return Dispatched(number, slips, identities, tasks, self.keys[start:stop])
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -10,20 +10,40 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
 from agents.outcome import COMPLETED, STARTED, Outcome, failed
+from agents.rows import Outcomes, Rows, event_ids
 from schemas.codec import Codec
 from schemas.epochs import CLAIMED
 from schemas.ids import agent_event_id, fact_id
 from schemas.reasons import ErrorClass
-from schemas.records import table
+from schemas.records import record, table
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 
 COALESCE_S = 0.002  # events that end within this time share one encoding
 POLL_S = 0.001
+
+
+_TYPES = {name: record("AgentEvent").arrow.field(name).type for name in Outcome._fields}
+
+
+def _column(parts: Sequence[Any], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
+    """Columns one behind the other, in the log's own type; a part may be one value for all its rows."""
+    if not any(isinstance(part, pa.Array) for part in parts):
+        if all(part == parts[0] for part in parts):
+            return pa.nulls(sum(sizes), kind) if parts[0] is None else pa.repeat(pa.scalar(parts[0], kind), sum(sizes))
+        return pa.array(parts, kind).take(pa.array(np.repeat(np.arange(len(parts)), sizes)))
+    arrays = []
+    for part, n in zip(parts, sizes, strict=True):
+        if isinstance(part, pa.Array):
+            arrays.append(part if part.type == kind else part.cast(kind))
+        else:
+            arrays.append(pa.nulls(n, kind) if part is None else pa.repeat(pa.scalar(part, kind), n))
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 class Sender(Protocol):
@@ -56,6 +76,13 @@ class _Entry(NamedTuple):
     delivered: asyncio.Future[None] | None
 
 
+class _Block(NamedTuple):
+    """Outcomes of rows, in columns."""
+
+    rows: Rows
+    outcomes: Outcomes
+
+
 class EventLog:
     """Belongs to one event loop; `run` must run in it, and what it raises must end the process.
 
@@ -71,26 +98,34 @@ class EventLog:
         self._versions: Mapping[str, str] = {name: agent.version for name, agent in topology.agents.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
-        self._pending: list[_Entry] = []
+        self._pending: list[_Entry | _Block] = []
+        self._waiting = 0
         self._unconfirmed: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._held = False
 
     def __len__(self) -> int:
         """Events that are not handed over yet."""
-        return len(self._pending)
+        return self._waiting
 
     def write(self, attempt: Attempt, outcome: Outcome) -> None:
         """Queue an outcome; its dispatch is done with once it is handed over."""
-        self._pending.append(_Entry(attempt, outcome, None))
+        self._queue([_Entry(attempt, outcome, None)], 1)
+
+    def write_rows(self, rows: Rows, outcomes: Outcomes) -> None:
+        """As `write`, for many."""
+        self._queue([_Block(rows, outcomes)], len(rows))
+
+    def _queue(self, pending: Sequence[_Entry | _Block], n: int) -> None:
+        self._pending += pending
+        self._waiting += n
         self._wake.set()
 
     async def start(self, attempts: Sequence[Attempt], started_at: int) -> None:
         """Returns once STARTED of all of them is in the log: only then may the agent be called."""
         delivered = asyncio.get_running_loop().create_future()
         event = Outcome(STARTED, started_at=started_at)
-        self._pending += [_Entry(attempt, event, delivered) for attempt in attempts]
-        self._wake.set()
+        self._queue([_Entry(attempt, event, delivered) for attempt in attempts], len(attempts))
         await delivered
 
     async def claim(self, epochs: Mapping[TopicPartition, int], timeout_s: float) -> bool:
@@ -144,7 +179,65 @@ class EventLog:
         return True
 
     def _hand_over(self) -> None:
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._waiting = self._pending, [], 0
+        for is_block, group in groupby(pending, lambda each: isinstance(each, _Block)):
+            if is_block:
+                self._hand_over_blocks([each for each in group if isinstance(each, _Block)])
+            else:
+                self._hand_over_entries([each for each in group if isinstance(each, _Entry)])
+
+    def _hand_over_blocks(self, blocks: list[_Block]) -> None:
+        """As `_hand_over_entries`, in columns; what is not as most are goes there."""
+        plain = []
+        for block in blocks:
+            if any(inbox.lost for inbox in block.rows.inboxes):
+                self._hand_over_entries(self._expanded(block))
+            else:
+                plain.append(block)
+        if not plain:
+            return
+        values = self._codec.encode(self._table(plain), "AgentEvent")
+        if max(map(len, values)) > self._record_bytes_max:
+            for block in plain:
+                self._hand_over_entries(self._expanded(block))
+            return
+        at = 0
+        for block in plain:
+            for span, keys in zip(block.rows.spans, block.rows.keys(), strict=True):
+                inbox, n = span.inbox, span.stop - span.start
+                self._producer.send(self._topics[inbox.agent_id], inbox.partition, values[at : at + n], keys)
+                inbox.tracker.finish_many(span.offsets)
+                at += n
+
+    def _expanded(self, block: _Block) -> list[_Entry]:
+        times = {name: block.outcomes.columns[name] for name in ("started_at", "finished_at")}
+        outcomes = (outcome._replace(**times) for outcome in block.outcomes.rows())
+        return [
+            _Entry(attempt, outcome, None) for attempt, outcome in zip(block.rows.attempts(), outcomes, strict=True)
+        ]
+
+    def _table(self, blocks: Sequence[_Block]) -> pa.RecordBatch:
+        sizes = [len(block.rows) for block in blocks]
+        named = [(block.rows.spans[0].inbox.agent_id, block) for block in blocks]
+        columns: dict[str, Any] = {
+            name: _column([block.outcomes.columns[name] for block in blocks], sizes, _TYPES[name])
+            for name in Outcome._fields[1:]
+        }
+        columns |= {
+            "kind": pa.concat_arrays([block.outcomes.kinds for block in blocks]),
+            "event_id": [each for agent, block in named for each in event_ids(block.rows, agent, block.outcomes.kinds)],
+            "slip": pa.concat_arrays([block.rows.of(block.rows.source.slips) for block in blocks]),
+            "task": pa.concat_arrays([block.rows.of(block.rows.source.identities) for block in blocks]),
+            "epoch": _column(
+                [span.inbox.epoch for block in blocks for span in block.rows.spans],
+                [span.stop - span.start for block in blocks for span in block.rows.spans],
+                pa.int64(),
+            ),
+            "agent_version": _column([self._versions[agent] for agent, _ in named], sizes, pa.string()),
+        }
+        return table("AgentEvent", columns, sum(sizes))
+
+    def _hand_over_entries(self, pending: list[_Entry]) -> None:
         pending = [entry for entry in pending if not entry.attempt.inbox.lost]
         if not pending:
             return

@@ -141,7 +141,7 @@ class Host:
         is_ready = False
         while not stop.is_set():
             for batch in await self._reader.run(self._consumer.poll):
-                for agent_id, attempts in self._intake.take(batch).items():
+                for agent_id, attempts in self._intake.take(batch):
                     self._services[agent_id].take(attempts)
             if self._is_assigned and not is_ready:
                 ready({"agents": len(self._services), "inboxes": len(self._inboxes)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agents.outcome import STARTED
@@ -114,6 +114,22 @@ class Inbox:
         self._in_hand.discard(attempt)
         self.remember((attempt,))
 
+    def meet_all(self, attempts: Sequence[AttemptId]) -> bool:
+        """Whether all of them are new, and differ: then they are in hand from now on; else nothing has changed."""
+        distinct = set(attempts)
+        if self._logged or len(distinct) < len(attempts):
+            return False
+        if not (self._in_hand.isdisjoint(distinct) and self._recent.keys().isdisjoint(distinct)):
+            return False
+        self._in_hand |= distinct
+        return True
+
+    def ended_all(self, attempts: Sequence[AttemptId]) -> None:
+        """As `ended`, for many."""
+        self._in_hand.difference_update(attempts)
+        self._recent.update(dict.fromkeys(attempts))
+        self._forget_oldest()
+
     def forget(self, attempt: AttemptId) -> None:
         """It was given up without an outcome."""
         self._in_hand.discard(attempt)
@@ -121,5 +137,8 @@ class Inbox:
     def remember(self, attempts: Iterable[AttemptId]) -> None:
         for attempt in attempts:
             self._recent[attempt] = None
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)

@@ -5,7 +5,9 @@ I/O: Kafka, through the producer that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, repeat
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,13 +16,25 @@ from agents.contract import Interaction
 from agents.dispatches import Attempt, Dispatched, attempts
 from agents.inbox import IN_HAND, Inbox
 from agents.outcome import STARTED
+from agents.rows import Rows, Span
 from schemas.codec import Codec
 from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.deadletters import SendsOne, bury
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 COMPONENT = "host"
+
+
+class _Run(NamedTuple):
+    """Rows `start` to `stop` of a batch, all of one inbox."""
+
+    inbox: Inbox
+    start: int
+    stop: int
 
 
 class Intake:
@@ -36,40 +50,102 @@ class Intake:
     ) -> None:
         self._codec, self._producer, self._contexts, self._inboxes = codec, producer, contexts, inboxes
         self._topics, self._defaults = topology.topics(), TenantDefaults(topology)
+        self._in_columns = frozenset(
+            name for name, agent in topology.agents.items() if agent.kind == "batch" and not agent.logs_start
+        )
         self._batches_read = 0
 
-    def take(self, batch: Batch) -> dict[str, list[Attempt]]:
-        """The attempts that agents have to be called for, by agent, in the order in which they were read.
+    def take(self, batch: Batch) -> list[tuple[str, list[Attempt] | Rows]]:
+        """What agents have to be called for, each agent's in the order in which it was read.
 
-        A batch holds dispatches of many agents: decoding costs a call, whoever its records are for.
+        A batch holds dispatches of many agents: decoding costs a call, whoever its records are for. Those to batch
+        agents stay columns, unless any of them is known already.
         """
-        batch, owners = self._owned(batch)
-        if not owners:
-            return {}
+        runs = self._runs(batch)
+        if any(run.inbox is None for run in runs):  # one poll may read and hand over
+            kept = [np.arange(run.start, run.stop) for run in runs if run.inbox is not None]
+            if not kept:
+                return []
+            batch = batch.take(np.concatenate(kept))
+            runs = self._runs(batch)
         decoded = self._codec.decode(batch.values, "TaskDispatched")
         offsets = batch.offsets.tolist()
-        _take(owners, offsets, batch.timestamps_ms.tolist())
+        for run in runs:
+            run.inbox.take(offsets[run.start : run.stop], int(batch.timestamps_ms[run.start]))
         bury(self._producer, self._topics, batch, decoded.faults, COMPONENT)
         for fault in decoded.faults:
-            owners[fault.row].tracker.finish(offsets[fault.row])
-        rows = decoded.rows.tolist()
-        self._batches_read += 1
-        source = Dispatched.of(self._batches_read, decoded.batch, [batch.keys[row] for row in rows])
-        inboxes, places = [owners[row] for row in rows], [offsets[row] for row in rows]
-        read = attempts(source, inboxes, places, self._defaults)
-        new: dict[str, list[Attempt]] = {}
-        for attempt in read:
-            if self._is_new(attempt):
-                new.setdefault(attempt.inbox.agent_id, []).append(attempt)
+            owner = next(run.inbox for run in runs if run.start <= fault.row < run.stop)
+            owner.tracker.finish(offsets[fault.row])
+        if decoded.faults:
+            rows = decoded.rows.tolist()
+            offsets, keys = [offsets[row] for row in rows], [batch.keys[row] for row in rows]
+            edges = np.searchsorted(decoded.rows, [[run.start, run.stop] for run in runs]).tolist()
+            runs = [_Run(run.inbox, *edge) for run, edge in zip(runs, edges, strict=True)]
+        else:
+            keys = batch.keys
+        return self._sorted_out(Dispatched.of(self._next_number(), decoded.batch, keys), runs, offsets)
+
+    def _sorted_out(
+        self, source: Dispatched, runs: Sequence[_Run], offsets: Sequence[int]
+    ) -> list[tuple[str, list[Attempt] | Rows]]:
+        new: list[tuple[str, list[Attempt] | Rows]] = []
+        columns: dict[str, list[Span]] = {}
+        one_by_one: dict[str, list[Attempt]] = {}
+        in_columns = any(run.inbox.agent_id in self._in_columns for run in runs)
+        ids, times = (source.ids(), source.expires_ms()) if in_columns else ([], np.zeros(0, np.int64))
+        for run in runs:
+            inbox, start, stop = run
+            if start == stop:
+                continue
+            if inbox.agent_id in self._in_columns:
+                span = Span(inbox, start, stop, ids[start:stop], offsets[start:stop])
+                if inbox.meet_all(span.ids):
+                    columns.setdefault(inbox.agent_id, []).append(span)
+                    continue
+                if inbox.agent_id in columns:  # what comes one by one comes behind what is there already
+                    new.append((inbox.agent_id, self._rows(source, columns.pop(inbox.agent_id), times)))
+                    one_by_one.pop(inbox.agent_id, None)
+            found = [each for each in self._attempts(source, run, offsets) if self._is_new(each)]
+            if not found:
+                continue
+            if inbox.agent_id not in one_by_one:
+                one_by_one[inbox.agent_id] = []
+                new.append((inbox.agent_id, one_by_one[inbox.agent_id]))
+            one_by_one[inbox.agent_id] += found
+        new += [(agent_id, self._rows(source, spans, times)) for agent_id, spans in columns.items()]
         return new
 
-    def _owned(self, batch: Batch) -> tuple[Batch, list[Inbox]]:
-        """The records of inboxes that are this host's, with the inbox of each. One poll may read and hand over."""
-        tps = map(TopicPartition, batch.topics, batch.partitions.tolist())
-        owners = [self._inboxes.get(tp) for tp in tps]
-        if None in owners:
-            batch = batch.take(np.flatnonzero([owner is not None for owner in owners]))
-        return batch, [owner for owner in owners if owner is not None]
+    def _rows(self, source: Dispatched, spans: Sequence[Span], times_ms: npt.NDArray[np.int64]) -> Rows:
+        ends = [times_ms[span.start : span.stop] for span in spans]
+        expires_ms = int(min(map(np.min, ends))), int(max(map(np.max, ends)))
+        return Rows(source, spans, expires_ms, self._expanded)
+
+    def _attempts(self, source: Dispatched, run: _Run, offsets: Sequence[int]) -> Iterator[Attempt]:
+        part = source.slice(self._next_number(), run.start, run.stop)
+        return attempts(part, repeat(run.inbox, len(part.keys)), offsets[run.start : run.stop], self._defaults)
+
+    def _expanded(self, rows: Rows) -> list[Attempt]:
+        found: list[Attempt] = []
+        for inbox, start, stop, _, offsets in rows.spans:
+            part = rows.source.slice(self._next_number(), start, stop)
+            found += attempts(part, repeat(inbox, stop - start), offsets, self._defaults)
+        return found
+
+    def _next_number(self) -> int:
+        self._batches_read += 1
+        return self._batches_read
+
+    def _runs(self, batch: Batch) -> list[_Run]:
+        """Where the records of each topic-partition follow each other, as fetches bring them."""
+        codes: dict[str, int] = {topic: code for code, topic in enumerate(dict.fromkeys(batch.topics))}
+        topics = np.fromiter(map(codes.__getitem__, batch.topics), np.int64, len(batch))
+        places = topics << 32 | batch.partitions
+        edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(batch)]
+        found = []
+        for start, stop in pairwise(edges):
+            owner = self._inboxes.get(TopicPartition(batch.topics[start], int(batch.partitions[start])))
+            found.append(_Run(owner, start, stop))  # type: ignore[arg-type]
+        return found
 
     def _is_new(self, attempt: Attempt) -> bool:
         """Whether the agent has to be called for it; what is known of it already is done with, or remembered."""
@@ -86,14 +162,3 @@ class Intake:
             )
         attempt.inbox.tracker.finish(attempt.offset)
         return False
-
-
-def _take(owners: list[Inbox], offsets: list[int], appended_ms: list[int]) -> None:
-    """Tell each inbox what was read of it."""
-    first: dict[Inbox, int] = {}
-    read: dict[Inbox, list[int]] = {}
-    for inbox, offset, at in zip(owners, offsets, appended_ms, strict=True):
-        first.setdefault(inbox, at)
-        read.setdefault(inbox, []).append(offset)
-    for inbox, some in read.items():
-        inbox.take(some, first[inbox])

@@ -19,6 +19,7 @@ STARTED, COMPLETED, FAILED, REFUSED = "STARTED", "COMPLETED", "FAILED", "REFUSED
 OUTCOMES = frozenset({COMPLETED, FAILED, REFUSED})
 
 ERROR_CHARS_MAX = 500
+SILENT = "the agent gave this row no answer"
 INT64_MAX = 2**63 - 1
 
 
@@ -100,14 +101,9 @@ def from_answer(answer: object) -> Outcome:
 
 def from_batch(rows: object, expected: int, *, may_have_acted: bool) -> list[Outcome]:
     """Outcomes of a batch agent's output, one per row. Raises UnusableAnswer where it does not fit its input."""
-    if not isinstance(rows, pa.RecordBatch):
-        raise UnusableAnswer(f"the agent returned {_type(rows)}, not a RecordBatch")
-    if rows.num_rows != expected:
-        raise UnusableAnswer(f"the agent returned {rows.num_rows} rows for {expected}")
-    columns = [_column(rows, field) for field in BATCH_OUTPUT]
-    silent = failed(
-        ErrorClass.UNKNOWN_OUTCOME if may_have_acted else ErrorClass.INTERNAL, "the agent gave this row no answer"
-    )
+    given = rows_of(rows, expected)
+    columns = [column_of(given, field).to_pylist() for field in BATCH_OUTPUT]
+    silent = failed(ErrorClass.UNKNOWN_OUTCOME if may_have_acted else ErrorClass.INTERNAL, SILENT)
     return [_from_row(row, silent) for row in zip(*columns, strict=True)]
 
 
@@ -133,10 +129,20 @@ def _from_row(row: tuple[Any, ...], silent: Outcome) -> Outcome:
     )
 
 
-def _column(rows: pa.RecordBatch, field: pa.Field) -> list[Any]:
+def rows_of(rows: object, expected: int) -> pa.RecordBatch:
+    """A batch agent's output. Raises UnusableAnswer where it is none."""
+    if not isinstance(rows, pa.RecordBatch):
+        raise UnusableAnswer(f"the agent returned {_type(rows)}, not a RecordBatch")
+    if rows.num_rows != expected:
+        raise UnusableAnswer(f"the agent returned {rows.num_rows} rows for {expected}")
+    return rows
+
+
+def column_of(rows: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    """A column of a batch agent's output, null where it is left out. Raises UnusableAnswer for what no log can hold."""
     index = rows.schema.get_field_index(field.name)
     if index < 0:
-        return [None] * rows.num_rows
+        return pa.nulls(rows.num_rows, field.type)
     try:
         column = rows.column(index).cast(field.type)
         column.validate(full=True)  # text that is not UTF-8 would stop the reader, not the writer
@@ -144,8 +150,7 @@ def _column(rows: pa.RecordBatch, field: pa.Field) -> list[Any]:
         raise UnusableAnswer(f"column {field.name} cannot be read as {field.type}") from error
     if pa.types.is_list(field.type) and column.flatten().null_count:
         raise UnusableAnswer(f"column {field.name} holds a null")
-    values: list[Any] = column.to_pylist()
-    return values
+    return column
 
 
 def _text(name: str, value: object) -> str:

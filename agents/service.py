@@ -21,6 +21,7 @@ from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
 from agents.outcome import OUTCOMES, Outcome, failed, timed_out
+from agents.rows import Outcomes, Rows
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
 from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS, HOST_INFLIGHT, get_logger
@@ -55,9 +56,20 @@ class _Work:
 
     attempts: list[Attempt]
     conversation: Conversation | None
+    rows: Rows | None = None  # the same in columns; `attempts` is empty then
     started_us: int = 0
-    call: asyncio.Task[list[Outcome]] | None = None
+    call: asyncio.Task[list[Outcome] | Outcomes] | None = None
     timer: asyncio.TimerHandle | None = None
+
+    def expand(self) -> None:
+        """From here on it is looked at row by row."""
+        if self.rows is not None:
+            self.attempts, self.rows = self.rows.attempts(), None
+
+    def touches(self, inboxes: set[Inbox]) -> bool:
+        if self.rows is not None:
+            return not inboxes.isdisjoint(self.rows.inboxes)
+        return any(attempt.inbox in inboxes for attempt in self.attempts)
 
 
 class Service:
@@ -91,12 +103,14 @@ class Service:
             kind: HOST_ATTEMPTS.labels(agent=agent_id, outcome=kind) for kind in OUTCOMES
         }
 
-    def take(self, attempts: Sequence[Attempt]) -> None:
+    def take(self, attempts: Sequence[Attempt] | Rows) -> None:
         """New attempts, in the order of their dispatch."""
         if not attempts:
             return
         self._count(len(attempts))
-        if self._caller.batched:
+        if isinstance(attempts, Rows):
+            self._lanes.add(_Work([], None, attempts))
+        elif self._caller.batched:
             self._lanes.add(_Work(list(attempts), None))
         else:
             for attempt in attempts:
@@ -106,8 +120,11 @@ class Service:
     def pump(self) -> None:
         """Start what may start."""
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
-            work.attempts = self._callable(work.attempts)
-            if work.attempts:
+            if work.rows is not None and work.rows.expires_ms[0] * 1000 <= wall_us():
+                work.expand()
+            if work.rows is None:
+                work.attempts = self._callable(work.attempts)
+            if work.rows is not None or work.attempts:
                 self._begin(work)
             else:
                 self._lanes.done(work)
@@ -141,10 +158,15 @@ class Service:
         work.call = loop.create_task(self._call(work))
         work.call.add_done_callback(partial(self._called, work))
         # The rows of a batch have the time of the one that has most.
-        expires_ms = max(attempt.expires_ms for attempt in work.attempts)
+        if work.rows is not None:
+            expires_ms = work.rows.expires_ms[1]
+        else:
+            expires_ms = max(attempt.expires_ms for attempt in work.attempts)
         work.timer = loop.call_later(expires_ms / 1000 - work.started_us / 1e6, self._overrun, work)
 
-    async def _call(self, work: _Work) -> list[Outcome]:
+    async def _call(self, work: _Work) -> list[Outcome] | Outcomes:
+        if work.rows is not None:
+            return await self._caller.call_rows(work.rows)
         if self._agent.logs_start:
             await self._events.start(work.attempts, work.started_us)
             if self._writes:
@@ -156,19 +178,25 @@ class Service:
             return []
         return await self._caller.call(work.attempts, self._contexts.of(work.conversation))
 
-    def _called(self, work: _Work, call: asyncio.Task[list[Outcome]]) -> None:
+    def _called(self, work: _Work, call: asyncio.Task[list[Outcome] | Outcomes]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.
         if work in self._running and not call.cancelled():
             self._finish(work, call.result)
 
     def _overrun(self, work: _Work) -> None:
         log.info("an agent overran its time", agent=self.agent_id)
+        work.expand()
         self._finish(work, lambda: [OVERRUN] * len(work.attempts))
 
-    def _finish(self, work: _Work, outcomes: Callable[[], list[Outcome]]) -> None:
+    def _finish(self, work: _Work, outcomes: Callable[[], list[Outcome] | Outcomes]) -> None:
         """The loop would swallow what is raised here: a fault of ours, since calls raise nothing."""
         try:
-            self._end(work.attempts, outcomes(), work.started_us)
+            ends = outcomes()
+            if work.rows is not None and isinstance(ends, Outcomes):
+                self._end_rows(work.rows, ends, work.started_us)
+            else:
+                work.expand()
+                self._end(work.attempts, ends.rows() if isinstance(ends, Outcomes) else ends, work.started_us)
             self._leave(work)
             self.pump()
         except Exception as error:  # noqa: BLE001  it ends the host
@@ -185,10 +213,13 @@ class Service:
         work.call.cancel()
 
     def _running_of(self, inboxes: set[Inbox]) -> list[_Work]:
-        return [work for work in self._running if any(attempt.inbox in inboxes for attempt in work.attempts)]
+        return [work for work in self._running if work.touches(inboxes)]
 
     def _forget(self, work: _Work, inboxes: set[Inbox]) -> bool:
         """Whether nothing of this work is left once the attempts of these inboxes are gone."""
+        if not work.touches(inboxes):
+            return False
+        work.expand()
         gone = [attempt for attempt in work.attempts if attempt.inbox in inboxes]
         work.attempts = [attempt for attempt in work.attempts if attempt.inbox not in inboxes]
         for attempt in gone:
@@ -226,6 +257,17 @@ class Service:
         if attempts:
             self._durations.observe((finished_us - started_us) / 1e6)
             self._count(-len(attempts))
+
+    def _end_rows(self, rows: Rows, outcomes: Outcomes, started_us: int) -> None:
+        """As `_end`. No batch agent is shown what was said before."""
+        finished_us = wall_us()
+        for kind, n in outcomes.counts().items():
+            self._counters[kind].inc(n)
+        rows.ended()
+        times = {"started_at": started_us, "finished_at": finished_us}
+        self._events.write_rows(rows, Outcomes(outcomes.kinds, {**outcomes.columns, **times}))
+        self._durations.observe((finished_us - started_us) / 1e6)
+        self._count(-len(rows))
 
     def _count(self, n: int) -> None:
         self.taken += n

@@ -110,7 +110,7 @@ async def try_agent(
             log.ended.clear()
             heard.clear()
             batch = _dispatched(topology, agent_id, codec, tasks, number, intent)
-            for attempts in intake.take(batch).values():
+            for _, attempts in intake.take(batch):
                 service.take(attempts)
             ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(log.ended.wait()), writing, failed]
             for end in (await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED))[0]:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
 
 from agents.calls import task_of
 from agents.contract import Answer, Context
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_answer, from_batch
 from agents.registry import Code, is_async
+from agents.rows import Outcomes, Rows, outcomes_of
 from schemas.topology import Agent
 from streams.transport.threads import DaemonPool
+
+
+def _one(row: int, column: pa.Array) -> pa.Array:
+    return column.slice(row, 1)
 
 
 class PythonRunner:
@@ -52,9 +60,14 @@ class BatchRunner:
         self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:  # noqa: ARG002  one interface
-        rows = attempts[0].source.batch_input([attempt.row for attempt in attempts])
-        output = await self._pool.run(self._code, rows)
+        inputs = [each.source.batch_input(partial(_one, each.row)) for each in attempts]
+        output = await self._pool.run(self._code, pa.concat_batches(inputs))
         return from_batch(output, len(attempts), may_have_acted=self._writes)
+
+    async def run_rows(self, rows: Rows) -> Outcomes:
+        """As `run`, in columns."""
+        output = await self._pool.run(self._code, rows.source.batch_input(rows.of))
+        return outcomes_of(output, len(rows), may_have_acted=self._writes)
 
     async def close(self) -> None:
         self._pool.close()

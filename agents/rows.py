@@ -1,0 +1,174 @@
+"""Dispatches to batch agents as columns, from the poll to the log: no object for a row.
+
+What is out of the ordinary (known before, overdue, given up, overrun, not answered in form) becomes attempts again, and
+takes the way of every other agent: that way is the meaning, this one is quicker. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agents.contract import BATCH_OUTPUT, BATCH_REFUSED
+from agents.dispatches import Attempt, Dispatched
+from agents.inbox import AttemptId, Inbox
+from agents.outcome import COMPLETED, ERROR_CHARS_MAX, FAILED, REFUSED, SILENT, Outcome, column_of, rows_of
+from schemas.ids import joined, task_fact_id
+from schemas.reasons import ErrorClass
+
+_TEXTS = pa.list_(pa.string())
+
+
+class Span(NamedTuple):
+    """Rows `start` to `stop` of a batch of dispatches, all of one inbox, with their ids and offsets."""
+
+    inbox: Inbox
+    start: int
+    stop: int
+    ids: Sequence[AttemptId]
+    offsets: Sequence[int]
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Rows:
+    """Dispatches of one poll to one batch agent. None of them was met before; all are in hand.
+
+    `expires_ms` is when the first and the last of them are overdue.
+    """
+
+    source: Dispatched
+    spans: Sequence[Span]
+    expires_ms: tuple[int, int]
+    expand: Callable[[Rows], list[Attempt]]
+
+    def __len__(self) -> int:
+        return sum(span.stop - span.start for span in self.spans)
+
+    @property
+    def inboxes(self) -> set[Inbox]:
+        return {span.inbox for span in self.spans}
+
+    def pieces(self) -> list[tuple[int, int]]:
+        """Where they stand in the source: in few pieces, as a fetch brings the partitions of a topic together."""
+        found: list[tuple[int, int]] = []
+        for span in self.spans:
+            if found and found[-1][1] == span.start:
+                found[-1] = (found[-1][0], span.stop)
+            else:
+                found.append((span.start, span.stop))
+        return found
+
+    def of(self, column: pa.Array) -> pa.Array:
+        """The rows of a column of the source."""
+        parts = [column.slice(start, stop - start) for start, stop in self.pieces()]
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+    def attempts(self) -> list[Attempt]:
+        """The same, one object a row."""
+        return self.expand(self)
+
+    def keys(self) -> Iterator[list[bytes | None]]:
+        """Of each span."""
+        return (self.source.keys[span.start : span.stop] for span in self.spans)
+
+    def ended(self) -> None:
+        """They have their outcomes."""
+        for span in self.spans:
+            span.inbox.ended_all(span.ids)
+
+
+class Outcomes(NamedTuple):
+    """What came of rows: columns of AgentEvent, the ordinary ones as one value for all."""
+
+    kinds: pa.Array
+    columns: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def counts(self) -> Mapping[str, int]:
+        return {each["values"]: each["counts"] for each in pc.value_counts(self.kinds).to_pylist()}
+
+    def rows(self) -> list[Outcome]:
+        """The same, one object a row; times are left out."""
+        n = len(self.kinds)
+        columns = {name: _list(column, n) for name, column in self.columns.items()}
+        columns["citations"], columns["facts"] = (list(map(tuple, columns[name])) for name in ("citations", "facts"))
+        return [
+            Outcome(kind, **dict(zip(columns, row, strict=True)))
+            for kind, row in zip(self.kinds.to_pylist(), zip(*columns.values(), strict=True), strict=True)
+        ]
+
+
+def _list(column: Any, n: int) -> list[Any]:
+    return column.to_pylist() if isinstance(column, pa.Array) else [column] * n
+
+
+def outcomes_of(rows: object, expected: int, *, may_have_acted: bool) -> Outcomes:
+    """As `agents.outcome.from_batch`, in columns. Raises UnusableAnswer where the output does not fit its input."""
+    given = rows_of(rows, expected)
+    found = {field.name: column_of(given, field) for field in BATCH_OUTPUT if field.name in given.schema.names}
+    plain = {name: found.get(name) for name in ("answer", "vote_key", "payload", "confidence")}
+    plain |= {name: _filled(found.get(name), pa.scalar([], _TEXTS)) for name in ("citations", "facts")}
+    plain |= {name: _filled(found.get(name), 0) for name in ("tokens_in", "tokens_out", "cost_microusd")}
+    error_class, answer = found.get("error_class"), found.get("answer")
+    none_failed = error_class is None or error_class.null_count == expected
+    if none_failed and answer is not None and not answer.null_count:
+        kinds = pa.repeat(pa.scalar(COMPLETED), expected)
+        return Outcomes(kinds, {**plain, "error_class": None, "error": None})
+    error_class, answer, error = (_given(found.get(name), expected) for name in ("error_class", "answer", "error"))
+    named, answered = error_class.is_valid(), answer.is_valid()
+    refused = pc.fill_null(pc.equal(error_class, BATCH_REFUSED), pa.scalar(False))
+    completed = pc.and_(pc.invert(named), answered)
+    silent = ErrorClass.UNKNOWN_OUTCOME if may_have_acted else ErrorClass.INTERNAL
+    kinds = pc.if_else(refused, REFUSED, pc.if_else(completed, COMPLETED, FAILED))
+    columns: dict[str, Any] = {
+        name: pc.if_else(completed, column, _nothing(column.type)) if isinstance(column, pa.Array) else column
+        for name, column in plain.items()
+    }
+    said = pc.if_else(named, pc.fill_null(error, ""), SILENT)
+    columns["error"] = _cut(pc.if_else(completed, _nothing(pa.string()), said))
+    named_as = pc.if_else(named, error_class, str(silent))
+    columns["error_class"] = _cut(pc.if_else(pc.or_(completed, refused), _nothing(pa.string()), named_as))
+    return Outcomes(kinds, columns)
+
+
+def _given(column: pa.Array | None, n: int) -> pa.Array:
+    return pa.nulls(n, pa.string()) if column is None else column
+
+
+def _filled(column: pa.Array | None, value: Any) -> Any:
+    """The column with `value` in the place of null; the value alone, where there is none."""
+    if column is None:
+        return value.as_py() if isinstance(value, pa.Scalar) else value
+    return pc.fill_null(column, value) if column.null_count else column
+
+
+def _nothing(kind: pa.DataType) -> pa.Scalar:
+    """What a row without an answer has in a column of this type."""
+    if pa.types.is_list(kind):
+        return pa.scalar([], kind)
+    return pa.scalar(0 if pa.types.is_integer(kind) else None, kind)
+
+
+def _cut(texts: pa.Array) -> pa.Array:
+    return pc.utf8_slice_codeunits(texts, 0, ERROR_CHARS_MAX)
+
+
+def event_ids(rows: Rows, agent_id: str, kinds: pa.Array) -> list[str]:
+    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for most rows."""
+    tails: dict[tuple[int, str, str, int], str] = {}
+    found = []
+    epochs = chain.from_iterable([span.inbox.epoch] * len(span.ids) for span in rows.spans)
+    ids = chain.from_iterable(span.ids for span in rows.spans)
+    for (tenant, task_id, attempt, stage), kind, epoch in zip(ids, kinds.to_pylist(), epochs, strict=True):
+        tail = tails.get((attempt, stage, kind, epoch))
+        if tail is None:
+            tail = tails[attempt, stage, kind, epoch] = joined(agent_id, attempt, stage, kind, epoch)
+        found.append(task_fact_id(tenant, task_id, tail))
+    return found

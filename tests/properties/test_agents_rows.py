@@ -1,0 +1,251 @@
+"""Batch agents served in columns and row by row: the same events and positions, whatever is asked and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agents.calls import Caller
+from agents.context import Contexts
+from agents.contract import BATCH_OUTPUT
+from agents.event_log import EventLog
+from agents.inbox import Inbox
+from agents.intake import Intake
+from agents.outcome import UnusableAnswer, from_batch
+from agents.rows import outcomes_of
+from agents.runners.in_process import BatchRunner
+from agents.service import Room, Service
+from schemas.codec import Codec
+from schemas.records import record, table
+from schemas.registry import FileRegistry
+from schemas.topology import Topology
+from streams.transport.batch import Batch, TopicPartition
+from tests.support.agents_bench import now_ms
+
+NAMES, PARTITIONS, BYTES_MAX = ("one", "two"), 2, 4_096
+TOPOLOGY = Topology.model_validate(
+    {
+        "partitions": PARTITIONS,
+        "agents": {name: {"run": "m:f", "kind": "batch", "effect": "read", "timeout_ms": 60_000} for name in NAMES},
+        "routes": {"all": {"agents": list(NAMES), "fallback": {"answer": "none"}}},
+        "default_route": "all",
+        "limits": {"record_bytes_max": BYTES_MAX},
+    }
+)
+TOPICS, CODEC = TOPOLOGY.topics(), Codec(FileRegistry.load(), BYTES_MAX)
+TIMES = {"started_at", "finished_at"}
+
+# What a batch agent may say of a row.
+TEXT = st.one_of(st.none(), st.text(max_size=8))
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "answer": TEXT,
+    "confidence": st.one_of(st.none(), st.floats()),
+    "vote_key": TEXT,
+    "payload": TEXT,
+    "citations": st.one_of(st.none(), st.lists(st.text(max_size=3), max_size=2)),
+    "facts": st.one_of(st.none(), st.lists(st.text(max_size=3), max_size=2)),
+    "error_class": st.sampled_from([None, None, "REFUSED", "INTERNAL", "OVERLOADED", "x" * 600]),
+    "error": st.one_of(st.none(), st.text(max_size=8), st.just("é" * 700)),
+    "tokens_in": st.one_of(st.none(), st.integers(0, 9)),
+    "tokens_out": st.one_of(st.none(), st.integers(0, 9)),
+    "cost_microusd": st.one_of(st.none(), st.integers(0, 9)),
+}
+
+
+@st.composite
+def outputs(draw: st.DrawFn) -> tuple[pa.RecordBatch, int]:
+    n = draw(st.integers(0, 6))
+    names = draw(st.lists(st.sampled_from(sorted(COLUMNS)), unique=True))
+    arrays = [
+        pa.array(draw(st.lists(COLUMNS[name], min_size=n, max_size=n)), BATCH_OUTPUT.field(name).type) for name in names
+    ]
+    other = pa.array([0] * n, pa.int64())
+    return pa.RecordBatch.from_arrays([*arrays, other], names=[*names, "its own"]), n
+
+
+@given(outputs(), st.booleans())
+def test_what_a_batch_agent_gives_back_is_read_in_columns_as_row_by_row(
+    output: tuple[pa.RecordBatch, int], acted: bool
+) -> None:
+    rows, n = output
+    one_by_one = from_batch(rows, n, may_have_acted=acted)
+    # As text: what is no number is equal to nothing.
+    assert list(map(repr, outcomes_of(rows, n, may_have_acted=acted).rows())) == list(map(repr, one_by_one))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        pa.record_batch({"answer": ["one"]}),
+        pa.record_batch({"answer": [1.5, 2.5], "confidence": ["high", "low"]}),
+        pa.record_batch({"answer": ["a", "b"], "facts": [[None], []]}),
+        pa.record_batch({"answer": pa.array([b"\xff", b"b"]).view(pa.binary()).cast(pa.string(), safe=False)}),
+    ],
+)
+def test_both_refuse_what_no_log_can_hold(rows: Any) -> None:
+    for read in (from_batch, outcomes_of):
+        with pytest.raises(UnusableAnswer):
+            read(rows, 2, may_have_acted=False)
+
+
+class Sent:
+    """A producer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, int], list[tuple[bytes | None, dict[str, Any]]]] = {}
+        self.buried = 0
+
+    def send(
+        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+    ) -> None:
+        assert keys is not None
+        rows = CODEC.decode(values, "AgentEvent").batch.to_pylist()
+        plain = [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+        self.records.setdefault((topic, partition), []).extend(zip(keys, plain, strict=True))
+
+    def send_one(self, topic: str, *_: object, **__: object) -> None:
+        assert topic == TOPICS.dead
+        self.buried += 1
+
+    def drained(self, timeout_s: float = 0.0) -> bool:
+        del timeout_s
+        return True
+
+
+async def _nobody_else() -> None:
+    pass
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def answers(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """By the task's text: that it fails, is refused, stays silent, answers too much, or raises for all."""
+    found: dict[str, list[Any]] = {"answer": [], "error_class": [], "error": []}
+    for text in rows.column("text").to_pylist():
+        if text == "breaks":
+            raise ZeroDivisionError("a fault of its own")
+        found["answer"].append({"fails": None, "silent": None, "much": "x" * 2 * BYTES_MAX}.get(text, f"to {text}"))
+        found["error_class"].append({"fails": "INTERNAL", "refuses": "REFUSED"}.get(text))
+        found["error"].append({"fails": "it did not work"}.get(text))
+    return pa.record_batch(
+        [
+            pa.array(found["answer"], pa.string()),
+            *(pa.array(found[name], pa.string()) for name in found if name != "answer"),
+        ],
+        names=list(found),
+    )
+
+
+async def served(polls: Sequence[Batch], *, in_columns: bool, given_up: int | None) -> tuple[Any, Any, int]:
+    """All polls through a host without a broker: what is in the logs, the positions, and how many were put away."""
+    sent, contexts, room = Sent(), Contexts(5), Room(1_000)
+    tps = [TopicPartition(TOPICS.inbox(name), number) for name in NAMES for number in range(PARTITIONS)]
+    names = {TOPICS.inbox(name): name for name in NAMES}
+    inboxes = {tp: Inbox(names[tp.topic], *tp, epoch=7 + tp.partition) for tp in tps}
+    owned = dict(inboxes)
+    events = EventLog(TOPOLOGY, CODEC, sent)
+    intake = Intake(TOPOLOGY, CODEC, sent, contexts, owned)
+    if not in_columns:
+        intake._in_columns = frozenset()
+    services = {
+        name: Service(
+            name,
+            agent,
+            Caller(BatchRunner(name, agent, answers), writes=False),
+            *(events, contexts, room, _nobody_else, _raise),
+        )
+        for name, agent in TOPOLOGY.agents.items()
+    }
+    writing = asyncio.create_task(events.run())
+    for number, batch in enumerate(polls):
+        for agent_id, work in intake.take(batch):
+            services[agent_id].take(work)
+        if number == given_up:
+            gone = owned.pop(tps[0])
+            for service in services.values():
+                await service.release({gone}, 0.0)
+    while room.taken:  # noqa: ASYNC110  a room tells nobody
+        await asyncio.sleep(0.001)
+    assert await events.settle(5.0)
+    writing.cancel()
+    for service in services.values():
+        await service.close()
+    kept = {(TOPICS.events(names[tp.topic]), tp.partition): inboxes[tp].tracker.position for tp in owned}
+    return {log: sent.records.get(log, []) for log in kept}, kept, sent.buried
+
+
+ROW = st.tuples(
+    st.sampled_from(NAMES),
+    st.integers(0, PARTITIONS - 1),
+    st.integers(0, 12),  # the task; few, so that some come again
+    st.sampled_from(["hello", "hello", "hello", "fails", "refuses", "silent", "much", "overdue", "garbage"]),
+)
+
+
+def batch_of(rows: Sequence[tuple[str, int, int, str]], first: int, interleaved: bool) -> Batch:
+    if not interleaved:
+        rows = sorted(rows, key=lambda row: row[:2])
+    n, now, fields = len(rows), now_ms(), record("TaskSubmitted")
+    ids = [f"t{partition}-{task}" for _, partition, task, _ in rows]
+    conversations = [f"c{task % 3}" if task % 2 else None for _, _, task, _ in rows]
+    columns: dict[str, Any] = {name: [fields.defaults.get(name)] * n for name in fields.arrow.names}
+    columns |= {"task_id": ids, "text": [text for *_, text in rows], "submitted_at": [1] * n, "labels": [[]] * n}
+    columns["conversation_id"] = conversations
+    slip: dict[str, Any] = {
+        "agent_id": [row[0] for row in rows],
+        "attempt": 1,
+        "intent": "all",
+        "confidence": 0.9,
+        "attempts": 1,
+        "reason": "ROUTED",
+        "route_version": "v",
+        "timeout_ms": 60_000,
+        "deadline_default_ms": now + 60_000,
+        "routed_at": [(now - (90_000 if row[3] == "overdue" else 0)) * 1000 for row in rows],
+    }
+    values: list[bytes | None] = list(
+        CODEC.encode(table("TaskDispatched", {"slip": slip, "task": columns}, n), "TaskDispatched")
+    )
+    values = [b"junk" if row[3] == "garbage" else value for row, value in zip(rows, values, strict=True)]
+    topics = [TOPICS.inbox(row[0]) for row in rows]
+    numbers = np.array([row[1] for row in rows], np.int32)
+    offsets = np.arange(first, first + n)
+    keys: list[bytes | None] = [(c or t).encode() for c, t in zip(conversations, ids, strict=True)]
+    ends = dict(zip(zip(topics, numbers.tolist(), strict=True), offsets.tolist(), strict=True))
+    return Batch("dispatches", values, keys, topics, numbers, offsets, np.full(n, now), None, ends)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=4),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(0, 3)),
+    st.sampled_from([False, False, False, True]),
+)
+def test_batch_agents_in_columns_leave_what_they_leave_row_by_row(
+    polls: list[list[tuple[str, int, int, str]]], interleaved: bool, given_up: int | None, broken: bool
+) -> None:
+    """`broken`: the agents raise at every call, for all its rows; which rows share a call is nobody's business."""
+    batches, first = [], 0
+    for poll in polls:
+        rows = [(*row[:3], "breaks" if broken and row[3] == "hello" else row[3]) for row in poll]
+        rows = [row for row in rows if not broken or row[3] in {"breaks", "overdue", "garbage"}]
+        if not rows:
+            continue
+        batches.append(batch_of(rows, first, interleaved))
+        first += len(rows)
+    logs, positions, buried = asyncio.run(served(batches, in_columns=True, given_up=given_up))
+    expected, expected_positions, expected_buried = asyncio.run(served(batches, in_columns=False, given_up=given_up))
+    assert (positions, buried) == (expected_positions, expected_buried)
+    for log, records in expected.items():
+        assert sorted(map(repr, logs[log])) == sorted(map(repr, records)), log
