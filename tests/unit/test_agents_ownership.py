@@ -81,7 +81,10 @@ async def test_a_write_is_begun_only_when_it_is_known_whose_it_is(
     target = resolve(topology)["writer"]
     tasks = {"task_id": "t", "text": "hello"}
     trying = asyncio.create_task(trial.try_agent(topology, "writer", target, tasks, 1, "all"))
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        while not (asked or CALLS[log]):  # noqa: ASYNC110  a list tells nobody
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)  # and what else there may be
     assert (asked, CALLS[log]) == (([True], []) if waits else ([], ["t"]))
     granted.set()
     tried = await asyncio.wait_for(trying, 10)
