@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +18,13 @@ from typing import Any, NamedTuple, Self
 from agents.builtin.switched import Behaviour, write_switch
 from console.chaos import clock
 from console.chaos.kinds import AGENTS
+from console.chaos.node import Node
 from console.chaos.plan import Plan
 from console.chaos.proxy import Link, Links
 from console.local.broker import BrokerDoor, LocalBroker
 from console.local.child import Child, ProcessEndedError, explanation, tail
 from console.local.interrupts import shielded
 from console.local.ports import free_ports
-from schemas.errors import UnreachableError
 from schemas.settings import Settings
 from schemas.topology import Topology, parse_topology
 from schemas.topology_yaml import read_yaml
@@ -37,7 +35,6 @@ STOP_S = 15.0
 # A process that ended by itself is started again after so long, as a supervisor does it.
 RESTART_S = 1.0
 POLL_S = 0.05
-BROKER_TRIES = 3
 BUSY_RATE = 500.0  # from there on a broker has to be at its best
 WORDS_LINES = 5
 OUR_CODE = ("-m", "console.cli.main")
@@ -118,10 +115,7 @@ class Fleet:
             short_lived=plan.rate < BUSY_RATE,
             doors=[BrokerDoor(_listener(name), port, self.link[name].port) for name, port in behind.items()],
         )
-        self.broker_due_at: float | None = None
-        self.broker_is_paused = False
-        # What takes a broker seconds must not hold up what else is due.
-        self._broker_work: _InThread | None = None
+        self.node = Node(self.broker)
         self.topology = fleet_topology(plan, self.directory, self.link["service"].port)
         self._topology_path = self.directory / "topology.yaml"
         self._topology_path.write_text(self.topology.model_dump_json(indent=2))
@@ -176,11 +170,7 @@ class Fleet:
     def tend(self) -> None:
         """Starts again what is due, and notes what has ended by itself. Raises UnreachableError for the broker."""
         now = time.monotonic()
-        if self._broker_work is not None and self._broker_work.error is not None:
-            raise self._broker_work.error
-        if self.broker_due_at is not None and now >= self.broker_due_at and not self.broker_is_going:
-            self.broker_due_at = None
-            self._broker_work = _InThread(self._start_broker)
+        self.node.tend(now)
         for post in self.posts.values():
             child = post.child
             if post.due_at is not None and now >= post.due_at:
@@ -226,22 +216,12 @@ class Fleet:
         self._mark(name, paused=False)
 
     def stop_broker(self, down_s: float, *, clean: bool) -> None:
-        if self.broker_is_going:
-            return
-        if clean:
-            self._broker_work = _InThread(self.broker.stop)
-        else:
-            self.broker.kill()
-        self.broker_due_at = time.monotonic() + down_s
-
-    @property
-    def broker_is_going(self) -> bool:
-        """Whether it was told to stop, or was started, and is not through with that."""
-        return self._broker_work is not None and self._broker_work.is_alive()
+        """It is started again after `down_s`."""
+        self.node.stop(down_s, clean=clean)
 
     @property
     def broker_answers(self) -> bool:
-        return self.broker.running and not self.broker_is_going and not self.broker_is_paused
+        return self.node.answers
 
     def behave(self, agent: str, behaviour: Behaviour) -> None:
         """How an agent behaves from now on."""
@@ -279,9 +259,7 @@ class Fleet:
                 if post.child is not None:
                     post.child.kill()
                     post.child.wait(time.monotonic())
-            if self._broker_work is not None:
-                self._broker_work.join(READY_S)
-            self.broker.kill()
+            self.node.close()
             self.links.close()
 
     def __enter__(self) -> Self:
@@ -291,14 +269,6 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _start_broker(self) -> None:
-        """After a kill a node looks through all its logs: on a busy machine that may take longer than a start does."""
-        for _ in range(BROKER_TRIES - 1):
-            with suppress(UnreachableError):
-                self.broker.start()
-                return
-        self.broker.start()
 
     def _begin(self, post: Post) -> None:
         post.lives += 1
@@ -352,7 +322,7 @@ class Fleet:
 
     def _mark(self, name: str, *, paused: bool) -> None:
         if name == "broker":
-            self.broker_is_paused = paused
+            self.node.is_paused = paused
         else:
             self.posts[name].paused = paused
 
@@ -364,22 +334,6 @@ class Fleet:
             pid = child.pid if child is not None and child.running else None
         if pid is not None:
             os.kill(pid, number)
-
-
-class _InThread(threading.Thread):
-    """Work that is under way from the moment that it is made; `error` is what ended it."""
-
-    def __init__(self, work: Callable[[], object]) -> None:
-        super().__init__(name="chaos-broker", daemon=True)
-        self._work = work
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:  # noqa: BLE001  raised again by who tends the fleet
-            self.error = error
 
 
 def _numbered(kind: str, count: int) -> list[str]:

@@ -7,9 +7,11 @@ import os
 import random
 import sys
 import time
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from subprocess import Popen, run
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -19,10 +21,11 @@ from agents.contract import EMPTY_CONTEXT, AgentFailed, Task
 from console.chaos.clock import Skew, jump
 from console.chaos.corrupt import mutated
 from console.chaos.evidence import read_journal
-from console.chaos.faults import Skipped, fault_of
+from console.chaos.faults import Postponed, Skipped, fault_of
 from console.chaos.load import Tasks
 from console.chaos.members import read_by
 from console.chaos.plan import parse_plan
+from console.chaos.proxy import SOUND, Mode, Trouble
 from console.chaos.schedule import schedule
 from console.chaos.target import Outside, announced, harmless_mix, is_ours, named_pids, suited
 from console.cli.chaos import _ask as ask
@@ -237,3 +240,124 @@ def test_flags_of_a_running_deployment_need_it(capsys: pytest.CaptureFixture[str
 def test_the_switch_is_json_that_a_person_can_read(switch: Path) -> None:
     write_switch(switch, {"x": Behaviour(slow_ms=5)})
     assert json.loads(switch.read_text())["x"]["slow_ms"] == 5
+
+
+# What each fault asks of a fleet, and takes back.
+
+
+class Recorder:
+    """A fleet that only remembers what was asked of it."""
+
+    def __init__(self, *, broker_answers: bool = True) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.broker_answers = broker_answers
+        self.link = {name: SimpleNamespace(set=partial(self._called, "link", name)) for name in LINKS_OF_A_FLEET}
+
+    def _called(self, *words: object) -> None:
+        self.calls.append(words)
+
+    def stop_broker(self, down_s: float, *, clean: bool) -> None:
+        self.calls.append(("stop_broker", down_s, clean))
+
+    def __getattr__(self, name: str) -> object:
+        return partial(self._called, name)
+
+
+LINKS_OF_A_FLEET = ("worker-1", "host-1", "store", "client", "clickhouse", "service")
+
+
+def done_by(
+    kind: str, on: str, keys: dict[str, object] | None = None, *, broker_answers: bool = True
+) -> list[tuple[object, ...]]:
+    """What the fault did at its injection, then `healed`, then what it did to take it back."""
+    fleet = Recorder(broker_answers=broker_answers)
+    words = ", ".join(f"{key}: {value}" for key, value in {"fault": kind, "on": on, "at_s": 1, **(keys or {})}.items())
+    plan = parse_plan(f"description: x\nfaults:\n  - {{{words}}}\n", "test")
+    ground = SimpleNamespace(
+        own=fleet,
+        processes=fleet,
+        corrupter=SimpleNamespace(send=lambda count, _draw: fleet.calls.append(("corrupt", count))),
+        settings=None,
+        topology=None,
+    )
+    fault = fault_of(schedule(plan, "test", 1)[0], ground)
+    fault.inject()
+    fleet.calls.append(("healed",))
+    fault.heal()
+    return fleet.calls
+
+
+HEALED = ("healed",)
+SILENT, NO_ANSWERS = Trouble(Mode.SILENT), Trouble(Mode.NO_ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "on", "keys", "wanted"),
+    [
+        ("kill", "worker", {"for_s": 3}, [("kill", "worker-1", 3.0), HEALED]),
+        ("stop", "host", {}, [("terminate", "host-1", 0.0), HEALED]),
+        ("pause", "store", {}, [("pause", "store"), HEALED, ("go_on", "store")]),
+        ("cut", "client", {}, [("link", "client", Trouble(Mode.CUT)), HEALED, ("link", "client", SOUND)]),
+        ("half-open", "worker", {}, [("link", "worker-1", SILENT), HEALED, ("link", "worker-1", SOUND)]),
+        ("errors", "service", {}, [("link", "service", Trouble(Mode.ERRORS)), HEALED, ("link", "service", SOUND)]),
+        ("lost-answers", "clickhouse", {}, [("link", "clickhouse", NO_ANSWERS), HEALED, ("link", "clickhouse", SOUND)]),
+        (
+            "delay",
+            "host",
+            {"delay_ms": 40},
+            [("link", "host-1", Trouble(Mode.OPEN, 40.0, 20.0)), HEALED, ("link", "host-1", SOUND)],
+        ),
+        (
+            "agent-slow",
+            "first_agent",
+            {"slow_ms": 7},
+            [("behave", "first_agent", Behaviour(slow_ms=7.0)), HEALED, ("behave", "first_agent", Behaviour())],
+        ),
+        (
+            "agent-wrong",
+            "api_agent",
+            {"share": 0.25},
+            [("behave", "api_agent", Behaviour(wrong=0.25)), HEALED, ("behave", "api_agent", Behaviour())],
+        ),
+        ("corrupt", "topics", {"records": 4}, [("corrupt", 4), HEALED]),
+        (
+            "clock-jump",
+            "worker",
+            {"by_s": -60},
+            [("set_clock", "worker-1", -60.0), HEALED, ("set_clock", "worker-1", 0.0)],
+        ),
+    ],
+)
+def test_a_fault_is_done_and_taken_back(
+    kind: str, on: str, keys: dict[str, object], wanted: list[tuple[object, ...]]
+) -> None:
+    assert done_by(kind, on, keys) == wanted
+
+
+def test_a_broker_is_stopped_cleanly_or_killed() -> None:
+    fleet = Recorder()
+    for kind, clean in (("broker-restart", True), ("broker-kill", False)):
+        plan = parse_plan(f"description: x\nfaults:\n  - {{fault: {kind}, at_s: 1, for_s: 2}}\n", "test")
+        fault = fault_of(schedule(plan, "test", 1)[0], SimpleNamespace(own=fleet))
+        fault.inject()
+        assert not fault.lasts
+        fleet.broker_answers = False
+        assert fault.lasts, "until it listens again"
+        fleet.broker_answers = True
+        assert fleet.calls[-1] == ("stop_broker", 2.0, clean)
+
+
+def test_what_needs_a_broker_waits_for_it() -> None:
+    for kind, on in (("broker-kill", "broker"), ("corrupt", "topics")):
+        with pytest.raises(Postponed):
+            done_by(kind, on, broker_answers=False)
+
+
+def test_an_outage_of_an_api_takes_one_of_three_shapes_by_the_seed() -> None:
+    shapes = set()
+    for seed in range(30):
+        fleet = Recorder()
+        plan = parse_plan("description: x\nfaults:\n  - {fault: api-outage, at_s: 1}\n", "test")
+        fault_of(schedule(plan, "test", seed)[0], SimpleNamespace(own=fleet)).inject()
+        shapes.add(fleet.calls[0][2])
+    assert shapes == {Trouble(Mode.CUT), SILENT, Trouble(Mode.ERRORS)}
