@@ -6,6 +6,7 @@ They are given partitions, read nothing of them and commit nothing, so that posi
 from __future__ import annotations
 
 import threading
+import time
 
 from schemas.access import PROCESSES, USES, Principal, group_of
 from schemas.settings import Settings
@@ -16,6 +17,7 @@ from streams.transport.consumer import BatchConsumer
 
 STAY_SHARE = 0.6
 POLL_S = 0.05
+JOIN_S = 20.0
 CLOSE_S = 10.0
 
 
@@ -49,12 +51,13 @@ class Storm:
         consumer = BatchConsumer(config, str, rows_max=1, bytes_max=1024, poll_s=POLL_S)
         try:
             consumer.subscribe(read_by(self._process, self._topology.topics()), on_assign=lambda _tps: self._joined())
-            waited = 0.0
-            while waited < self._every_s * STAY_SHARE and not self._over.is_set():
+            joined, until = self.joined, time.monotonic() + JOIN_S
+            while time.monotonic() < until and not self._over.is_set():
                 # What it is given it only holds: nothing is fetched of a paused partition.
                 consumer.pause(consumer.assignment())
                 consumer.poll(POLL_S)
-                waited += POLL_S
+                if joined < self.joined:  # its stay begins when it has partitions
+                    joined, until = self.joined, time.monotonic() + self._every_s * STAY_SHARE
         finally:
             consumer.close(CLOSE_S)
 

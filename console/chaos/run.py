@@ -102,14 +102,13 @@ class Stage:
         self.report(f"{at}  {due}")
         if KINDS[due.step.fault].since_start:
             self._follow(done)
-        self.outages.append((time.monotonic(), time.monotonic() + due.for_s))
         self.active.append((time.monotonic() + due.for_s, fault, done))
         return True
 
     def _heal(self, fault: Fault, done: Injected) -> None:
         fault.heal()
         done.healed_ms = _now_ms()
-        self.outages.append((time.monotonic(), time.monotonic()))
+        self.outages.append((time.monotonic() - (done.healed_ms - done.injected_ms) / 1000, time.monotonic()))
         if not KINDS[done.due.step.fault].since_start:
             self._follow(done)
 
