@@ -21,10 +21,10 @@ BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
 CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test simulate check reference clean
+.PHONY: help setup demo dev test simulate bench-peers check reference clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
 
@@ -40,6 +40,9 @@ test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker 
 simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
+bench-peers: $(INSTALLED) $(JARS) ## measure the worker beside its peers, each installed where it is stale; minutes; loadtest/peers/README.md
+	@$(BIN)/python -m console.peers $(ARGS)
+
 check: $(INSTALLED) ## lint, format, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,7 +53,7 @@ reference: $(INSTALLED) ## write the pages that are made out of the program, and
 	@$(BIN)/python -m console.reference
 
 clean: ## remove what setup and the tools made; .pointsman/ (your data) stays
-	rm -rf .venv $(EXAMPLE)/.venv ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv $(EXAMPLE)/.venv loadtest/peers/*/.venv loadtest/peers/kafka_streams/target ops/broker/lib .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "pointsman needs Python 3.11 or later; install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }

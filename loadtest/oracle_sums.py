@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from schemas.reasons import FailReason
@@ -28,18 +29,23 @@ def _is_letter_of_a_word(char: str) -> bool:
     return (char.isalnum() or char == "_") and not _UNSPACED.match(char)
 
 
+@lru_cache(maxsize=4096)
+def _folded(text: str) -> str:
+    return text.translate(_TO_ASCII_LOWER)
+
+
 def phrase_occurs(phrase: str, text: str) -> bool:
     """True where `phrase` stands in `text` as whole words; only A to Z are compared without case."""
-    phrase, text = phrase.translate(_TO_ASCII_LOWER), text.translate(_TO_ASCII_LOWER)
-    for start in range(len(text) - len(phrase) + 1):
-        if not text.startswith(phrase, start):
-            continue
+    phrase, text = _folded(phrase), _folded(text)
+    start = text.find(phrase)
+    while start >= 0:
         before = text[start - 1 : start]
         after = text[start + len(phrase) : start + len(phrase) + 1]
         runs_over_left = _is_letter_of_a_word(phrase[0]) and before != "" and _is_letter_of_a_word(before)
         runs_over_right = _is_letter_of_a_word(phrase[-1]) and after != "" and _is_letter_of_a_word(after)
         if not runs_over_left and not runs_over_right:
             return True
+        start = text.find(phrase, start + 1)
     return False
 
 

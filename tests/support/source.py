@@ -17,7 +17,8 @@ PACKAGES = ("schemas", "streams", "agents", "loadtest", "console")
 @cache
 def modules() -> dict[str, str]:
     """The text of every module by its dotted name."""
-    paths = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    paths = [path for path in found if ".venv" not in path.parts]  # those of loadtest/peers are others' programs
     names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths}
     return {name: path.read_text("utf-8") for path, name in names.items()}
 

@@ -28,7 +28,11 @@ from streams.transport import telemetry
 from streams.transport.histogram import BatchHistogram
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))))
+PAGES = (
+    "README.md",
+    "loadtest/peers/README.md",
+    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))),
+)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -162,7 +166,7 @@ def makefile() -> str:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):.*## ", makefile(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*## ", makefile(), re.MULTILINE))
 
 
 def make_variables() -> set[str]:
