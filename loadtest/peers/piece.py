@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.workload import Workload
+from loadtest.workload import HALF_SURE, SURE, UNSURE
 from schemas.records import RECORDS
 from schemas.registry import FileRegistry, Schema
 from schemas.topology import Topology
@@ -24,6 +24,9 @@ HOUR_MS = 3_600_000
 INFLIGHT_MAX = 50_000_000
 SUBMITTED_AT_US = 1_750_000_000_000_000  # fixed, for the bytes to be the same
 
+CONVERSATIONS = 100_000
+ZIPF = 1.3
+CONFIDENCE_SHARES = (0.80, 0.15, 0.05)  # sure, half sure, unsure
 TIERS = ("UNKNOWN", "LOW", "MEDIUM", "HIGH")
 TIER_SHARES = (0.5, 0.06, 0.39, 0.05)
 # How many phrases a text gets; the rest of it says nothing.
@@ -54,20 +57,21 @@ def bench_topology(topology: Topology, prefix: str) -> Topology:
 
 
 def tasks(topology: Topology, numbers: range, seed: int = SEED) -> dict[str, Any]:
-    """Columns of TaskSubmitted: ids, conversations and stated confidences of the workload, texts and tiers of ours."""
-    n, draw = len(numbers), np.random.default_rng((seed, numbers.start, 1))
-    columns = Workload(topology, seed).tasks(numbers)
+    """Columns of TaskSubmitted. Conversations are Zipf-distributed."""
+    n, draw = len(numbers), np.random.default_rng((seed, numbers.start))
     intents = list(topology.routes)
     states = draw.random(n) < STATED_SHARE
-    chosen = draw.integers(0, len(intents), n).tolist()
-    columns["text"] = [_text(topology, draw, number) for number in numbers]
-    columns["intent"] = [intents[route] if state else None for route, state in zip(chosen, states, strict=True)]
-    columns["confidence"] = [
-        confidence if state else None for confidence, state in zip(columns["confidence"], states, strict=True)
-    ]
-    columns["value_tier"] = draw.choice(TIERS, n, p=TIER_SHARES).tolist()
-    columns["submitted_at"] = SUBMITTED_AT_US
-    return columns
+    routes = draw.integers(0, len(intents), n).tolist()
+    confidences = draw.choice([SURE, HALF_SURE, UNSURE], n, p=CONFIDENCE_SHARES).tolist()
+    return {
+        "task_id": [f"{seed}-{number}" for number in numbers],
+        "conversation_id": [f"c{number % CONVERSATIONS}" for number in draw.zipf(ZIPF, n).tolist()],
+        "text": [_text(topology, draw, number) for number in numbers],
+        "intent": [intents[route] if state else None for route, state in zip(routes, states, strict=True)],
+        "confidence": [each if state else None for each, state in zip(confidences, states, strict=True)],
+        "value_tier": draw.choice(TIERS, n, p=TIER_SHARES).tolist(),
+        "submitted_at": SUBMITTED_AT_US,
+    }
 
 
 def _text(topology: Topology, draw: np.random.Generator, number: int) -> str:

@@ -1,8 +1,7 @@
-"""The same work on stock Faust: one agent, its own aiokafka driver, raw values through a codec.
+"""The same work on stock Faust: one agent, its own aiokafka driver, values decoded by a codec of its own kind.
 
-Settings are the ones that gave the most here: buffers of 131,072 events, the repaired Cython paths, uvloop, producer
-batches of 1 MiB with a linger of 20 ms, no CRC check, no web, no leader topic. `take` was tried and gave less: it
-gathers events after all that they cost has been paid. I/O: Kafka.
+Settings and style are those that gave most here: buffers of 131,072 events, the repaired Cython paths, uvloop, producer
+batches of 1 MiB with a linger of 20 ms, no CRC check, no web, no leader topic, events taken by the thousand. I/O: Kafka.
 """
 
 from __future__ import annotations
@@ -51,11 +50,12 @@ topics = {name: app.topic(name, key_serializer="raw", value_serializer="raw") fo
 
 @app.agent(submitted)
 async def route(tasks: faust.Stream[Any]) -> None:
-    async for event in tasks.events():
-        key, partition = event.key, event.message.partition
-        for record, agent, datum in decider.decide(event.value, time.time_ns() // 1000):
-            topic = topics[config.topic_of(record, agent)]
-            await topic.send(key=key, value=avro.encode(record, datum), partition=partition)
+    async for events in tasks.take_events(1_000, within=0.1):
+        for event in events:
+            key, partition = event.key, event.message.partition
+            for record, agent, datum in decider.decide(event.value, time.time_ns() // 1000):
+                topic = topics[config.topic_of(record, agent)]
+                await topic.send(key=key, value=avro.encode(record, datum), partition=partition)
 
 
 if __name__ == "__main__":
