@@ -1,7 +1,8 @@
 """The same work on stock Faust: one agent, its own aiokafka driver, values decoded by a codec of its own kind.
 
 Settings and style are those that gave most here: buffers of 131,072 events, the repaired Cython paths, uvloop, producer
-batches of 1 MiB with a linger of 20 ms, no CRC check, no web, no leader topic, events taken by the thousand. I/O: Kafka.
+batches of 1 MiB with a linger of 20 ms, no CRC check, no web, no leader topic, events taken by the thousand.
+I/O: Kafka.
 """
 
 from __future__ import annotations
