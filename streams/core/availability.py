@@ -35,6 +35,13 @@ class Availability:
         self._blocked = {agent: state for agent, state in breakers.items() if state.phase != "CLOSED"}
         self._spent = {spent for spent in self._spent if spent[0] in self._blocked}
 
+    @property
+    def view(self) -> frozenset[str] | None:
+        """Who may not be asked: plans of partitions that agree in this are alike. None while a probe may be sent."""
+        if any(map(self.probe_epoch, self._blocked)):
+            return None
+        return frozenset(self._blocked)
+
     def is_available(self, agent_id: str) -> bool:
         return agent_id not in self._blocked or self.probe_epoch(agent_id) > 0
 

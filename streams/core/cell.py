@@ -1,8 +1,9 @@
 """The tasks in flight of one partition: submissions and outcomes in, decisions out.
 
-One cell per partition, one owner per cell; it reads no clock and does no I/O. Its calls take batches; what happens to
-one task is streams/core/machine.py. After a crash a new cell folds what the logs hold (streams/core/recovery.py) and
-goes on. Invariants, checked by tests and by the load test's audit:
+One cell per partition, one owner per cell; it reads no clock and does no I/O. Its calls take batches. What is the same
+for most tasks of a batch is decided in columns (streams/core/swift.py); all else, a task at a time, is
+streams/core/machine.py, which would decide the same of every task. After a crash a new cell folds what the logs hold
+(streams/core/recovery.py) and goes on. Invariants, checked by tests and by the load test's audit:
 
     C1  every task that was taken in ends in exactly one result
     C2  an outcome is applied at most once, and only to the attempt it belongs to
@@ -13,7 +14,10 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
 
 from schemas.ids import fact_id
 from schemas.reasons import LateReason, ResultReason
@@ -22,11 +26,12 @@ from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
 from streams.core.finished import Finished
 from streams.core.health import Counts, Health
-from streams.core.intake import Heard, Intake
+from streams.core.intake import Heard, Intake, Kind
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
 from streams.core.policy import Policy
 from streams.core.routing import SINGLE, plan
+from streams.core.swift import Swift
 from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
 from streams.core.timers import Timers
 
@@ -37,12 +42,13 @@ class Cell:
     def __init__(self, policy: Policy, partition: int) -> None:
         limits = policy.topology.limits
         self.policy, self.partition = policy, partition
-        self.availability, self._health = Availability(policy, partition), Health()
-        self.machine = Machine(policy, self.availability, self._health)
-        self.tasks: dict[TaskKey, Task] = {}
+        self.availability, self.health = Availability(policy, partition), Health()
+        self.machine = Machine(policy, self.availability, self.health)
+        # Oldest submission first. A number is that of a task in a cohort.
+        self.tasks: dict[TaskKey, Task | int] = {}
         self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
-        self._timers = Timers()
-        self._bytes = 0
+        self._timers, self._swift = Timers(), Swift(self)
+        self.bytes = 0
         self._folded: dict[TaskKey, int] = {}
         self._folded_until_ms = 0
 
@@ -58,18 +64,23 @@ class Cell:
     def fill(self) -> float:
         """How much of its nearer bound is taken; 1 is full."""
         limits = self.policy.topology.limits
-        return max(len(self.tasks) / limits.inflight_tasks_max, self._bytes / limits.inflight_bytes_max)
+        return max(len(self.tasks) / limits.inflight_tasks_max, self.bytes / limits.inflight_bytes_max)
 
     def observe_breakers(self, breakers: Mapping[str, BreakerLike]) -> None:
         self.availability.observe(breakers)
 
     def drain_health(self) -> dict[str, Counts]:
         """What was seen of each agent since the last call."""
-        return self._health.drain()
+        return self.health.drain()
 
     def low_watermark(self) -> int | None:
         """Append time (ms) of the oldest unfinished submission; None when all are finished."""
-        return next((task.appended_ms for task in self.tasks.values()), None)
+        return next(self.appended_ms(), None)
+
+    def appended_ms(self) -> Iterator[int]:
+        """Append time of each unfinished submission, oldest first."""
+        for held in self.tasks.values():
+            yield self._swift.appended_ms(held) if isinstance(held, int) else held.appended_ms
 
     def submit(self, intake: Intake, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
         """Takes in new tasks, in order; a repeat of a known one is noted and nothing else.
@@ -78,22 +89,21 @@ class Cell:
         """
         self.finished.evict(now_ms)
         plans = _Plans(self, now_ms)
-        for row in range(len(intake)) if rows is None else rows:
-            task_id, identity, key = intake.ids[row], intake.identities[row], intake.keys[row]
-            appended_ms = intake.appended_ms[row]
+        for row in self._swift.send_out(intake, _places(rows, len(intake)), now_ms):
+            task_id, key, offset = intake.ids[row], intake.keys[row], intake.offsets[row]
+            identity, appended_ms = intake.identity(row), int(intake.appended_ms[row])
             if task_id in self.tasks or task_id in self.finished:
                 if not self._is_read_again(task_id, appended_ms):
-                    self._note_duplicate(task_id, identity, key, intake.offsets[row], now_ms)
+                    self._note_duplicate(task_id, identity, key, offset, now_ms)
                 continue
-            datum, deadline_ms = intake.datums[row], intake.deadlines_ms[row]
+            datum, stated_ms = intake.datums[row], int(intake.deadlines_ms[row])
             size = len(key) + len(datum)
-            task = Task(task_id, key, intake.frames[row], datum, identity, deadline_ms or 0, appended_ms, size)
+            task = Task(task_id, key, intake.frames[row], datum, identity, stated_ms, appended_ms, size)
             reason = intake.refused.get(row)
             if reason is not None:
                 self.machine.reject(task, reason, now_ms)
             else:
-                intent, confidence, tier = intake.intents[row], intake.confidences[row], intake.tiers[row]
-                plans.begin(task, intent, confidence, tier, deadline_ms, intake.defaults_ms[row])
+                plans.begin(task, intake.kinds[int(intake.kind[row])])
             self._keep_or_end(task, now_ms)
         return self.machine.decisions.take()
 
@@ -102,11 +112,10 @@ class Cell:
 
         `rows` are those of this partition, each agent's in offset order; None: all.
         """
-        for row in range(len(heard)) if rows is None else rows:
+        others = self._swift.take_answers(heard, _places(rows, len(heard)), now_ms)
+        for row in others.rows:
             task_id, outcome = heard.ids[row], heard.outcomes[row]
-            if outcome.kind not in OUTCOMES:
-                continue
-            task = self.tasks.get(task_id)
+            task = self._task(task_id)
             if task is None:
                 if not self.finished.has_seen(task_id, outcome.event_id):
                     self._note_late(heard.events, row, task_id, outcome, now_ms)
@@ -119,8 +128,10 @@ class Cell:
                 self._note_late(heard.events, row, task_id, outcome, now_ms)
                 continue
             before = len(task.attempts)
+            others.count_before(row, outcome.agent_id)
             self.machine.apply(task, attempt, outcome, now_ms)
             self._end_or_watch(task, now_ms, watched=len(task.attempts) == before)
+        others.count_all()
         return self.machine.decisions.take()
 
     def fence(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
@@ -133,6 +144,8 @@ class Cell:
 
     def tick(self, now_ms: int, *, blame: bool = True) -> Effects:
         """Ends what is overdue. Without `blame` (while catching up) time-outs do not count against agents."""
+        for each in self._swift.leave_behind(now_ms):
+            self._watch(each)
         for task in self._timers.due(now_ms):
             if task.finished:  # it was due twice
                 continue
@@ -166,22 +179,32 @@ class Cell:
     def resume(self, task: Task, now_ms: int) -> None:
         """A task that recovery restored: in flight from now on, and decided as far as its facts allow."""
         self.tasks[task.id] = task
-        self._bytes += task.size
+        self.bytes += task.size
         self.machine.advance(task, now_ms)
         self._end_or_watch(task, now_ms, watched=False)
+
+    def _task(self, task_id: TaskKey) -> Task | None:
+        """The facts of a task in flight; from now on it is looked at alone."""
+        held = self.tasks.get(task_id)
+        if isinstance(held, int):
+            task = self._swift.single_out(held)
+            self.tasks[task_id] = task
+            self._watch(task)
+            return task
+        return held
 
     def _keep_or_end(self, task: Task, now_ms: int) -> None:
         if task.finished:
             self.finished.add(task.id, now_ms, ())
         else:
             self.tasks[task.id] = task
-            self._bytes += task.size
+            self.bytes += task.size
             self._watch(task)
 
     def _end_or_watch(self, task: Task, now_ms: int, *, watched: bool) -> None:
         if task.finished:
             del self.tasks[task.id]
-            self._bytes -= task.size
+            self.bytes -= task.size
             self.finished.add(task.id, now_ms, tuple(task.event_ids))
         elif not watched:
             self._watch(task)
@@ -230,6 +253,10 @@ def _belongs(outcome: Outcome, task: Task, ordinal: int) -> bool:
     return slip.agent_id == outcome.agent_id and slip.stage == outcome.stage
 
 
+def _places(rows: Iterable[int] | None, n: int) -> npt.NDArray[np.int64]:
+    return np.arange(n) if rows is None else np.asarray(rows, np.int64)
+
+
 class _Plans:
     """The first decision about each task of one batch, and the plans that equal tasks share."""
 
@@ -237,14 +264,13 @@ class _Plans:
         self._cell, self._now_ms = cell, now_ms
         self._plans: dict[tuple[str, float, str, int], Plan | None] = {}
 
-    def begin(
-        self, task: Task, intent: str, confidence: float, tier: str, stated_deadline_ms: int | None, default_ms: int
-    ) -> None:
-        """Decides the task's first step."""
+    def begin(self, task: Task, kind: Kind) -> None:
+        """Decides the task's first step; its deadline is as it states it."""
         machine, now_ms = self._cell.machine, self._now_ms
+        intent, confidence, tier, default_ms = kind
         route = self._cell.policy.routes[intent]
         unstated_ms = now_ms + (route.deadline_ms or default_ms)  # neither is 0
-        task.deadline_ms = unstated_ms if stated_deadline_ms is None else stated_deadline_ms
+        task.deadline_ms = task.deadline_ms or unstated_ms
         task.plan = Plan(route, confidence, SINGLE, tier, (), (), (), (), (), task.deadline_ms)
         if task.deadline_ms <= now_ms:
             machine.expire(task, now_ms)

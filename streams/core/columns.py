@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -71,31 +72,49 @@ def task_keys(parent: pa.RecordBatch | pa.StructArray) -> list[TaskKey]:
     return list(zip(get("tenant").to_pylist(), get("task_id").to_pylist(), strict=True))
 
 
-def outcomes(batch: pa.RecordBatch) -> list[Outcome]:
-    """One per row of AgentEvent columns, whatever its kind."""
-    column = {name: batch.column(name).to_pylist() for name in ("started_at", "finished_at", "tokens_in", "tokens_out")}
-    cited = [length > 0 for length in batch.column("citations").value_lengths().to_pylist()]
-    tokens = [a + b for a, b in zip(column["tokens_in"], column["tokens_out"], strict=True)]
-    durations = [(b - a) // 1000 for a, b in zip(column["started_at"], column["finished_at"], strict=True)]
-    return list(
-        map(
-            Outcome,
+class Outcomes(Sequence[Outcome]):
+    """One per row of AgentEvent columns, whatever its kind; made when it is asked for, for few rows are."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    @overload
+    def __getitem__(self, row: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Outcome]: ...
+    def __getitem__(self, row: int | slice) -> Outcome | list[Outcome]:
+        if isinstance(row, slice):
+            return list(map(self.__getitem__, range(*row.indices(len(self)))))
+        return Outcome(*(column[row] for column in self._columns))
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return map(Outcome, *self._columns)
+
+    @cached_property
+    def _columns(self) -> list[list[Any]]:
+        batch = self._batch
+        column = {name: batch.column(name).to_pylist() for name in (*_TIMES, *_TOKENS)}
+        return [
             batch.column("event_id").to_pylist(),
             batch.column("kind").to_pylist(),
-            child(batch, "slip", "agent_id"),
-            child(batch, "slip", "attempt"),
-            child(batch, "slip", "stage"),
-            batch.column("confidence").to_pylist(),
-            batch.column("answer").to_pylist(),
-            batch.column("payload").to_pylist(),
-            batch.column("vote_key").to_pylist(),
-            cited,
-            batch.column("error_class").to_pylist(),
-            batch.column("cost_microusd").to_pylist(),
-            tokens,
-            durations,
-        )
-    )
+            *(child(batch, "slip", name) for name in ("agent_id", "attempt", "stage")),
+            *(batch.column(name).to_pylist() for name in ("confidence", "answer", "payload", "vote_key")),
+            [length > 0 for length in batch.column("citations").value_lengths().to_pylist()],
+            *(batch.column(name).to_pylist() for name in ("error_class", "cost_microusd")),
+            [sum(each) for each in zip(*(column[name] for name in _TOKENS), strict=True)],
+            [(end - start) // 1000 for start, end in zip(*(column[name] for name in _TIMES), strict=True)],
+        ]
+
+
+_TIMES, _TOKENS = ("started_at", "finished_at"), ("tokens_in", "tokens_out")
+
+
+def outcomes(batch: pa.RecordBatch) -> list[Outcome]:
+    """One per row of AgentEvent columns, whatever its kind."""
+    return list(Outcomes(batch))
 
 
 def slips(batch: pa.RecordBatch) -> Iterator[Slip]:

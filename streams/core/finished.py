@@ -5,6 +5,9 @@ I/O: none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
 from streams.core.task import TaskKey
 
 
@@ -24,6 +27,13 @@ class Finished:
     def add(self, task: TaskKey, now_ms: int, event_ids: tuple[str, ...]) -> None:
         _, known = self._ended.get(task, (0, ()))
         self._ended[task] = (now_ms, known + event_ids)
+
+    def add_all(self, tasks: Iterable[TaskKey], now_ms: int, event_ids: Iterable[tuple[str, ...]]) -> None:
+        """Tasks that are not known here, each with the events that were seen of it."""
+        self._ended.update(zip(tasks, zip(repeat(now_ms), event_ids, strict=False), strict=True))
+
+    def knows_none_of(self, tasks: Iterable[TaskKey]) -> bool:
+        return self._ended.keys().isdisjoint(tasks)
 
     def has_seen(self, task: TaskKey, event_id: str) -> bool:
         """True for a repeat; otherwise remembers the event. An unknown task has seen nothing."""

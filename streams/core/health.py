@@ -29,6 +29,12 @@ class Counts:
         if probe_epoch:
             self.probe_epoch, self.probe_successes = probe_epoch, self.probe_successes + 1
 
+    def successes_in_a_row(self, successes: int, slow: int) -> None:
+        """So many, none of them a probe."""
+        self.successes += successes
+        self.slow += slow
+        self.trailing_failures = 0
+
     def failure(self, *, slow: bool, probe_epoch: int) -> None:
         self.failures += 1
         self.slow += slow

@@ -1,99 +1,170 @@
 """What a batch says, read once for all partitions in it: the columnar part of every decision.
 
-A cell then takes the rows of its own partition, a task at a time. I/O: none.
+A cell then takes the rows of its own partition. I/O: none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.reasons import ResultReason
 from streams.core.admission import refusals
-from streams.core.columns import Events, Submissions, identities, outcomes, task_keys
+from streams.core.columns import Events, Outcomes, Submissions, labels, task_keys
+from streams.core.factor import factor
+from streams.core.hearing import Hearing
 from streams.core.policy import Policy
 from streams.core.task import Identity, Outcome, TaskKey
 
+TIERS = ("UNKNOWN", "LOW", "MEDIUM", "HIGH")
+UNSTATED_MS = 0
+"""Stands for a deadline that the task does not state; one that states it is refused."""
 
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """Submissions, a value per row in each sequence; `refused` gives the rows that are refused, and why.
 
-    `intents`, `confidences` and `tiers` are what the task states, else what phrase rules and its tenant's defaults make
-    of it (rules R4 and R5 of docs/rules.md); those of refused rows mean nothing. `defaults_ms` is the time that the
-    task may take where neither it nor its route says so (R3).
+class Kind(NamedTuple):
+    """What a plan depends on besides breakers: tasks of one kind are planned alike.
+
+    What the task states, else what phrase rules and its tenant's defaults make of it (rules R4 and R5 of
+    docs/rules.md). `default_ms` is the time that it may take where neither it nor its route says so (R3).
     """
 
+    intent: str
+    confidence: float
+    tier: str
+    default_ms: int
+
+
+@dataclass
+class Intake:
+    """Submissions, a value per row in each column; `refused` gives the rows that are refused, and why.
+
+    `kind` (int64) is an index into `kinds`; that of a refused row means nothing. `deadlines_ms` (int64) are those that
+    tasks state, else UNSTATED_MS. `sizes` (int64) is what a task takes while in flight, in bytes. `shared` is for what
+    the cells of one turn have in common.
+    """
+
+    batch: pa.RecordBatch
     ids: Sequence[TaskKey]
-    identities: Sequence[Identity]
     keys: Sequence[bytes]
     frames: Sequence[bytes]
     datums: Sequence[bytes]
     offsets: Sequence[int]
     appended_ms: Sequence[int]
-    deadlines_ms: Sequence[int | None]
-    defaults_ms: Sequence[int]
-    intents: Sequence[str]
-    confidences: Sequence[float]
-    tiers: Sequence[str]
+    sizes: npt.NDArray[np.int64]
+    deadlines_ms: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+    kinds: Sequence[Kind]
     refused: Mapping[int, ResultReason]
+    shared: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
     def read(cls, policy: Policy, submissions: Submissions, now_ms: int) -> Intake:
-        batch = submissions.batch
-        intents, confidences = _routes(policy, batch)
-        tenants = batch.column("tenant")
+        batch, n = submissions.batch, submissions.batch.num_rows
+        kind, kinds = _kinds(policy, batch)
+        lengths = (np.fromiter(map(len, column), np.int64, n) for column in (submissions.keys, submissions.datums))
         return cls(
+            batch=batch,
             ids=task_keys(batch),
-            identities=identities(batch),
             keys=submissions.keys,
             frames=submissions.frames,
             datums=submissions.datums,
             offsets=submissions.offsets,
             appended_ms=submissions.appended_ms,
-            deadlines_ms=batch.column("deadline_ms").to_pylist(),
-            defaults_ms=policy.defaults.deadlines_ms(tenants),
-            intents=intents,
-            confidences=confidences,
-            tiers=policy.defaults.value_tiers(tenants, batch.column("value_tier")),
+            sizes=sum(lengths, np.zeros(n, np.int64)),
+            deadlines_ms=pc.fill_null(batch.column("deadline_ms"), UNSTATED_MS).to_numpy(),
+            kind=kind,
+            kinds=kinds,
             refused=refusals(policy, batch, now_ms),
         )
 
+    @cached_property
+    def is_refused(self) -> npt.NDArray[np.bool_]:
+        mask = np.zeros(len(self), np.bool_)
+        mask[list(self.refused)] = True
+        return mask
 
-def _routes(policy: Policy, batch: pa.RecordBatch) -> tuple[list[str], list[float]]:
-    """Intent and confidence of each row."""
-    stated = batch.column("confidence").to_pylist()
-    intents: list[str] = batch.column("intent").to_pylist()
-    confidences = [1.0 if each is None else each for each in stated]
-    unstated = [row for row, intent in enumerate(intents) if intent is None]
-    if unstated:
-        matches = policy.rules.match(pc.take(batch.column("text"), pa.array(unstated)))
-        names = policy.rules.intents
-        found = zip(unstated, matches.intent_code.tolist(), matches.confidence.tolist(), strict=True)
-        for row, code, confidence in found:
-            intents[row] = names[code] if code >= 0 else policy.topology.default_route
-            if stated[row] is None:
-                confidences[row] = confidence
+    @cached_property
+    def _identities(self) -> list[list[Any]]:
+        names = ("conversation_id", "labels", "traceparent", "submitted_at", "root_id")
+        return [_plain(self.batch.column(name)) for name in names]
+
+    def identity(self, row: int) -> Identity:
+        """What results and notes repeat of the row's task; made when it is asked for, for few rows are."""
+        return Identity(*(column[row] for column in self._identities))
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    return labels(column) if pa.types.is_map(column.type) else list(column.to_pylist())
+
+
+def _kinds(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], list[Kind]]:
+    """The kind of each row, and the kinds: intent, confidence, tier and default as one number, and that by hash."""
+    routes = policy.rules.intents
+    intents, confidences = _routes(policy, batch)
+    tenants = batch.column("tenant")
+    stated = policy.defaults.value_tiers(tenants, batch.column("value_tier"))
+    tiers = pc.index_in(pa.array(stated, pa.string()), value_set=pa.array(TIERS))
+    sure, confidence_of = factor(confidences)
+    given, default_of = factor(np.asarray(policy.defaults.deadlines_ms(tenants), np.int64))
+    code = (sure * len(routes) + np.maximum(intents, 0)) * len(TIERS) + pc.fill_null(tiers, 0).to_numpy()
+    kind, distinct = factor(code * max(len(default_of), 1) + given)
+    kinds = []
+    for number in distinct.tolist():
+        rest, default = divmod(number, len(default_of))
+        rest, tier = divmod(rest, len(TIERS))
+        confidence, intent = divmod(rest, len(routes))
+        kinds.append(Kind(routes[intent], float(confidence_of[confidence]), TIERS[tier], int(default_of[default])))
+    return kind, kinds
+
+
+def _routes(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Intent, as an index into the rules' intents (-1: one that is unknown), and confidence of each row."""
+    rules, stated = policy.rules, batch.column("confidence")
+    confidences = pc.fill_null(stated, 1.0).to_numpy(zero_copy_only=False)
+    intents = pc.fill_null(pc.index_in(batch.column("intent"), value_set=pa.array(rules.intents)), -1)
+    intents = intents.to_numpy(zero_copy_only=False).astype(np.int64)
+    unstated = np.flatnonzero(batch.column("intent").is_null())
+    if len(unstated):
+        matches = rules.match(batch.column("text").take(pa.array(unstated)))
+        default = rules.intents.index(policy.topology.default_route)
+        intents[unstated] = np.where(matches.intent_code >= 0, matches.intent_code, default)
+        guessed = stated.is_null().to_numpy(zero_copy_only=False)[unstated]
+        confidences = confidences.copy()
+        confidences[unstated[guessed]] = matches.confidence[guessed]
     return intents, confidences
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Heard:
-    """Agents' events, a value per row in `ids` and `outcomes`; `events` for what is seldom asked."""
+    """Agents' events, a value per row; `outcomes` makes those that are asked for.
+
+    `hearing` is what they say in columns, the same for all cells: streams/core/hearing.py.
+    """
 
     ids: Sequence[TaskKey]
     outcomes: Sequence[Outcome]
     events: Events
+    _hearing: Hearing | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
     def read(cls, events: Events) -> Heard:
-        return cls(task_keys(events.batch.column("task")), outcomes(events.batch), events)
+        return cls(task_keys(events.batch.column("task")), Outcomes(events.batch), events)
+
+    def hearing(self, policy: Policy) -> Hearing:
+        """Read at the first call; all cells of a worker have one policy."""
+        if self._hearing is None:
+            self._hearing = Hearing.read(policy, self.events.batch)
+        return self._hearing

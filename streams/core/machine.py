@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from schemas.reasons import DispatchReason, FailReason, ResultReason
 from streams.core.availability import Availability
+from streams.core.cohort import ending
 from streams.core.consensus import Vote, vote_key
 from streams.core.decisions import Decisions, Step
 from streams.core.health import Health
@@ -113,14 +114,7 @@ class Machine:
             self._fail_single(task, plan, latest, latest.failure, now_ms)
 
     def _answer_single(self, task: Task, plan: Plan, slip: Slip, vote: Vote, now_ms: int) -> None:
-        status, reason = "DEGRADED", ResultReason.LOW_CONFIDENCE
-        if plan.band != FALLBACK:
-            if vote.agent_id == plan.route.fallback_agent and vote.agent_id not in plan.route.agents:
-                reason = ResultReason.FALLBACK_AGENT
-            elif slip.reason == DispatchReason.BREAKER_FLOOR:
-                reason = ResultReason.BREAKER_FLOOR
-            else:
-                status, reason = "COMPLETED", ResultReason.ANSWERED
+        status, reason = ending(plan.route, plan.band, vote.agent_id, slip.reason)
         self.decisions.finish(task, status, reason, now_ms, answer=vote, agents=(vote.agent_id,))
 
     def _fail_single(self, task: Task, plan: Plan, failed: Attempt, failure: FailReason, now_ms: int) -> None:

@@ -53,7 +53,7 @@ class Consensus:
         heard = Heard.read(Events(records, [batch.keys[row] or b"" for row in rows.tolist()]))
         self._outbox.emit(
             {
-                partition: self._cells[partition].collect(heard, now_ms, places.tolist())
+                partition: self._cells[partition].collect(heard, now_ms, places)
                 for partition, places in by_value(batch.partitions[rows])
             }
         )

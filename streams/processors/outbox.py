@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import Codec, DecodeFault
@@ -17,9 +19,10 @@ from schemas.ids import fact_id
 from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS, table
 from schemas.topology import Topology
-from streams.core.effects import Dispatch, Effects, Note, Result
+from streams.core.cohort import CONSENSUS, Cohort
+from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Result
 from streams.core.task import Identity, Slip, TaskKey
-from streams.transport.batch import Batch
+from streams.transport.batch import Batch, by_value
 from streams.transport.deadletters import SendsOne, bury
 from streams.transport.telemetry import (
     CASCADE_DEPTH,
@@ -51,20 +54,79 @@ class Outbox:
         _count_from_zero(topology)
 
     def emit(self, decided: Mapping[int, Effects]) -> None:
-        """What cells decided, by partition; each topic's records of a partition in the order of decision."""
+        """What cells decided, by partition; each topic's records of a partition in the order of decision.
+
+        That is the order of submission for what departed, and departures and other dispatches never come together.
+        """
+        departed = {number: each.departed for number, each in decided.items() if each.departed}
         dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
         notes = {number: each.notes for number, each in decided.items() if each.notes}
+        answered = {number: each.answered for number, each in decided.items() if each.answered}
+        agreed = {number: each.agreed for number, each in decided.items() if each.agreed}
         results = {number: each.results for number, each in decided.items() if each.results}
+        if departed:
+            self._depart(departed)
         if dispatches:
             self._dispatch(dispatches)
         if notes:
             self._note(notes)
+        if answered:
+            self._answer_swiftly(answered)
+        if agreed:
+            self._agree(agreed)
         if results:
             self._answer(results)
 
     def bury(self, batch: Batch, faults: Iterable[DecodeFault], component: str) -> None:
         """Rows of a batch that cannot be taken go to the dead topic."""
         bury(self._producer, self._topics, batch, faults, component)
+
+    def _depart(self, departed: Mapping[int, Cohort]) -> None:
+        distinct = {id(s): s for each in departed.values() for first in each.firsts for s in first.slips}
+        encoded = dict(zip(distinct, self._codec.encode_slips(slip_table(list(distinct.values()))), strict=True))
+        for partition, cohort in departed.items():
+            intake, slips = cohort.intake, [slip for first in cohort.firsts for slip in first.slips]
+            rows, which = unfolded(cohort)
+            # Of few frames and few slips there are fewer heads than tasks.
+            heads = {frame: [frame + encoded[id(slip)] for slip in slips] for frame in set(intake.frames)}
+            agents, agent_of = _numbered(slip.agent_id for slip in slips)
+            for code, places in by_value(agent_of[which]):
+                own = rows[places].tolist()
+                pairs = zip(own, which[places].tolist(), strict=True)
+                values = [heads[intake.frames[row]][slip] + intake.datums[row] for row, slip in pairs]
+                self._producer.send(
+                    self._topics.inbox(agents[code]), partition, values, [intake.keys[row] for row in own]
+                )
+            for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
+                DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
+
+    def _answer_swiftly(self, decided: Mapping[int, Answered]) -> None:
+        each = list(decided.values())
+        rows = np.concatenate([part.rows for part in each])
+        self._hand_over({n: part.keys for n, part in decided.items()}, answer_table(each, rows, self._version))
+        for part in each:
+            for ending, times in zip(part.endings, np.bincount(part.codes).tolist(), strict=False):
+                RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
+        self._observe(each[0].batch, rows, each[0].decided_at)
+
+    def _agree(self, decided: Mapping[int, Agreed]) -> None:
+        each = list(decided.values())
+        self._hand_over({n: part.keys for n, part in decided.items()}, agreed_table(each, self._version))
+        rows = np.concatenate([part.best for part in each])
+        RESULTS.labels(status=CONSENSUS.status, reason=CONSENSUS.reason.value).inc(len(rows))
+        self._observe(each[0].batch, rows, each[0].decided_at)
+
+    def _hand_over(self, keys: Mapping[int, Sequence[bytes]], results: pa.RecordBatch) -> None:
+        """Results of all partitions, one partition's after the other's."""
+        values = iter(self._codec.encode(results, "TaskResult"))
+        for partition, own in keys.items():
+            self._producer.send(self._topics.results, partition, list(islice(values, len(own))), own)
+
+    def _observe(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int) -> None:
+        """Results of tasks in which nobody failed; `rows` are theirs among the events."""
+        CASCADE_DEPTH.observe(np.zeros(len(rows)))
+        submitted_at = events.column("task").field("submitted_at").to_numpy()[rows]
+        DECISION_DURATION.observe(np.maximum(decided_at - submitted_at[submitted_at != 0], 0) / US)
 
     def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:
         # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
@@ -119,6 +181,22 @@ def _count_from_zero(topology: Topology) -> None:
             DISPATCHES.labels(agent=agent_id, reason=why.value)
 
 
+def unfolded(cohort: Cohort) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each dispatch of a cohort: its row in the intake, in order, and its slip, counted through all firsts."""
+    seats = np.array([len(first.slips) for first in cohort.firsts], np.int64)
+    times = seats[cohort.codes]
+    ends = np.cumsum(times)
+    seat = np.arange(ends[-1]) - np.repeat(ends - times, times)
+    return np.repeat(cohort.rows, times), np.repeat((np.cumsum(seats) - seats)[cohort.codes], times) + seat
+
+
+def _numbered(names: Iterable[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The distinct names, and for each of the given ones its place among them."""
+    numbers: dict[str, int] = {}
+    places = [numbers.setdefault(name, len(numbers)) for name in names]
+    return list(numbers), np.array(places, np.int64)
+
+
 def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:
     """Columns of the record Slip."""
     columns: dict[str, Any] = dict(zip(Slip._fields, map(list, zip(*slips, strict=True)), strict=True))
@@ -152,6 +230,78 @@ def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatc
     columns |= {"votes": votes, "labels": [list(identity.labels) for identity in identities]}
     columns |= {"traceparent": [identity.traceparent for identity in identities], "route_version": route_version}
     return table("TaskResult", columns, len(results))
+
+
+def answer_table(parts: Sequence[Answered], rows: npt.NDArray[np.int64], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult: all that the slip has brought back. All parts are of one batch."""
+    batch, hearing = parts[0].batch, parts[0].hearing
+    endings = [ending for part in parts for ending in part.endings]
+    starts = np.cumsum([0, *(len(part.endings) for part in parts[:-1])])
+    codes = pa.array(np.concatenate([part.codes + start for part, start in zip(parts, starts, strict=True)]))
+    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
+    columns = {
+        **_brought_back(batch, rows, parts[0].decided_at, route_version),
+        "status": pa.array([ending.status for ending in endings]).take(codes),
+        "reason": pa.array([ending.reason.value for ending in endings]).take(codes),
+        "confidence": pa.array(hearing.confidence[rows]),
+        "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
+        "attempts": 1,
+        "cost_microusd": batch.column("cost_microusd").take(rows),
+        "tokens": pa.array(tokens[rows]),
+    }
+    return table("TaskResult", columns, len(rows))
+
+
+def agreed_table(parts: Sequence[Agreed], route_version: str) -> pa.RecordBatch:
+    """The same of panels of two."""
+    batch, hearing = parts[0].batch, parts[0].hearing
+    first, second, best = (
+        np.concatenate(rows) for rows in zip(*((p.first, p.second, p.best) for p in parts), strict=True)
+    )
+    both = np.stack((first, second), axis=1).ravel()
+    agents = batch.column("slip").field("agent_id").take(both)
+    votes = pa.array([shown(vote) for part in parts for vote in part.votes], pa.string())
+    voices = {
+        "agent_id": agents,
+        "vote": votes.take(np.repeat(np.arange(len(votes)), 2)),
+        "confidence": pa.array(hearing.confidence[both]),
+        "weight": pa.array(hearing.weights[hearing.agent[both]]),
+    }
+    kind = RECORDS["TaskResult"].arrow.field("votes").type.value_type
+    cost = batch.column("cost_microusd").to_numpy()
+    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
+    columns = {
+        **_brought_back(batch, best, parts[0].decided_at, route_version),
+        "status": CONSENSUS.status,
+        "reason": CONSENSUS.reason.value,
+        "confidence": pa.array((hearing.confidence[first] + hearing.confidence[second]) / 2),
+        "agents": _lists(agents, 2),
+        "votes": _lists(pa.StructArray.from_arrays([voices[each.name] for each in kind], fields=list(kind)), 2),
+        "attempts": 2,
+        "cost_microusd": pa.array(cost[first] + cost[second]),
+        "tokens": pa.array(tokens[first] + tokens[second]),
+    }
+    return table("TaskResult", columns, len(first))
+
+
+def _brought_back(
+    batch: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int, route_version: str
+) -> dict[str, Any]:
+    """What a result repeats of events."""
+    slip, task = batch.column("slip"), batch.column("task")
+    names = ("task_id", "tenant", "conversation_id", "labels", "traceparent", "submitted_at")
+    return {
+        **{name: task.field(name).take(rows) for name in names},
+        **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
+        "intent": slip.field("intent").take(rows),
+        "decided_at": decided_at,
+        "route_version": route_version,
+    }
+
+
+def _lists(values: pa.Array, size: int) -> pa.ListArray:
+    """Lists of so many values each."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32)), values)
 
 
 def note_table(notes: Sequence[Note], route_version: str) -> pa.RecordBatch:

@@ -39,7 +39,7 @@ class Router:
         intake = Intake.read(self._policy, self._submissions(batch, records, rows, schema_ids), now_ms)
         self._outbox.emit(
             {
-                partition: self._cells[partition].submit(intake, now_ms, places.tolist())
+                partition: self._cells[partition].submit(intake, now_ms, places)
                 for partition, places in by_value(batch.partitions[rows])
             }
         )

@@ -73,7 +73,7 @@ class Batch:
         )
 
 
-def by_value(numbers: npt.NDArray[np.int32]) -> list[tuple[int, npt.NDArray[np.intp]]]:
+def by_value(numbers: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.intp]]]:
     """Each distinct number with the places where it stands, in order."""
     if len(numbers) == 0:
         return []

@@ -121,8 +121,9 @@ class World:
             state = {"state": breaker.phase, "epoch": breaker.epoch, "probe_partitions": list(breaker.probe_partitions)}
             self.oracle.set_breaker(agent, state)
             decided = Effects(), []
-        self.remember(decided[0])
-        return decided
+        effects = decided[0].one_by_one()
+        self.remember(effects)
+        return effects, decided[1]
 
     def remember(self, effects: Effects) -> None:
         self.dispatches += effects.dispatches
@@ -330,7 +331,7 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     world.remember(effects)
     world.cell = recovered
     if before[-1][0] == "submit":  # its offset was not committed: it is read again
-        world.remember(recovered.submit(intake(before[-1][1], world.offset, world.now_ms), world.now_ms))
+        world.remember(recovered.submit(intake(before[-1][1], world.offset, world.now_ms), world.now_ms).one_by_one())
     for elapsed in (10_000, 30_000, 60_000, 90_000):
         world.remember(recovered.tick(world.now_ms + elapsed))
     ends = Counter(result.id for result in world.results)
@@ -349,6 +350,7 @@ def test_a_submission_that_is_read_again_is_no_duplicate_of_itself(
     recovered, _ = world.recover(order)
     again = recovered.submit(intake(last, world.offset - len(last), world.now_ms), world.now_ms)
     assert not again.dispatches
+    assert not again.departed
     assert not again.results
     assert {note.event_id for note in again.notes} <= noted
     later = recovered.submit(intake(last, world.offset, world.now_ms), world.now_ms)

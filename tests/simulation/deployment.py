@@ -46,6 +46,7 @@ _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),
     ("streams.control.POLL_S", 0.5),
     ("streams.processors.worker.TICK_S", 0.2),
+    ("streams.core.swift.ROWS_MIN", 1),  # its batches are small, and columns are what shall be tried
     ("streams.transport.faust_reader._SLICE_S", 0.2),
     ("agents.event_log.POLL_S", 0.004),
     ("agents.host.STOP_POLL_S", 0.5),

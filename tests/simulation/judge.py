@@ -17,6 +17,7 @@ from streams.core.cell import Cell
 from streams.core.effects import Effects
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
+from streams.core.task import Task
 from streams.processors.recovery import Recovery
 from tests.simulation.deployment import compiled, shared_registry
 from tests.simulation.evidence import Evidence, Row, Seen, key_of, key_of_event
@@ -331,6 +332,7 @@ def _folded(evidence: Evidence, number: int, ends: Mapping[str, int], now_ms: in
 def _state(cell: Cell, effects: Effects, policy: Policy) -> State:
     state: State = {}
     for key, task in cell.tasks.items():
+        assert isinstance(task, Task), "each task of a fold is one of its own"
         attempts = {
             ordinal: (each.slip.agent_id, each.slip.stage, each.failure, each.vote)
             for ordinal, each in sorted(task.attempts.items())

@@ -78,7 +78,7 @@ def _starts_at_commits(
 
 def _restored_and_left(self: Cell, task: Task, now_ms: int) -> None:
     self.tasks[task.id] = task
-    self._bytes += task.size
+    self.bytes += task.size
     self._end_or_watch(task, now_ms, watched=False)
 
 
@@ -103,7 +103,7 @@ def _advanced_too_far(self: Cuts, batch: Any) -> None:
 
 
 def _newest(self: Cell) -> int | None:
-    return max((task.appended_ms for task in self.tasks.values()), default=None)
+    return max(self.appended_ms(), default=None)
 
 
 def _no_watermark(self: Cell) -> int | None:

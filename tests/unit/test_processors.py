@@ -21,6 +21,7 @@ from schemas.reasons import DeadReason
 from schemas.records import record, table
 from schemas.registry import Entry, FileRegistry, missing
 from schemas.topology import Agent, ConsensusPolicy, Fallback, Route, Topology
+from streams.core import swift
 from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
@@ -283,3 +284,38 @@ def test_places_by_value() -> None:
     ]
     assert [(n, p.tolist()) for n, p in by_value(np.array([5, 5], np.int32))] == [(5, [0, 1])]
     assert by_value(np.array([], np.int32)) == []
+
+
+def test_columns_write_the_bytes_that_are_written_task_by_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Single agents, panels of two, unsure and refused ones, with and without deadlines, over all partitions."""
+    n = 60
+    ids, partitions = [f"t{number}" for number in range(n)], [number % PARTITIONS for number in range(n)]
+    values = submitted(
+        task_id=ids,
+        conversation_id=["c" if number % 2 else None for number in range(n)],
+        confidence=[(0.9, 0.65, 0.3, 7.0, 0.65)[number % 5] for number in range(n)],
+        deadline_ms=[NOW + 1_000 + number if number % 3 else None for number in range(n)],
+        labels=[[("n", each)] for each in ids],
+        submitted_at=[NOW * 1000 - number for number in range(n)],
+    )
+    keys = [b"c" if number % 2 else each.encode() for number, each in enumerate(ids)]
+    written = []
+    for rows_min in (1, n * n):
+        monkeypatch.setattr(swift, "ROWS_MIN", rows_min)
+        world = World()
+        world.router.handle(batch(TOPICS.submitted, values, keys, partitions), NOW)
+        events: list[tuple[bytes, bytes, int]] = []
+        for agent in ("one", "two", "three"):
+            asked = [sent for sent in world.producer.sent if sent[0] == TOPICS.inbox(agent)]
+            said = answers(world.producer.rows(TOPICS.inbox(agent)), "yes" if agent == "one" else "Yes ", agent)
+            events += [(value, key or b"", number) for value, (_, number, _, key) in zip(said, asked, strict=True)]
+        world.consensus.handle(batch(TOPICS.events("one"), *map(list, zip(*events, strict=True))), NOW + 10)
+        statuses = {(row["status"], row["reason"]) for row in world.producer.rows(TOPICS.results)}
+        assert {("COMPLETED", "ANSWERED"), ("COMPLETED", "CONSENSUS"), ("REJECTED", "INVALID_CONFIDENCE")} <= statuses
+        assert len(world.producer.rows(TOPICS.results)) == n
+        written.append(world.producer.sent)
+    swiftly, one_by_one = written
+    assert sorted(swiftly, key=repr) == sorted(one_by_one, key=repr)
+    for agent in ("one", "two", "three"):
+        inbox = [[sent for sent in each if sent[0] == TOPICS.inbox(agent)] for each in written]
+        assert inbox[0] == inbox[1], "and in the same order"

@@ -40,7 +40,7 @@ def test_tenants_of_one_batch_share_no_plan_that_differs() -> None:
         for tenant in ("default", "acme", "corner", "other")
     ]
     intake = Intake.read(policy, scenes.submissions(tasks), T0_MS)
-    effects = cell.submit(intake, T0_MS)
+    effects = cell.submit(intake, T0_MS).one_by_one()
     deadlines = {each.datum: each.slip.deadline_default_ms - T0_MS for each in effects.dispatches}
     assert list(deadlines.values()) == [30_000, 6_000, 30_000, 30_000]
     assert [result.id for result in cell.tick(T0_MS + 6_000).results] == [("acme", "acme")]

@@ -1,0 +1,156 @@
+"""What a cell decides in columns, it would decide the same task by task: of any batch, split in any way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.core import swift
+from streams.core.cell import Cell
+from streams.core.effects import Dispatch, Effects
+from streams.core.intake import Heard, Intake
+from streams.core.policy import Policy
+from streams.core.task import Task
+from tests.properties.test_cell import answers, breakers, sound_tasks, tasks
+from tests.support import scenes
+from tests.support.scenes import T0_MS
+
+PARTITION = 2
+POLICY = Policy.compile(scenes.topology())
+SLOW = Policy.compile(scenes.topology(breaker={"slow_ms": 5}))
+
+good = st.fixed_dictionaries({"kind": st.just("COMPLETED")}, optional={"answer": st.sampled_from(["yes", "no"])})
+quick = good | answers
+batches = st.one_of(
+    st.tuples(st.just("submit"), st.lists(sound_tasks, min_size=1, max_size=8)),
+    st.tuples(st.just("submit"), st.lists(tasks, min_size=1, max_size=8)),
+    st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 30), quick), min_size=1, max_size=10)),
+    st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 30), quick), min_size=1, max_size=10)),
+    st.tuples(st.just("wait"), st.sampled_from([0, 49, 1_999, 2_300, 5_000, 40_000])),
+    st.tuples(st.just("breaker"), st.tuples(st.sampled_from(list(scenes.AGENTS)), breakers)),
+)
+cuts = st.lists(st.integers(0, 10), max_size=2)
+
+
+class OneByOne(swift.Swift):
+    """Leaves every row to the scalar half."""
+
+    def send_out(self, intake: Intake, rows: npt.NDArray[np.int64], now_ms: int) -> list[int]:
+        return [int(row) for row in rows]
+
+    def take_answers(self, heard: Heard, rows: npt.NDArray[np.int64], now_ms: int) -> swift.Others:
+        hearing = heard.hearing(self._cell.policy)
+        return swift.Others(self._cell, hearing, rows[hearing.is_outcome[rows]], rows[:0])
+
+
+@pytest.fixture(autouse=True)
+def _columns_whatever_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swift, "ROWS_MIN", 1)
+
+
+class Pair:
+    """A cell, and one that decides task by task; both are told the same."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.now_ms, self.offset = policy, T0_MS, 0
+        self.swift, self.scalar = Cell(policy, PARTITION), Cell(policy, PARTITION)
+        self.scalar._swift = OneByOne(self.scalar)
+        self.seen: list[Dispatch] = []
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.breakers: dict[str, Any] = {}
+
+    def take(self, kind: str, argument: Any, cut_at: list[int]) -> None:
+        self.now_ms += 1
+        if kind == "wait":
+            self.now_ms += argument
+            self.both(lambda cell: [cell.tick(self.now_ms)])
+        elif kind == "breaker":
+            self.breakers[argument[0]] = argument[1]
+            self.swift.observe_breakers(self.breakers)
+            self.scalar.observe_breakers(self.breakers)
+        elif kind == "submit":
+            for task in argument:
+                self.tasks.setdefault(f"{task.get('tenant', 'default')}/{task['task_id']}", task)
+            intakes = [
+                Intake.read(self.policy, scenes.submissions(part, self.offset + at), self.now_ms)
+                for at, part in _parts(argument, cut_at)
+            ]
+            self.offset += len(argument)
+            self.both(lambda cell: [cell.submit(intake, self.now_ms) for intake in intakes])
+        elif self.seen:
+            records = []
+            for index, answer in argument:
+                dispatch = self.seen[-1 - index % len(self.seen)]
+                records.append(scenes.event(dispatch.slip, self.tasks[dispatch.datum.decode()], **answer))
+            parts = [Heard.read(scenes.events(part)) for _, part in _parts(records, cut_at)]
+            self.both(lambda cell: [cell.collect(heard, self.now_ms) for heard in parts])
+
+    def both(self, step: Callable[[Cell], list[Effects]]) -> None:
+        mine = [each.one_by_one() for each in step(self.swift)]
+        others = [each.one_by_one() for each in step(self.scalar)]
+        for one, other in zip(mine, others, strict=True):
+            assert Counter(map(repr, one.results)) == Counter(map(repr, other.results))
+            assert Counter(map(repr, one.notes)) == Counter(map(repr, other.notes))
+            assert _by_agent(one) == _by_agent(other), "and each agent is asked in the same order"
+            self.seen += other.dispatches
+        assert self.swift.low_watermark() == self.scalar.low_watermark()
+        assert (len(self.swift), self.swift.bytes) == (len(self.scalar), self.scalar.bytes)
+
+    def state(self, cell: Cell) -> Any:
+        return (
+            [(key, _facts(cell, key)) for key in cell.tasks],
+            {key: (at, Counter(events)) for key, (at, events) in cell.finished._ended.items()},
+            {agent: counts for agent, counts in cell.drain_health().items() if counts != type(counts)()},
+        )
+
+
+def _parts(rows: list[Any], cut_at: list[int]) -> list[tuple[int, list[Any]]]:
+    edges = sorted({0, len(rows), *(min(each, len(rows)) for each in cut_at)})
+    return [(start, rows[start:end]) for start, end in pairwise(edges)]
+
+
+def _by_agent(effects: Effects) -> dict[str, list[Dispatch]]:
+    found: dict[str, list[Dispatch]] = {}
+    for each in effects.dispatches:
+        found.setdefault(each.slip.agent_id, []).append(each)
+    return found
+
+
+def _facts(cell: Cell, key: tuple[str, str]) -> str:
+    held = cell.tasks[key]
+    task = held if isinstance(held, Task) else cell._swift._of(held).task(held)
+    assert task.plan is not None
+    # Of the first dispatches' reasons and probes the slips tell; no later decision asks the plan.
+    return repr((task.attempts, task.plan.panel, task.plan.chain, task.closed_seats, task.deadline_ms, task.event_ids))
+
+
+@settings(max_examples=400)
+@given(script=st.lists(st.tuples(batches, cuts), min_size=1, max_size=10), slow=st.booleans())
+def test_columns_decide_what_task_by_task_is_decided(
+    script: list[tuple[tuple[str, Any], list[int]]], slow: bool
+) -> None:
+    pair = Pair(SLOW if slow else POLICY)
+    for (kind, argument), cut_at in script:
+        pair.take(kind, argument, cut_at)
+    assert pair.state(pair.swift) == pair.state(pair.scalar)
+    pair.take("wait", 100_000, [])
+    assert pair.state(pair.swift) == pair.state(pair.scalar)
+
+
+@given(st.lists(sound_tasks, min_size=1, max_size=8), cuts)
+def test_a_batch_decides_the_same_however_it_is_cut(batch: list[dict[str, Any]], cut_at: list[int]) -> None:
+    whole, parts = Cell(POLICY, PARTITION), Cell(POLICY, PARTITION)
+    mine = whole.submit(Intake.read(POLICY, scenes.submissions(batch), T0_MS), T0_MS).one_by_one()
+    found: list[Dispatch] = []
+    for at, part in _parts(batch, cut_at):
+        found += parts.submit(Intake.read(POLICY, scenes.submissions(part, at), T0_MS), T0_MS).one_by_one().dispatches
+    assert Counter(map(repr, mine.dispatches)) == Counter(map(repr, found))
+    assert list(whole.tasks) == list(parts.tasks)
