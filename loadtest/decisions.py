@@ -6,13 +6,15 @@ when it came. So tasks whose records agree in all of that are one *kind of life*
 each kind the task that came first is judged in full (`loadtest.judge`), its times included, and its verdict is that of
 the whole kind. That every result repeats its own submission's conversation and time is checked of every task.
 
-Of more kinds than `KINDS_MAX`, the most frequent ones are judged and a seeded sample of the rest; the share of tasks
-that the judged kinds make up is said. I/O: Kafka.
+Of more kinds than `KINDS_MAX`, the most frequent ones are judged and a seeded sample of the rest, and those only for
+`BUDGET_S`: breakers that open and time-outs make lives that take the judge a while. The share of tasks that the judged
+kinds make up is said. I/O: Kafka, the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ from streams.transport.clients import BrokerSettings
 KINDS_MAX = 20_000
 MOST_FREQUENT = 0.75  # of those that are judged; the others are drawn
 SEED = 1
+BUDGET_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def judge_decisions(
     *,
     starts: Starts | None = None,
     kinds_max: int = KINDS_MAX,
+    budget_s: float = BUDGET_S,
 ) -> Verdicts:
     """Reads the records of one task of each kind a second time. Raises TransportError."""
     lives = _lives(log)
@@ -69,14 +73,22 @@ def judge_decisions(
     read_batches(settings, topology, reader.topics, reader.take, starts or {}, until=reader.until)
     breakers = Breakers(_moved(settings, topology, codec))
     counts = dict(zip(chosen["key"].to_list(), chosen["len"].to_list(), strict=True))
-    found = {key: why for key, facts in reader.facts() if (why := wrong(topology, facts, breakers, facts.partition))}
+    found, until = dict[int, str](), time.monotonic() + budget_s
+    judged = []
+    for key in chosen["key"].to_list():
+        if time.monotonic() > until:
+            break
+        judged.append(key)
+        facts = reader.facts(key)
+        if (why := wrong(topology, facts, breakers, facts.partition)) is not None:
+            found[key] = why
     misled = misattributed(log)
     wrongly = sum(counts[key] for key in found) + misled.count
     examples = (*found, *misled.keys)[:EXAMPLES_MAX]
     return Verdicts(
         lives.kinds.height,
-        chosen.height,
-        1.0 if not lives.tasks else int(chosen["len"].sum()) / lives.tasks,
+        len(judged),
+        sum(counts[key] for key in judged) / lives.tasks if lives.tasks else 1.0,
         Breach(wrongly, examples),
         tuple(found[key] for key in examples if key in found),
     )
@@ -106,9 +118,9 @@ def _lives(log: ColumnLog) -> _Lives:
 
 
 def _chosen(kinds: pl.DataFrame, kinds_max: int) -> pl.DataFrame:
-    if kinds.height <= kinds_max:
-        return kinds
     ranked = kinds.sort("len", descending=True, maintain_order=True)
+    if kinds.height <= kinds_max:
+        return ranked
     often = ranked.head(int(kinds_max * MOST_FREQUENT))
     return pl.concat([often, ranked.tail(-often.height).sample(kinds_max - often.height, seed=SEED)])
 
@@ -174,22 +186,20 @@ class _Reader:
             self._found[key].setdefault(kind, []).append((offset, owner[1], row))
             self._partitions[key] = owner[1]
 
-    def facts(self) -> Iterable[tuple[int, _TaskFacts]]:
-        for key, kinds in self._found.items():
-            ordered = {
-                kind: [row for _, _, row in sorted(rows, key=lambda each: each[0])] for kind, rows in kinds.items()
-            }
-            yield (
-                key,
-                _TaskFacts(
-                    ordered.get("tasks", []),
-                    ordered.get("dispatches", []),
-                    [event for event in ordered.get("agent_events", []) if event["kind"] in OUTCOMES],
-                    ordered.get("orchestrator_events", []),
-                    ordered.get("results", []),
-                    partition=self._partitions.get(key, 0),
-                ),
-            )
+    def facts(self, key: int) -> _TaskFacts:
+        """All records of one of the tasks."""
+        ordered = {
+            kind: [row for _, _, row in sorted(rows, key=lambda each: each[0])]
+            for kind, rows in self._found[key].items()
+        }
+        return _TaskFacts(
+            ordered.get("tasks", []),
+            ordered.get("dispatches", []),
+            [event for event in ordered.get("agent_events", []) if event["kind"] in OUTCOMES],
+            ordered.get("orchestrator_events", []),
+            ordered.get("results", []),
+            partition=self._partitions.get(key, 0),
+        )
 
 
 def _moved(settings: BrokerSettings, topology: Topology, codec: Codec) -> dict[str, int]:

@@ -80,6 +80,9 @@ class _Trial:
         self.wanted: Counter[Hashable] = Counter(what for what, _ in timed)
         self._times = sorted({at for _, at in timed}) or [0]
         self._wanted_at = [Counter[Hashable](what for what, when in timed if when == at) for at in self._times]
+        intents = {each["slip"]["intent"] for each in facts.dispatches}
+        # Only agents that this task could meet.
+        self._met = {agent for name in intents if name in topology.routes for agent in topology.routes[name].plan}
         # Where each attempt has an outcome that counted, nothing was decided by the clock.
         late = any(each["kind"] == "LATE_VOTE" or each["reason"] in BY_TIME for each in facts.notes)
         self._by_time = late or len(self._outcomes) < len(facts.dispatches)
@@ -147,25 +150,28 @@ class _Trial:
                 yield _Step(kind, number, now_ms, states)
 
     def _states(self, now_ms: int) -> Iterator[tuple[tuple[str, str, int], ...]]:
-        """What the breakers may have been; all closed first."""
-        moved = [agent for agent, since_ms in self._breakers.moved_ms.items() if since_ms <= now_ms + SEEN_AHEAD_MS]
-        # Only agents that this task could meet.
-        plans = {agent for each in self._facts.dispatches for agent in self._plan(each["slip"]["intent"])}
-        choices = []
-        for agent in moved:
-            if agent in plans:
-                epochs = {
-                    each["slip"]["probe_epoch"]
-                    for each in self._facts.dispatches
-                    if each["slip"]["agent_id"] == agent and each["slip"]["probe_epoch"]
-                }
-                choices.append([None, (agent, "OPEN", 0), *((agent, "HALF_OPEN", epoch) for epoch in sorted(epochs))])
-        for chosen in product(*choices):
-            yield tuple(each for each in chosen if each is not None)
+        """What the breakers may have been; all closed first.
 
-    def _plan(self, intent: str) -> tuple[str, ...]:
-        route = self._topology.routes.get(intent)
-        return () if route is None else route.plan
+        Of an agent that was asked by then a slip tells it, and whoever was asked earlier is not asked again.
+        """
+        probes, asked = [], set()
+        for slip in (each["slip"] for each in self._facts.dispatches):
+            if slip["routed_at"] // 1000 <= now_ms:
+                asked.add(slip["agent_id"])
+                if slip["routed_at"] // 1000 == now_ms and slip["probe_epoch"]:
+                    probes.append((slip["agent_id"], "HALF_OPEN", slip["probe_epoch"]))
+        open_ones = [
+            (agent, "OPEN", 0)
+            for agent, since_ms in self._breakers.moved_ms.items()
+            if since_ms <= now_ms + SEEN_AHEAD_MS and agent in self._met and agent not in asked
+        ]
+        floor = [
+            (slip["agent_id"], "OPEN", 0)
+            for slip in (each["slip"] for each in self._facts.dispatches)
+            if slip["reason"] == "BREAKER_FLOOR" and slip["agent_id"] in self._breakers.moved_ms
+        ]
+        for chosen in product(*((None, each) for each in open_ones)):
+            yield (*probes, *floor, *(each for each in chosen if each is not None))
 
     def _play(self, steps: Sequence[_Step]) -> list[Action]:
         """What the oracle says to the last of these steps."""

@@ -98,6 +98,8 @@ class Auditor:
                     kind: kept(_of_tasks(frame) if only else frame, _shown(history, kind, only))
                     for kind, frame in log.frames.items()
                 }
+                if not only:
+                    found["dead_letters"] = kept(_buried(log), _shown(history, "dead_letters", only))
                 if all(each.complete for each in found.values()) or time.monotonic() > until:
                     return found
                 check()
@@ -113,6 +115,13 @@ class Auditor:
 
 def _of_tasks(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("key").is_not_null())
+
+
+def _buried(log: ColumnLog) -> pl.DataFrame:
+    """The places of the records that were put away, as facts."""
+    schema = {"topic": pl.String, "partition": pl.Int64, "offset": pl.Int64}
+    places = pl.DataFrame(sorted(log.dead), schema=schema, orient="row")
+    return places.select(fact=hashed(*places.columns))
 
 
 def _shown(history: History, kind: str, only: str) -> pl.Series:
