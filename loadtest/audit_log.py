@@ -69,32 +69,31 @@ def read_log(
 
     Raises TransportError when a topic is missing, or the broker does not answer.
     """
-    topics = topology.topics()
-    reader = LogReader(topics, Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max))
-    for batch in _records(settings, topology, reader.topics, starts or {}):
-        reader.take(batch)
-    return reader.log
-
-
-def _records(
-    settings: BrokerSettings, topology: Topology, topics: Iterable[str], since: Mapping[tuple[str, int], int]
-) -> Iterator[Batch]:
     config = client_config(settings, topology, "consumer", name="pointsman-audit")
     consumer = BatchConsumer(
         config, lambda topic: topic, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S, with_headers=True
     )
     try:
-        marks = consumer.watermarks(consumer.partitions_of(topics))
-        starts: dict[tuple[str, int], int] = {
-            owner: max(low, since.get(owner, low)) for owner, (low, _high) in marks.items()
-        }
-        ends: dict[tuple[str, int], int] = {owner: high for owner, (_low, high) in marks.items()}
-        for batch in consumer.read_to_end(starts, ends):
-            # A record that came after the ends were taken may have consequences that are past their topics' ends.
-            bounds = np.array([ends[batch.channel, number] for number in batch.partitions.tolist()])
-            yield batch.take(np.flatnonzero(batch.offsets < bounds))
+        # Agents that have left the topology have left their records behind.
+        topics = topology.topics().of_any_agent(consumer.topics())
+        reader = LogReader(topics, Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max))
+        for batch in _records(consumer, reader.topics, starts or {}):
+            reader.take(batch)
     finally:
         consumer.close()
+    return reader.log
+
+
+def _records(consumer: BatchConsumer, topics: Iterable[str], since: Mapping[tuple[str, int], int]) -> Iterator[Batch]:
+    marks = consumer.watermarks(consumer.partitions_of(topics))
+    starts: dict[tuple[str, int], int] = {
+        owner: max(low, since.get(owner, low)) for owner, (low, _high) in marks.items()
+    }
+    ends: dict[tuple[str, int], int] = {owner: high for owner, (_low, high) in marks.items()}
+    for batch in consumer.read_to_end(starts, ends):
+        # A record that came after the ends were taken may have consequences that are past their topics' ends.
+        bounds = np.array([ends[batch.channel, number] for number in batch.partitions.tolist()])
+        yield batch.take(np.flatnonzero(batch.offsets < bounds))
 
 
 class LogReader:

@@ -15,7 +15,7 @@ from schemas.codes import ErrorCode
 from schemas.errors import UnreachableError
 from schemas.topics import Topics
 
-CLICKHOUSE_MIN = (24, 3)
+CLICKHOUSE_MIN = (25, 3)
 # What two clocks may differ by before deadlines and recovery feel it: the margin with which recovery reads.
 CLOCK_TOLERANCE_S = 10.0
 START = "`pointsman dev` starts one here"
@@ -117,12 +117,12 @@ def clickhouse(case: Case) -> Finding:
         )
     said = f"ClickHouse {version} at {case.settings.clickhouse} lets user {case.settings.clickhouse_user} in"
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < CLICKHOUSE_MIN:
-        return warn(said, "It is older than what the tables were written for, 24.3: update it.")
+        return warn(said, "It is older than what the tables were written for, 25.3: update it.")
     return ok(said)
 
 
 def tables(case: Case) -> Finding:
-    from streams.history.migrations import examine  # noqa: PLC0415  as above
+    from streams.history.migrations import examine, lost  # noqa: PLC0415  as above
     from streams.history.queries import QueryError, connect  # noqa: PLC0415  as above
 
     assert case.settings is not None
@@ -134,8 +134,12 @@ def tables(case: Case) -> Finding:
         return warn("not looked at: no ClickHouse lets us in", "See ClickHouse.")
     try:
         missing, count = examine(client)
+        gone = lost(client) if missing < count else []
     finally:
         client.close()
+    if gone:
+        hint = "The store makes them again when it starts. docs/store.md says how to have what they held read again."
+        return fail(f"somebody has dropped {', '.join(gone)}", hint)
     if missing == count:
         return ok("none yet; the store makes them when it starts")
     if missing:

@@ -21,7 +21,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 BODY_BYTES_MAX = 1024**3
 # What is no insert's data must fit in memory: a statement, or a form.
 TEXT_BYTES_MAX = 64 * 1024**2

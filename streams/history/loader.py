@@ -1,6 +1,6 @@
-"""One load: what was read in a second or so, decoded, aligned and inserted, one insert per record type.
+"""From raw records to rows, as they are read; and one load: what was read in a second or so, one insert per table.
 
-It returns only when everything is stored and every dead letter is delivered; until then it tries again. I/O:
+A load returns only when everything is stored and every dead letter is delivered; until then it tries again. I/O:
 ClickHouse over HTTP, Kafka (dead letters).
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -24,8 +26,8 @@ from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.migrations import DATABASE
 from streams.history.queries import QueryError
-from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, rows_of, stream_of
-from streams.transport.batch import Batch
+from streams.history.tables import DEAD_LETTERS, TABLES, columns_of, dead_rows_of, places_of, rows_of, stream_of
+from streams.transport.batch import Batch, TopicPartition, content_bytes, next_positions
 from streams.transport.deadletters import bury
 from streams.transport.producer import Producer
 from streams.transport.telemetry import ERRORS, HISTORY_INSERT_DURATION, HISTORY_ROWS, get_logger
@@ -36,6 +38,8 @@ COMPONENT = "history"
 # One thread a step: the machine belongs to the pipeline. Folding a block at its insert would cost more than all else
 # together (2 to 4 us a row), and the views fold it anyway.
 INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1, "optimize_on_insert": 0}
+ALIGN_ROWS = 16_384
+_BY_NAME = {table.name: table for table in TABLES.values()}
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 DELIVERY_POLL_S = 0.5
 
@@ -44,15 +48,38 @@ class StoppedError(PointsmanError):
     """The loader was told to stop before everything was stored."""
 
 
-class Loader:
-    """Loads batches whose channel is their record type, or the dead topic's name. One thread uses it.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Records of one batch, decoded: `records` of them were read, `batch` holds the valid ones, and `places` where each
+    stood (None where the batch says it itself). `faults` name rows of `bad`, the records that are to be put away.
 
-    `connect` makes a clickhouse-connect client; it is called again after a failure.
+    Raw records are Python objects, cold in the cache a moment later: so they are decoded as they come, not at the load.
+    """
+
+    table: str
+    batch: pa.RecordBatch
+    places: pa.RecordBatch | None
+    bad: Batch | None
+    faults: Sequence[DecodeFault]
+    records: int
+    positions: Mapping[TopicPartition, int]
+    oldest_ms: int
+
+    def size_bytes(self) -> int:
+        """What it holds in memory, about."""
+        arrow = sum(each.get_total_buffer_size() for each in (self.batch, self.places) if each is not None)
+        return int(arrow) + (0 if self.bad is None else content_bytes(self.bad))
+
+
+class Loader:
+    """Loads batches whose channel is their record type, or the dead topic's name.
+
+    One thread calls `read`, one `load`. `connect` makes a clickhouse-connect client; it is called again after a
+    failure.
     """
 
     def __init__(self, topology: Topology, codec: Codec, connect: Callable[[], Any], dead_letters: Producer) -> None:
         self._topics: Topics = topology.topics()
-        self._rows_max = topology.limits.history_rows_max
         self._codec, self._connect, self._producer = codec, connect, dead_letters
         self._client: Any = None
         self._stopping = threading.Event()
@@ -65,26 +92,31 @@ class Loader:
         """End a load that keeps trying: it raises StoppedError."""
         self._stopping.set()
 
-    def load(self, batches: Sequence[Batch]) -> None:
+    def read(self, batch: Batch) -> Rows:
+        """The rows of a batch."""
+        said = len(batch), next_positions(batch), int(batch.timestamps_ms.min())
+        if batch.channel == self._topics.dead:
+            return Rows(DEAD_LETTERS, dead_rows_of(batch), None, None, (), *said)
+        decoded = admit(self._codec, batch.channel, batch.values, batch.keys)
+        ours = [fault for fault in decoded.faults if self._is_ours(batch, fault)]
+        bad = batch.take(np.array([fault.row for fault in ours], np.intp)) if ours else None
+        faults = [replace(fault, row=row) for row, fault in enumerate(ours)]
+        places = places_of(batch, decoded.rows)
+        return Rows(TABLES[batch.channel].name, decoded.batch, places, bad, faults, *said)
+
+    def load(self, rows: Sequence[Rows]) -> None:
         """Raises StoppedError after `stop`, DeliveryError where a dead letter cannot be delivered."""
-        rows: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
-        for batch in batches:
-            if batch.channel == self._topics.dead:
-                rows[DEAD_LETTERS].append(dead_rows_of(batch))
-            else:
-                rows[TABLES[batch.channel].name].append(self._decoded(batch))
+        by_table: defaultdict[str, list[Rows]] = defaultdict(list)
+        for each in rows:
+            if each.bad is not None:
+                bury(self._producer, self._topics, each.bad, each.faults, COMPONENT)
+            if each.batch.num_rows:
+                by_table[each.table].append(each)
         while len(self._producer) and not self._producer.drained(DELIVERY_POLL_S):
             if self._stopping.is_set():
                 raise StoppedError
-        for table, parts in rows.items():
-            self._insert_all(table, parts)
-
-    def _decoded(self, batch: Batch) -> pa.RecordBatch:
-        """The rows of the valid records; the others are put away, where that is this component's to do."""
-        decoded = admit(self._codec, batch.channel, batch.values, batch.keys)
-        ours = [fault for fault in decoded.faults if self._is_ours(batch, fault)]
-        bury(self._producer, self._topics, batch, ours, COMPONENT)
-        return rows_of(TABLES[batch.channel], decoded.batch, batch, decoded.rows)
+        for table, parts in by_table.items():
+            self._insert(table, parts)
 
     def _is_ours(self, batch: Batch, fault: DecodeFault) -> bool:
         """Whether putting it away is for nobody else."""
@@ -95,21 +127,20 @@ class Loader:
         """There a null value is a tombstone, not a fault."""
         return topic in (self._topics.breakers, self._topics.cards)
 
-    def _insert_all(self, table: str, parts: Sequence[pa.RecordBatch]) -> None:
-        whole = pa.Table.from_batches(parts)
-        for start in range(0, whole.num_rows, self._rows_max):
-            part = whole.slice(start, self._rows_max)
-            self._insert(table, part.schema.names, stream_of(part), part.num_rows)
-
-    def _insert(self, table: str, columns: Sequence[str], block: bytes, rows: int) -> None:
-        """Until ClickHouse has answered that it holds the block."""
+    def _insert(self, table: str, parts: Sequence[Rows]) -> None:
+        """As one block, until ClickHouse has answered that it holds it."""
+        rows, columns = sum(part.batch.num_rows for part in parts), columns_of(table)
         for attempt in count():
             started = time.perf_counter()
             try:
                 if self._client is None:
                     self._client = self._connect()
                 self._client.raw_insert(
-                    f"{DATABASE}.{table}", columns, block, settings=INSERT_SETTINGS, fmt="ArrowStream"
+                    f"{DATABASE}.{table}",
+                    columns,
+                    stream_of(_aligned(parts)),
+                    settings=INSERT_SETTINGS,
+                    fmt="ArrowStream",
                 )
             except (ClickHouseError, UnreachableError, QueryError) as error:
                 self._client = None
@@ -122,3 +153,22 @@ class Loader:
                 HISTORY_INSERT_DURATION.labels(table).observe(time.perf_counter() - started)
                 HISTORY_ROWS.labels(table).inc(rows)
                 return
+
+
+def _aligned(parts: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
+    """The parts as rows of their table, ALIGN_ROWS or so at a time: few calls, and no buffer as large as all."""
+    gathered, count_rows = [], 0
+    for part in parts:
+        gathered.append(part)
+        count_rows += part.batch.num_rows
+        if count_rows >= ALIGN_ROWS:
+            yield _as_one(gathered)
+            gathered, count_rows = [], 0
+    if gathered:
+        yield _as_one(gathered)
+
+
+def _as_one(parts: Sequence[Rows]) -> pa.RecordBatch:
+    batch = pa.concat_batches([part.batch for part in parts])
+    places = [part.places for part in parts if part.places is not None]
+    return rows_of(_BY_NAME[parts[0].table], batch, pa.concat_batches(places)) if places else batch

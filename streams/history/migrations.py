@@ -23,6 +23,7 @@ log = get_logger("pointsman.history")
 DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
 DATABASE = "pointsman"
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
+_MAKES = re.compile(rf"\bCREATE (?:TABLE|VIEW) IF NOT EXISTS {DATABASE}\.(\w+)")
 # Two stores that start together may both record a migration: its statements bear it, and so does this table.
 _RECORD = f"""
 CREATE TABLE IF NOT EXISTS {DATABASE}.migrations
@@ -59,7 +60,8 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
     """Apply what is missing, over a clickhouse-connect client, and say what was applied.
 
     A statement that was applied by a run that broke off before it could record it is applied again: each must bear it
-    (IF NOT EXISTS). Raises ConfigurationError where the database was made by other statements than these.
+    (IF NOT EXISTS). So is every one where a table or view that they made is gone: somebody has dropped it. Raises
+    ConfigurationError where the database was made by other statements than these.
     """
     wanted = load() if migrations is None else migrations
     client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
@@ -67,9 +69,13 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[
     applied = _applied(client)
     _refuse_others(wanted, applied)
     missing = [each for each in wanted if (each.number, each.name) not in applied]
-    for each in missing:
+    gone = lost(client, [each for each in wanted if each not in missing])
+    if gone:
+        log.warning("the history has lost tables or views; they are made again, empty", names=", ".join(gone))
+    for each in wanted if gone else missing:
         for statement in each.statements:
             client.command(statement)
+    for each in missing:
         client.insert(
             f"{DATABASE}.migrations",
             [[each.number, each.name, each.checksum]],
@@ -90,6 +96,16 @@ def examine(client: Any, migrations: Sequence[Migration] | None = None) -> tuple
     applied = _applied(client) if client.query(there).result_rows[0][0] else {}
     _refuse_others(wanted, applied)
     return sum((each.number, each.name) not in applied for each in wanted), len(wanted)
+
+
+def lost(client: Any, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Tables and views that these migrations have made and that are not there: by default, all that are applied."""
+    if migrations is None:
+        applied = _applied(client)
+        migrations = [each for each in load() if (each.number, each.name) in applied]
+    made = [match[1] for each in migrations for text in each.statements if (match := _MAKES.search(text))]
+    there = f"SELECT name FROM system.tables WHERE database = '{DATABASE}'"  # noqa: S608 - a constant
+    return sorted(set(made) - {str(name) for (name,) in client.query(there).result_rows})
 
 
 def _applied(client: Any) -> dict[tuple[int, str], str]:

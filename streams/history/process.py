@@ -63,7 +63,13 @@ def run_store(
         def client() -> Any:
             return connect(url, user, password, send_receive_timeout=INSERT_TIMEOUT_S)
 
-        if not _prepare(client, stop):
+        def prepared() -> Any:
+            """A client of a history that has its tables: whoever drops one under us has it made again."""
+            fresh = client()
+            migrate(fresh)
+            return fresh
+
+        if not _prepare(prepared, stop):
             return
         registry = FileRegistry.load()
         with foreign_ids(settings, registry, topology.topics()) as foreign:
@@ -72,7 +78,7 @@ def run_store(
             dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
             try:
                 held = None if foreign is None else HeldBack(foreign)
-                sink = Sink(settings, topology, Loader(topology, codec, client, dead_letters), held)
+                sink = Sink(settings, topology, Loader(topology, codec, prepared, dead_letters), held)
                 sink.run(stop, lambda: ready({"clickhouse": url}))
             finally:
                 dead_letters.close(1.0)
@@ -103,15 +109,11 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
         engine.close()
 
 
-def _prepare(client: Callable[[], Any], stop: threading.Event) -> bool:
+def _prepare(prepared: Callable[[], Any], stop: threading.Event) -> bool:
     """Wait for ClickHouse and bring its tables up to date; False where `stop` came first."""
 
     def work() -> None:
-        first = client()
-        try:
-            migrate(first)
-        finally:
-            first.close()
+        prepared().close()
 
     lane, said = DaemonPool("history-prepare", 1), False
     try:

@@ -1,6 +1,6 @@
 """The sink: every record of every topic into the history, at least once, in large blocks, and nothing skipped.
 
-One thread polls and commits; another decodes, inserts and retries for as long as it takes, so that the group never
+One thread polls, decodes and commits; another inserts and retries for as long as it takes, so that the group never
 takes a store for dead because ClickHouse is. Offsets are committed only after the inserts have answered; what is read
 twice is folded by the views. I/O: Kafka, ClickHouse over HTTP.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.commits import Commits
-from streams.history.loader import Loader
-from streams.transport.batch import Batch, TopicPartition, next_positions
+from streams.history.loader import Loader, Rows
+from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.held import HeldBack
@@ -26,50 +26,44 @@ from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.history")
 
-POLL_ROWS_MAX = 50_000
+# So few that a record's objects are still in the cache when they are decoded, and their memory is used again.
+POLL_ROWS_MAX = 8_000
 POLL_BYTES_MAX = 64 * 1024 * 1024
 POLL_S = 0.1
 SUBMISSIONS = "TaskSubmitted"
 DRAIN_S = 2.0
 CLOSE_S = 1.5
-# What Python's objects add to a record's bytes, about.
-RECORD_OVERHEAD_BYTES = 250
 
 
 @dataclass(slots=True)
 class Buffer:
-    """Batches in the order in which they were read, and what they take in memory."""
+    """Rows in the order in which they were read, and what they take in memory."""
 
-    batches: list[Batch] = field(default_factory=list)
+    parts: list[Rows] = field(default_factory=list)
     rows: int = 0
     size_bytes: int = 0
 
-    def add(self, batch: Batch) -> None:
-        self.batches.append(batch)
-        self.rows += len(batch)
-        self.size_bytes += size_of(batch)
+    def add(self, part: Rows) -> None:
+        self.parts.append(part)
+        self.rows += part.records
+        self.size_bytes += part.size_bytes()
 
     def take(self, rows_max: int) -> Buffer:
-        """The first batches, until they hold `rows_max` rows."""
+        """The first parts, one at least, as long as they hold no more than `rows_max` records together."""
         taken, rest = Buffer(), Buffer()
-        for batch in self.batches:
-            (taken if taken.rows < rows_max else rest).add(batch)
-        self.batches, self.rows, self.size_bytes = rest.batches, rest.rows, rest.size_bytes
+        for part in self.parts:
+            fits = not rest.parts and (not taken.parts or taken.rows + part.records <= rows_max)
+            (taken if fits else rest).add(part)
+        self.parts, self.rows, self.size_bytes = rest.parts, rest.rows, rest.size_bytes
         return taken
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset of each topic-partition, once all this is stored."""
-        return {tp: position for batch in self.batches for tp, position in next_positions(batch).items()}
+        return {tp: position for part in self.parts for tp, position in part.positions.items()}
 
     def oldest_ms(self) -> int | None:
         """Append time of the earliest record; None where there is none."""
-        return min((int(batch.timestamps_ms.min()) for batch in self.batches), default=None)
-
-
-def size_of(batch: Batch) -> int:
-    """Bytes that a batch holds in memory, about."""
-    content = sum(len(value) for value in batch.values if value) + sum(len(key) for key in batch.keys if key)
-    return content + RECORD_OVERHEAD_BYTES * len(batch)
+        return min((part.oldest_ms for part in self.parts), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,7 @@ class Sink:
         self._consumer = BatchConsumer(
             client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store"),
             channel_of(self._topics),
-            rows_max=POLL_ROWS_MAX,
+            rows_max=min(POLL_ROWS_MAX, self._limits.history_rows_max),
             bytes_max=POLL_BYTES_MAX,
             poll_s=POLL_S,
             with_headers=True,
@@ -147,16 +141,16 @@ class Sink:
     def _take(self, batch: Batch) -> None:
         """All of it but submissions whose schema is not known yet, and what follows those."""
         if self._held is None or batch.channel != SUBMISSIONS:
-            self._waiting.add(batch)
+            self._waiting.add(self._loader.read(batch))
         elif (admitted := self._held.admit(batch)) is not None:
-            self._waiting.add(admitted)
+            self._waiting.add(self._loader.read(admitted))
 
     def _release(self) -> None:
         """Go on with what is known by now; read on only where nothing is held."""
         if self._held is None:
             return
         for batch in self._held.released():
-            self._waiting.add(batch)
+            self._waiting.add(self._loader.read(batch))
         held, before = self._held.tps, self._held_paused
         if held != before:
             ours = set(self._consumer.assignment())
@@ -168,7 +162,7 @@ class Sink:
         if self._loading is None:
             buffer = self._waiting.take(self._limits.history_rows_max)
             self._begun_at = time.monotonic()
-            self._loading = Load(buffer, self._lane.submit(self._loader.load, buffer.batches))
+            self._loading = Load(buffer, self._lane.submit(self._loader.load, buffer.parts))
 
     def _finished(self, timeout_s: float = 0.0) -> bool:
         """Whether a load has ended within `timeout_s`. Raises what ended it, if it failed."""

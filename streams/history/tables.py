@@ -5,7 +5,7 @@ schemas/clickhouse/0001_logs.sql has the same names and types. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from streams.transport.batch import Batch
 
 _US = pa.timestamp("us", "UTC")
 _MS = pa.timestamp("ms", "UTC")
+PIECE_BYTES = 256 * 1024
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 # The years 1970 to 2262, which every unit of ClickHouse's DateTime64 can hold; a producer may state any number.
 _TIME_US_MAX = (2**63 - 1) // 1000
 
@@ -117,10 +119,21 @@ TABLES: Mapping[str, Table] = {
     )
 }
 DEAD_LETTERS = "dead_letters_log"
+PLACES = ("topic", "partition", "offset", "appended_at")
+_ORIGINS = ("origin_topic", "origin_partition", "origin_offset", "origin_at")
+_COLUMNS: Mapping[str, Sequence[str]] = {
+    DEAD_LETTERS: (*_ORIGINS, "reason", "detail", "component", "attempt", "key", "value"),
+    **{table.name: tuple(table.columns) for table in TABLES.values()},
+}
 
 
-def rows_of(table: Table, batch: pa.RecordBatch, raw: Batch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """Rows of `table` from decoded records; `rows` are their indices in the raw batch that they came from."""
+def columns_of(name: str) -> tuple[str, ...]:
+    """The columns of a base table that a row is given."""
+    return (*_COLUMNS[name], *PLACES)
+
+
+def rows_of(table: Table, batch: pa.RecordBatch, places: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of `table` from decoded records, and where each of them stood (`places_of`)."""
     columns: dict[str, Any] = {}
     for name, path in table.columns.items():
         field, *inner = path.split(".")
@@ -132,8 +145,7 @@ def rows_of(table: Table, batch: pa.RecordBatch, raw: Batch, rows: npt.NDArray[n
         elif name in table.texts:
             column = pc.fill_null(column, "")
         columns[name] = column
-    columns |= _places(raw, rows)
-    return pa.RecordBatch.from_pydict(columns)
+    return pa.RecordBatch.from_pydict(columns | dict(zip(PLACES, places.columns, strict=True)))
 
 
 def dead_rows_of(raw: Batch) -> pa.RecordBatch:
@@ -150,9 +162,9 @@ def dead_rows_of(raw: Batch) -> pa.RecordBatch:
         **_described(letters),
         "key": pa.array(raw.keys, pa.binary()),
         "value": pa.array(raw.values, pa.binary()),
-        **_places(raw, np.arange(len(raw))),
     }
-    return pa.RecordBatch.from_pydict(columns)
+    places = places_of(raw, np.arange(len(raw)))
+    return pa.RecordBatch.from_pydict(columns | dict(zip(PLACES, places.columns, strict=True)))
 
 
 def _described(letters: Sequence[DeadLetter]) -> dict[str, pa.Array]:
@@ -165,15 +177,17 @@ def _described(letters: Sequence[DeadLetter]) -> dict[str, pa.Array]:
     }
 
 
-def _places(raw: Batch, rows: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+def places_of(raw: Batch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Where the given rows of a raw batch stood: the columns PLACES."""
     whole = len(rows) == len(raw)
-    topics = pa.array(raw.topics if whole else [raw.topics[row] for row in rows.tolist()], pa.string())
-    return {
-        "topic": topics,
-        "partition": pa.array(raw.partitions[rows], pa.int32()),
-        "offset": pa.array(raw.offsets[rows], pa.int64()),
-        "appended_at": _time(pa.array(raw.timestamps_ms[rows], pa.int64()), _MS),
-    }
+    topics = raw.topics if whole else [raw.topics[row] for row in rows.tolist()]
+    columns = [
+        pa.array(topics, pa.string()),
+        pa.array(raw.partitions[rows], pa.int32()),
+        pa.array(raw.offsets[rows], pa.int64()),
+        _time(pa.array(raw.timestamps_ms[rows], pa.int64()), _MS),
+    ]
+    return pa.RecordBatch.from_arrays(columns, list(PLACES))
 
 
 def _time(column: Any, unit: pa.DataType = _US) -> Any:
@@ -181,14 +195,16 @@ def _time(column: Any, unit: pa.DataType = _US) -> Any:
     return pc.min_element_wise(pc.max_element_wise(column, 0), limit).cast(unit)
 
 
-def stream_of(rows: pa.Table) -> bytes:
-    """Rows of one table as an Arrow stream of one block."""
-    topic = rows.schema.get_field_index("topic")
-    whole = rows.combine_chunks()
-    # Few names in many rows: ClickHouse takes the dictionary as it is.
-    whole = whole.set_column(topic, "topic", whole.column(topic).dictionary_encode())
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, whole.schema) as writer:
-        writer.write_table(whole)
-    block: bytes = sink.getvalue().to_pybytes()
-    return block
+def stream_of(parts: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Rows of one table, at least one part, as an Arrow stream, in pieces that stay in the cache on their way."""
+    for number, part in enumerate(parts):
+        if number == 0:
+            yield from _pieces(part.schema.serialize())
+        yield from _pieces(part.serialize())
+    yield _END_OF_STREAM
+
+
+def _pieces(message: pa.Buffer) -> Iterator[bytes]:
+    view = memoryview(message)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])

@@ -6,6 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Headers = list[tuple[str, bytes | None]]
+_NO_HEADERS: Headers = []
 
 
 class TopicPartition(NamedTuple):
@@ -97,10 +99,16 @@ def from_messages(messages: Sequence[Any], channel: str, *, with_headers: bool =
         partitions=np.array(partitions, dtype=np.int32),
         offsets=np.array(offsets, dtype=np.int64),
         timestamps_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
-        headers=[list(m.headers() or ()) for m in messages] if with_headers else None,
+        headers=_headers(messages) if with_headers else None,
         # A later record of the same topic-partition overwrites an earlier one, and offsets rise.
         ends=dict(zip(zip(topics, partitions, strict=True), offsets, strict=True)),
     )
+
+
+def _headers(messages: Sequence[Any]) -> list[Headers]:
+    found = [m.headers() for m in messages]
+    # Hardly any record has headers: those without share one list.
+    return [each or _NO_HEADERS for each in found] if any(found) else [_NO_HEADERS] * len(found)
 
 
 def by_channel(
@@ -114,32 +122,43 @@ def by_channel(
     """Batches per channel, in order of first appearance, cut where they exceed a bound; each has at least one row."""
     channels: dict[str, str] = {}
     groups: dict[str, list[Any]] = {}
-    for message in messages:
-        topic = message.topic()
+    start = 0
+    # Records come in runs of one topic: a step is a run, not a record.
+    for topic, run in groupby([m.topic() for m in messages]):
+        stop = start + len(list(run))
         channel = channels.get(topic)
         if channel is None:
             channel = channels[topic] = channel_of(topic)
-            groups.setdefault(channel, [])
-        groups[channel].append(message)
+        groups.setdefault(channel, []).extend(messages[start:stop])
+        start = stop
     return [
-        from_messages(part, channel, with_headers=with_headers)
+        part
         for channel, group in groups.items()
-        for part in _bounded(group, rows_max, bytes_max)
+        for part in _bounded(group, channel, rows_max, bytes_max, with_headers=with_headers)
     ]
 
 
-def _bounded(messages: list[Any], rows_max: int, bytes_max: int) -> Iterator[list[Any]]:
+def _bounded(
+    messages: list[Any], channel: str, rows_max: int, bytes_max: int, *, with_headers: bool
+) -> Iterator[Batch]:
+    if len(messages) <= rows_max:
+        whole = from_messages(messages, channel, with_headers=with_headers)
+        if content_bytes(whole) <= bytes_max:
+            yield whole
+            return
     sizes = np.cumsum([len(m) + len(m.key() or b"") for m in messages], dtype=np.int64)
-    if len(messages) <= rows_max and int(sizes[-1]) <= bytes_max:
-        yield messages
-        return
     start = 0
     while start < len(messages):
         before = int(sizes[start - 1]) if start else 0
         fits = int(np.searchsorted(sizes, before + bytes_max, side="right"))
         stop = min(max(fits, start + 1), start + rows_max)
-        yield messages[start:stop]
+        yield from_messages(messages[start:stop], channel, with_headers=with_headers)
         start = stop
+
+
+def content_bytes(batch: Batch) -> int:
+    """Bytes of all keys and values."""
+    return sum(map(len, filter(None, batch.values))) + sum(map(len, filter(None, batch.keys)))
 
 
 def next_positions(batch: Batch) -> Mapping[TopicPartition, int]:

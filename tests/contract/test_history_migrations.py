@@ -13,7 +13,7 @@ import pytest
 from schemas.errors import ConfigurationError
 from streams.history.door import Door
 from streams.history.engine import Engine
-from streams.history.migrations import Migration, load, migrate
+from streams.history.migrations import Migration, load, lost, migrate
 from streams.history.queries import History, connect
 from streams.history.tables import DEAD_LETTERS, TABLES
 
@@ -56,6 +56,19 @@ def test_one_that_broke_off_is_done_again(client: Any) -> None:
     assert migrate(client) == load()
 
 
+def test_what_somebody_dropped_is_seen_and_made_again(client: Any) -> None:
+    assert migrate(client) == load()
+    assert lost(client) == []
+    client.command("DROP VIEW pointsman.cascades")
+    client.command("DROP TABLE pointsman.results_log")
+    assert lost(client) == ["cascades", "results_log"]
+    assert migrate(client) == []
+    assert lost(client) == []
+    made = client.command("SHOW CREATE TABLE pointsman.results_log")
+    assert "merge_selector_base = 100" in str(made)
+    assert len(applied(client)) == len(load())
+
+
 def test_a_changed_file_and_an_unknown_one_are_refused(client: Any) -> None:
     migrate(client)
     first, second, *rest = load()
@@ -79,7 +92,7 @@ def test_names_without_gaps(tmp_path: Path) -> None:
 
 def test_every_statement_bears_repeating() -> None:
     statements = [statement for each in load() for statement in each.statements]
-    assert all(re.search(r"\b(IF NOT EXISTS|OR REPLACE)\b", statement) for statement in statements)
+    assert all(re.search(r"\b(IF NOT EXISTS|OR REPLACE|MODIFY SETTING)\b", statement) for statement in statements)
 
 
 def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:

@@ -18,7 +18,7 @@ from streams.history.engine import Engine
 from streams.history.loader import INSERT_SETTINGS
 from streams.history.migrations import migrate
 from streams.history.queries import History, QueryError, connect
-from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, rows_of, stream_of
+from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, places_of, rows_of, stream_of
 from streams.transport.batch import Batch
 from tests.support.history import KINDS, T0_US, slip, unique
 
@@ -68,7 +68,7 @@ def raw(topic: str, offsets: Sequence[int], **more: Any) -> Batch:
 def insert(client: Any, name: str, fields: Rows, offsets: Sequence[int], times: int = 1) -> None:
     """The same block, as often as asked."""
     n = len(offsets)
-    rows = rows_of(TABLES[name], table(name, fields, n), raw(name, offsets), np.arange(n))
+    rows = rows_of(TABLES[name], table(name, fields, n), places_of(raw(name, offsets), np.arange(n)))
     put(client, TABLES[name].name, rows, times)
 
 
@@ -77,7 +77,7 @@ def put(client: Any, name: str, rows: pa.RecordBatch, times: int = 1) -> None:
         client.raw_insert(
             f"pointsman.{name}",
             rows.schema.names,
-            stream_of(pa.Table.from_batches([rows])),
+            stream_of([rows]),
             fmt="ArrowStream",
             settings=INSERT_SETTINGS,
         )

@@ -227,6 +227,7 @@ def test_the_last_records_of_an_agent_that_left(deployment: Deployment, door: Do
     gone.close()
     with running(deployment), reading(door.url) as history:
         eventually(lambda: counts(history)["dispatches"] == counts(history)["agent_events"] == 1)
+        matches_the_log(deployment, history)  # which the audit reads with the topology of today, too
 
 
 def test_what_was_inserted_and_not_committed_is_folded(deployment: Deployment, door: Door) -> None:

@@ -14,8 +14,7 @@ from typing import Any
 from agents.builtin import switched
 from agents.contract import Answer, Context, Task
 from console.cli.main import main
-from streams.history.loader import Loader
-from streams.transport.batch import Batch
+from streams.history.loader import Loader, Rows
 from streams.transport.producer import Producer
 
 RESULTS = "tasks.results.v1"
@@ -25,11 +24,11 @@ BLOCK = 2  # the first one may be a few records of a start
 def sabotage_store() -> None:
     load, calls = Loader.load, [0]
 
-    def drops_a_block(loader: Loader, batches: Sequence[Batch]) -> None:
-        tasks = any(batch.channel == "TaskResult" for batch in batches)
+    def drops_a_block(loader: Loader, rows: Sequence[Rows]) -> None:
+        tasks = any(each.table == "results_log" for each in rows)
         calls[0] += tasks
         if not tasks or calls[0] != BLOCK:
-            load(loader, batches)
+            load(loader, rows)
 
     Loader.load = drops_a_block  # type: ignore[method-assign,assignment]
 
