@@ -10,8 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -64,14 +65,23 @@ def _environment(folder: str) -> Callable[[], None]:
     def setup() -> None:
         home, python = PEERS / folder, PEERS / folder / ENV_PYTHON
         lock, stamp = home / "requirements.lock", home / ".venv" / ".installed"
-        if stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime:
+        if _is_fresh(stamp, [lock]):
             return
         _run([sys.executable, "-m", "venv", str(home / ".venv")])
         quiet = ("--quiet", "--disable-pip-version-check")
         _run([str(python), "-m", "pip", "install", *quiet, "--require-hashes", "-r", str(lock)])
-        stamp.touch()
+        stamp.write_text(_digest([lock]))
 
     return setup
+
+
+def _digest(sources: Iterable[Path]) -> str:
+    return blake2b(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
+
+
+def _is_fresh(stamp: Path, sources: Iterable[Path]) -> bool:
+    """Whether what was made was made of these: a checkout touches files that it does not change."""
+    return stamp.exists() and stamp.read_text() == _digest(sources)
 
 
 def _run(command: list[str]) -> None:
@@ -107,12 +117,14 @@ def _build_java() -> None:
         *(KAFKA_STREAMS / "src").rglob("*.java"),
         *(ROOT / "schemas/avro").glob("*.avsc"),
     ]
-    if JAR.exists() and JAR.stat().st_mtime >= max(source.stat().st_mtime for source in sources):
+    stamp = JAR.parent / ".built"
+    if _is_fresh(stamp, sources):
         return
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             raise NotInstalledError(f"{tool} is missing")
     _run(["mvn", "--quiet", "--batch-mode", "-f", str(KAFKA_STREAMS / "pom.xml"), "package"])
+    stamp.write_text(_digest(sources))
 
 
 def _java(_broker: str, _topology: Path) -> list[str]:

@@ -15,7 +15,7 @@ from loadtest.peers.run import Bench
 from schemas.settings import Settings
 from schemas.topology import load_topology
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
 WARM_UP, MEASURED = 500, 2_000
 # Everyone gets a panel of three: enough records are written, and most of them are wrong.

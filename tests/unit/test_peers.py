@@ -277,6 +277,29 @@ def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: p
         CONTESTANTS["kafka-streams"].setup()
 
 
+def test_an_environment_is_installed_once_for_each_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def run(command: list[str]) -> None:
+        made.append(command[-1])
+        (tmp_path / "quix_streams" / ".venv").mkdir(exist_ok=True)
+
+    monkeypatch.setattr("loadtest.peers.contestants.PEERS", tmp_path)
+    monkeypatch.setattr("loadtest.peers.contestants._run", run)
+    lock = tmp_path / "quix_streams" / "requirements.lock"
+    lock.parent.mkdir()
+    lock.write_text("one")
+    setup = CONTESTANTS["quix-streams"].setup
+    setup()
+    first = list(made)
+    lock.touch()  # as a checkout does
+    setup()
+    assert made == first
+    lock.write_text("two")
+    setup()
+    assert made == first * 2
+
+
 def test_long_words_are_shown_by_both_ends() -> None:
     assert shortened("short") == "short"
     assert len(shortened("first" + "." * 9_999 + "last")) < LOG_CHARS + 10
