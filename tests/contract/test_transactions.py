@@ -1,4 +1,4 @@
-"""Transactions as the worker uses them, on the real broker: all of a cut or nothing, whoever else has a say."""
+"""Transactions as the worker uses them, on both brokers: all of a cut or nothing, whoever else has a say."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from streams.transport.batch import TopicPartition
 from streams.transport.clients import NotYetError, TransportError, client_config
 from streams.transport.consumer import NO_OFFSET, BatchConsumer, committed
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
-from tests.support.brokers import Settings
+from tests.support.brokers import BROKERS, Settings, either, in_process
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.broker
 
 # Of a transaction: what a busy machine takes between two calls must not end it.
 TIMEOUT_MS = 20_000
 WAIT_S = 30.0
 UNCOMMITTED = {"isolation.level": "read_uncommitted"}
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from either(request, __name__)
 
 
 class Place:
@@ -101,6 +104,7 @@ def place(broker: str, prefix: str) -> Iterator[Place]:
     place.close()
 
 
+@in_process
 async def test_output_and_positions_are_committed_together_and_are_not_seen_before(place: Place) -> None:
     membership, producer = place.member().consumer_group_metadata(), await place.producer()
     producer.send(place.topic, 0, [b"a", b"b"])
@@ -120,6 +124,7 @@ async def test_output_and_positions_are_committed_together_and_are_not_seen_befo
     reader.close()
 
 
+@in_process
 async def test_what_is_sent_while_a_commit_is_under_way_is_of_the_next_transaction(place: Place) -> None:
     membership, producer = place.member().consumer_group_metadata(), await place.producer()
     producer.send(place.topic, 0, [b"first"])
@@ -140,6 +145,7 @@ async def test_what_is_sent_while_a_commit_is_under_way_is_of_the_next_transacti
     assert place.values() == [b"first", b"second", b"third"]
 
 
+@in_process
 async def test_a_member_that_is_out_of_its_group_commits_nothing_and_can_do_nothing_more(place: Place) -> None:
     membership, producer = place.member(6_000).consumer_group_metadata(), await place.producer()
     producer.send(place.topic, 0, [b"never"])
@@ -154,6 +160,7 @@ async def test_a_member_that_is_out_of_its_group_commits_nothing_and_can_do_noth
     assert place.positions() == (NO_OFFSET, "")
 
 
+@in_process
 async def test_who_starts_in_the_same_slot_fences_the_former_and_ends_what_it_left_open(place: Place) -> None:
     membership, former = place.member().consumer_group_metadata(), await place.producer(timeout_ms=60_000)
     former.send(place.topic, 0, [b"never"])
@@ -171,6 +178,7 @@ async def test_who_starts_in_the_same_slot_fences_the_former_and_ends_what_it_le
     latter.close()
 
 
+@in_process
 async def test_a_transaction_that_nobody_ends_holds_readers_back_until_its_time_is_over(place: Place) -> None:
     membership, dead = place.member().consumer_group_metadata(), await place.producer(timeout_ms=3_000)
     dead.send(place.topic, 0, [b"never"])
@@ -188,6 +196,7 @@ async def test_a_transaction_that_nobody_ends_holds_readers_back_until_its_time_
     dead.close()
 
 
+@in_process
 async def test_a_call_that_overruns_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.transport.transactions.OVERRUN_S", 0.1)
     producer = await place.producer(timeout_ms=1_000)
@@ -199,6 +208,7 @@ async def test_a_call_that_overruns_is_not_waited_for(place: Place, monkeypatch:
     assert time.monotonic() - began < 7
 
 
+@in_process
 async def test_a_commit_that_is_cancelled_has_an_outcome_that_nobody_knows(place: Place) -> None:
     membership, producer = place.member().consumer_group_metadata(), await place.producer()
     producer.send(place.topic, 0, [b"perhaps"])
@@ -215,6 +225,7 @@ async def test_a_commit_that_is_cancelled_has_an_outcome_that_nobody_knows(place
     assert (place.values(), place.positions()) in (([], (NO_OFFSET, "")), ([b"perhaps"], (1, "")))
 
 
+@in_process
 async def test_partitions_that_were_lost_take_the_output_with_them(place: Place) -> None:
     producer = await place.producer()
     producer.send(place.topic, 0, [b"never"])
@@ -226,8 +237,7 @@ async def test_partitions_that_were_lost_take_the_output_with_them(place: Place)
     assert place.values() == []
 
 
-async def test_a_broker_that_is_away_is_waited_for_only_while_somebody_wants_it(broker: str) -> None:
-    del broker
+async def test_a_broker_that_is_away_is_waited_for_only_while_somebody_wants_it() -> None:
     producer = TransactionalProducer({"bootstrap.servers": "127.0.0.1:1"}, "slot", 3_000)
     began = time.monotonic()
     with pytest.raises(TransportError, match="under the id slot"):

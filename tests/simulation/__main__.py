@@ -16,7 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import structlog
 
-from tests.simulation.mutants import MUTANTS, Mutant, applied
+from tests.simulation.mutant import Mutant, applied
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import Report, play
 from tests.simulation.scenario import PROFILES
 

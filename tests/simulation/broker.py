@@ -5,7 +5,7 @@ Clients reach it through `Wire`, which delays and loses what it carries. Sources
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import confluent_kafka as ck
@@ -13,6 +13,9 @@ import confluent_kafka as ck
 from tests.simulation.groups import Group, Offsets
 from tests.simulation.log import Partition, ProducerId, Record
 from tests.simulation.world import Event, World
+
+SWEEP_S = 1.0
+"""How often a broker that was away looks again for transactions whose time is over."""
 
 
 class BrokerError(Exception):
@@ -30,6 +33,8 @@ class Transaction:
     producer: ProducerId
     timeout_s: float
     is_open: bool = False
+    committed: bool | None = None
+    """How the last one ended."""
     partitions: dict[tuple[str, int], Partition] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     sweep: Event | None = None
@@ -48,6 +53,8 @@ class Broker:
         self.refused: set[str] = set()
         """Topics that take nothing at the moment."""
         self.on_change: list[Callable[[], object]] = []
+        self.on_commit: list[Callable[[Collection[tuple[str, int]]], object]] = []
+        """Told of each transaction that was committed: where it has written."""
         self._producers = 0
 
     def now_ms(self) -> int:
@@ -107,14 +114,17 @@ class Broker:
         now_ms = self.now_ms()
         for record in records:
             record.timestamp_ms = now_ms
+        transaction = None
         if transactional_id is not None and producer is not None:
             transaction = self._of(transactional_id, producer)
-            self._open(transaction)
-            transaction.partitions[tp] = partition
         try:
-            partition.append(records, producer, sequence, in_transaction=transactional_id is not None)
+            is_new = partition.append(records, producer, sequence, in_transaction=transaction is not None)
         except LookupError as error:
             raise BrokerError(ck.KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER) from error
+        # What comes again may come after its transaction has ended, and opens none.
+        if transaction is not None and is_new:
+            self._open(transaction)
+            transaction.partitions[tp] = partition
 
     # ------------------------------------------------------------------ transactions
 
@@ -142,7 +152,7 @@ class Broker:
         """Raises BrokerError: for a member that is out of its group, too (KIP-447)."""
         transaction = self._of(transactional_id, producer)
         group = self.group(group_name)
-        code = group.refusal(member_id, generation)
+        code = group.refusal(member_id, generation, in_transaction=True)
         if code:
             raise BrokerError(code)
         self._open(transaction)
@@ -152,9 +162,10 @@ class Broker:
     def end_transaction(self, transactional_id: str, producer: ProducerId, *, commit: bool) -> None:
         """Raises BrokerError."""
         transaction = self._of(transactional_id, producer)
-        if not transaction.is_open:
+        if transaction.is_open:
+            self._end(transaction, commit=commit)
+        elif transaction.committed is not commit:  # the same request may come again
             raise BrokerError(ck.KafkaError.INVALID_TXN_STATE)
-        self._end(transaction, commit=commit)
 
     def _of(self, transactional_id: str, producer: ProducerId) -> Transaction:
         transaction = self.transactions.get(transactional_id)
@@ -166,22 +177,30 @@ class Broker:
 
     def _open(self, transaction: Transaction) -> None:
         if not transaction.is_open:
-            transaction.is_open = True
+            transaction.is_open, transaction.committed = True, None
             transaction.sweep = self.world.at(transaction.timeout_s, lambda: self._time_out(transaction))
 
     def _time_out(self, transaction: Transaction) -> None:
         """The sweep aborts, and fences who began it."""
-        if transaction.is_open:
+        if not self.is_up:
+            transaction.sweep = self.world.at(SWEEP_S, lambda: self._time_out(transaction))
+        elif transaction.is_open:
             self._end(transaction, commit=False)
             transaction.producer = transaction.producer._replace(epoch=transaction.producer.epoch + 1)
 
     def _end(self, transaction: Transaction, *, commit: bool) -> None:
+        tps = ", ".join(f"{topic}[{number}]" for topic, number in transaction.partitions)
+        self.world.note("broker", f"transaction {'committed' if commit else 'ABORTED'}: {tps}")
         for partition in transaction.partitions.values():
             partition.end_transaction(transaction.producer, commit=commit, now_ms=self.now_ms())
         for group in transaction.groups.values():
             offsets = group.pending.pop(transaction.producer.number, {})
             if commit:
                 group.store(offsets)
+        written = tuple(transaction.partitions)
         transaction.partitions, transaction.groups, transaction.is_open = {}, {}, False
+        transaction.committed = commit
         if transaction.sweep is not None:
             transaction.sweep.cancel()
+        for heard in self.on_commit if commit else ():
+            heard(written)

@@ -163,8 +163,9 @@ class Consumer(Client):
         found: list[Message] = []
         while self._messages and len(found) < most:
             found.append(self._messages.popleft())
-        slots = list(self._slots.values())
-        self.world.rng.shuffle(slots)
+        slots = [slot for slot in self._slots.values() if slot.queue]
+        if len(slots) > 1:
+            self.world.rng.shuffle(slots)
         for slot in slots:
             while slot.queue and len(found) < most:
                 message = slot.queue.popleft()

@@ -8,7 +8,6 @@ and the broker behind it, Faust's app (faust_app.py), the clock and the threads 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,18 +22,22 @@ from streams.app import run_worker
 from streams.core.policy import Policy
 from tests.simulation.faust_app import maker
 from tests.simulation.library import ADDRESS, installed
-from tests.simulation.standins import Asyncio, Clock, Queues, Threading, replaced
+from tests.simulation.loops import Asyncio
+from tests.simulation.standins import Clock, Event, Queues, Threading, replaced, waiter
 from tests.simulation.wire import Cluster
 from tests.simulation.world import Process
 
 SETTINGS = Settings(broker=ADDRESS)
+SLOTTED = {name: Settings(broker=ADDRESS, worker_slot=name) for name in (f"w{number}" for number in range(1, 10))}
+"""Of workers that have a slot: who is started again in it fences its former self."""
+
 RESTART_S = 0.5
 """How long after its end a supervisor starts a process again."""
 
 _TIMED = (
     *("streams.transport.consumer", "streams.transport.producer", "streams.transport.faust_reader"),
-    *("streams.transport.faust_handover", "streams.transport.faust_driver"),
-    *("streams.processors.worker", "streams.processors.cuts"),
+    *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
+    *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.service", "agents.calls"),
 )
 _THREADED = (
@@ -48,7 +51,7 @@ _COARSE = (
     ("streams.processors.worker.TICK_S", 0.2),
     ("streams.core.swift.ROWS_MIN", 1),  # its batches are small, and columns are what shall be tried
     ("streams.transport.faust_reader._SLICE_S", 0.2),
-    ("agents.event_log.POLL_S", 0.004),
+    ("agents.event_log.POLL_S", 0.01),
     ("agents.host.STOP_POLL_S", 0.5),
     ("agents.host.POLL_S", 0.02),
 )
@@ -63,6 +66,7 @@ def staged(cluster: Cluster, topology: Topology) -> Iterator[None]:
     places += [(f"{module}.threading", threads) for module in _THREADED]
     places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
     places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
+    places += [("streams.transport.threads.wait", waiter(world))]
     places += [(f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host")]
     places += [("streams.app.make_app", maker(world.rng))]
     places += _shared(topology)
@@ -82,7 +86,9 @@ def _shared(topology: Topology) -> list[tuple[str, Any]]:
     registries = [(f"{module}.FileRegistry", _Registry) for module in _APPS]
     # The topics are there; tests/contract/test_transport.py shows that they can be made.
     topics = [(f"{module}.ensure_topics", lambda *_: None) for module in _APPS]
-    return [*codecs, *registries, *topics, ("streams.app.Policy", _Compiled(policy))]
+    # Series of metrics, of which nobody looks at one.
+    metrics: list[tuple[str, Any]] = [("streams.processors.outbox._count_from_zero", lambda _topology: None)]
+    return [*codecs, *registries, *topics, *metrics, ("streams.app.Policy", _Compiled(policy))]
 
 
 _APPS = ("streams.app", "agents.process")
@@ -147,7 +153,7 @@ class Slot:
 
     def __init__(self, deployment: Deployment, kind: str, name: str) -> None:
         self._deployment, self.kind, self.name = deployment, kind, name
-        self._stop = threading.Event()
+        self._stop = Event(deployment.cluster.world)
         self._starts = 0
         self.is_wanted = True
         self.process: Process
@@ -161,13 +167,14 @@ class Slot:
         world = self._deployment.cluster.world
         self._starts += 1
         self._ready = False
-        stop = self._stop = threading.Event()
+        stop = self._stop = Event(world)
         run: Callable[..., None] = run_worker if self.kind == "worker" else run_host
         name = f"{self.name}.{self._starts}"
         skew_s = world.rng.uniform(-self._deployment.skew_s, self._deployment.skew_s)
+        settings = SLOTTED[self.name] if self._deployment.has_slots and self.name in SLOTTED else SETTINGS
 
         def main() -> None:
-            run(SETTINGS, self._deployment.topology, ready=self._say_ready, stop=stop)
+            run(settings, self._deployment.topology, ready=self._say_ready, stop=stop)
 
         world.note(name, "started")
         self.process = Process(world, name, main, skew_s)
@@ -212,8 +219,11 @@ class Deployment:
         topology: Topology,
         skew_s: float = 0.0,
         on_point: Callable[[Slot], Callable[[str], None]] | None = None,
+        *,
+        has_slots: bool = False,
     ) -> None:
         self.cluster, self.topology, self.skew_s, self.on_point = cluster, topology, skew_s, on_point
+        self.has_slots = has_slots
         self.slots: list[Slot] = []
         self.failures: list[tuple[str, BaseException]] = []
 

@@ -5,7 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -34,6 +34,15 @@ class HostCut(NamedTuple):
     number: int
     position: int
     end: int
+
+
+class Shown(NamedTuple):
+    """What readers of committed records see of one partition after a transaction: until where in each topic that it
+    has written, and the position of the submissions then."""
+
+    number: int
+    position: int
+    ends: Mapping[str, int]
 
 
 class Seen(NamedTuple):
@@ -67,6 +76,7 @@ class Evidence:
         self.codec = shared_codec(topology.limits.record_bytes_max)
         self.cuts: list[Seen] = []
         self.host_cuts: list[HostCut] = []
+        self.shown: list[Shown] = []
         self.fallen: list[str] = []
         self._rows: dict[tuple[str, int], tuple[list[Row], list[int]]] = {}
 
@@ -74,6 +84,7 @@ class Evidence:
         """From now on commits and writes are seen."""
         for name in (WORKERS, HOSTS):
             self._cluster.broker.group(name).watchers.append(self._committed)
+        self._cluster.broker.on_commit.append(self._transacted)
         self._cluster.on_hand_over = self._handed_over
         self._cluster.on_write = self._written
 
@@ -118,6 +129,16 @@ class Evidence:
                 agent = self._agents[topic]
                 end = broker.topics[self.topics.events(agent)][number].end
                 self.host_cuts.append(HostCut(agent, number, position, end))
+
+    def _transacted(self, written: Collection[tuple[str, int]]) -> None:
+        broker, outputs = self._cluster.broker, {*self.topics.inboxes, self.topics.results}
+        ends: dict[int, dict[str, int]] = {}
+        for topic, number in written:
+            if topic in outputs:
+                ends.setdefault(number, {})[topic] = broker.topics[topic][number].end
+        for number, each in ends.items():
+            position = broker.group(WORKERS).offsets.get((self.topics.submitted, number), (0, ""))[0]
+            self.shown.append(Shown(number, position, each))
 
     # ------------------------------------------------------------------ the logs
 
@@ -194,8 +215,10 @@ class Evidence:
             for topic in topics:
                 for number, partition in enumerate(self._cluster.broker.topics[topic]):
                     position = group.offsets.get((topic, number), (0, ""))[0]
-                    if position != partition.end:
-                        found.append(f"{topic}[{number}] is committed to {position} of {partition.end}")
+                    if not partition.visible_end <= position <= partition.end:
+                        found.append(f"{topic}[{number}] is committed to {position} of {partition.visible_end}")
+                    if partition.has_open:
+                        found.append(f"{topic}[{number}] has an open transaction")
         return found or [f"{tenant}/{task} has no result" for tenant, task in sorted(self._unanswered())]
 
     def _unanswered(self) -> set[TaskKey]:

@@ -96,10 +96,11 @@ class Group:
             self.store(offsets)
         return error
 
-    def refusal(self, member_id: str, generation: int) -> int:
-        """Why the group takes no offsets from this member, 0 where it does."""
+    def refusal(self, member_id: str, generation: int, *, in_transaction: bool = False) -> int:
+        """Why the group takes no offsets from this member, 0 where it does. In a transaction it takes them from
+        whoever does not say which member it is, as before KIP-447."""
         if member_id == "" and generation == NO_GENERATION:
-            return int(ck.KafkaError.UNKNOWN_MEMBER_ID) if self.members else 0
+            return int(ck.KafkaError.UNKNOWN_MEMBER_ID) if self.members and not in_transaction else 0
         member = self.members.get(member_id)
         if member is None:
             return int(ck.KafkaError.UNKNOWN_MEMBER_ID)

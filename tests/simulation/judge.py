@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from loadtest import invariants
-from loadtest.invariants import Dispatched, Ended, GivenUp, Outcome, Submission, TaskKey, Traces
+from loadtest.invariants import Dispatched, Ended, GivenUp, Mode, Outcome, Place, Submission, TaskKey, Traces
 from schemas.deadletter import parse
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.ids import fact_id
@@ -20,7 +20,7 @@ from streams.core.recovery import Fold
 from streams.core.task import Task
 from streams.processors.recovery import Recovery
 from tests.simulation.deployment import compiled, shared_registry
-from tests.simulation.evidence import Evidence, Row, Seen, key_of, key_of_event
+from tests.simulation.evidence import Evidence, Row, Seen, Shown, key_of, key_of_event
 from tests.simulation.scenario import WRITERS
 from tests.simulation.world import T0_MS
 
@@ -123,8 +123,7 @@ def _outcome(row: Row) -> Outcome:
 def _results(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
     ends = [end for _, end in facts.ended]
     yield "P1", [f"{key} is lost" for key in invariants.lost(facts.submissions, ends)]
-    # P5: who was expelled may have left one more.
-    own = _owners(facts.ended, lambda end: end[:2])
+    own = _owners(run, facts.ended, lambda end: end[:2])
     yield "P1", [f"{key} is answered twice" for key in invariants.duplicated(own)]
     first_ms: dict[TaskKey, int] = {}
     for row, end in facts.ended:
@@ -133,8 +132,11 @@ def _results(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]
     yield "P1", [f"{key} is late" for key in invariants.late(first_ms, due_ms, int(run.scenario.bound_s * 1000))]
 
 
-def _owners(written: Sequence[tuple[Row, Fact]], same: Callable[[Fact], Hashable]) -> list[Fact]:
-    """What owners wrote, and what they had written as zombies: of their own output they must know."""
+def _owners(run: Run, written: Sequence[tuple[Row, Fact]], same: Callable[[Fact], Hashable]) -> list[Fact]:
+    """P5: who was expelled may have left one more, but not with transactions. What owners wrote, and what they had
+    written as zombies: of their own output they must know."""
+    if run.scenario.mode is Mode.EXACTLY_ONCE:
+        return [fact for _, fact in written]
     known = {(row.writer, same(fact)) for row, fact in written if not row.is_zombie}
     return [fact for row, fact in written if not row.is_zombie or (row.writer, same(fact)) in known]
 
@@ -152,7 +154,7 @@ def _due_ms(topology: Topology, facts: Facts, healed_ms: int) -> Mapping[TaskKey
 def _questions(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
     ends = [end for _, end in facts.ended]
     every = [dispatch for _, dispatch in facts.dispatched]
-    own = _owners(facts.dispatched, lambda dispatch: (dispatch[:2], dispatch.agent_id, dispatch.stage))
+    own = _owners(run, facts.dispatched, lambda dispatch: (dispatch[:2], dispatch.agent_id, dispatch.stage))
     yield "A1", invariants.unasked(facts.submissions, every, facts.outcomes, ends)
     yield "A2", invariants.asked_twice(own)
     yield "A3", invariants.out_of_order(facts.submissions, own)
@@ -174,6 +176,7 @@ def _cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
         watermarks += invariants.watermark_passed(seen.cut, facts.submissions, traces, margin_ms)
     yield "P3", [f"passed over: {each}" for each in passed]
     yield "P3", [f"a low watermark too late for {each}" for each in watermarks]
+    yield "P4", [each for shown in run.evidence.shown for each in _ahead(run.evidence, facts, shown)]
     yield "P5", run.evidence.fallen
     unheard = {(key_of_event(row), row.fields["payload"]) for row in facts.void if row.fields["payload"] is not None}
     ends = [(end[:2], row.fields["payload"]) for row, end in facts.ended]
@@ -185,6 +188,20 @@ def _cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
     }
     part = invariants.compare("dead", wanted, put_away)
     yield "A4", [*part.missing, *part.surplus]
+
+
+def _ahead(evidence: Evidence, facts: Facts, shown: Shown) -> Sequence[TaskKey]:
+    """Tasks whose outputs readers of committed records saw, and that no position had passed."""
+    outputs = {}
+    for topic, end in shown.ends.items():
+        for row in evidence.rows(topic, shown.number):
+            if row.offset < end:
+                task = row.fields.get("task", row.fields)
+                outputs[task["tenant"], task["task_id"]] = (shown.number, row.offset)
+    inputs: dict[TaskKey, Place] = {}
+    for each in facts.submissions:
+        inputs.setdefault(each[:2], (each.partition, each.offset))
+    return invariants.uncommitted_outputs(outputs, inputs, {shown.number: shown.position})
 
 
 def _host_cuts(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:

@@ -69,6 +69,16 @@ class Partition:
         return len(self.records)
 
     @property
+    def has_open(self) -> bool:
+        """Whether it holds records of a transaction that has not ended."""
+        return bool(self._open)
+
+    @property
+    def visible_end(self) -> int:
+        """After the last record that is committed: markers, and what is aborted, are nothing to read."""
+        return next((record.offset + 1 for record in reversed(self.records) if record.is_visible), 0)
+
+    @property
     def stable_end(self) -> int:
         """The last stable offset: no transaction is open before it."""
         return min(self._open.values(), default=self.end)

@@ -6,10 +6,9 @@ must be caught, by one of its invariants, within so many seeds. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents.event_log import EventLog
 from agents.inbox import Inbox
@@ -26,24 +25,8 @@ from streams.processors.recovery import Recovery
 from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
-from tests.simulation.standins import replaced
-
-
-class Mutant(NamedTuple):
-    """`place` is the dotted path of what `stand_in` takes the place of; `within`: seeds of that profile."""
-
-    place: str
-    stand_in: Any
-    codes: frozenset[str]
-    within: int
-    profile: str
-
-
-@contextmanager
-def applied(mutant: Mutant) -> Iterator[None]:
-    with replaced((mutant.place, mutant.stand_in)):
-        yield
-
+from tests.simulation.mutant import Mutant
+from tests.simulation.mutants_transactions import TRANSACTIONS
 
 # ---------------------------------------------------------------------- recovery
 
@@ -264,4 +247,5 @@ MUTANTS: Mapping[str, Mutant] = {
     "a host commits ahead of delivery": Mutant(
         "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 100, "crashes"
     ),
+    **TRANSACTIONS,
 }

@@ -87,6 +87,8 @@ class Producer(Client):
         self._count = 0
         self._reports: deque[Callable[[], None]] = deque()
         self._doomed: int | None = None
+        self._spoilt: int | None = None
+        """Why the transaction under way can only be aborted."""
 
     def __len__(self) -> int:
         return self._count + len(self._reports)
@@ -224,6 +226,8 @@ class Producer(Client):
 
     def _report(self, lane: Lane, batch: Sequence[Pending], error: ck.KafkaError | None) -> None:
         self._count -= len(batch)
+        if error is not None and batch and self._transactional_id is not None:
+            self._spoilt = error.code()
         if error is not None or not self._only_errors:
             for pending in batch:
                 message = Message(*lane.tp, pending.record.offset, pending.record.key, pending.record.value)
@@ -296,7 +300,7 @@ class Producer(Client):
 
     def begin_transaction(self) -> None:
         self.point("begin")
-        self._written = False
+        self._spoilt = None
 
     def send_offsets_to_transaction(self, positions: Sequence[Any], group_metadata: bytes, timeout: float) -> None:
         group, member = (name.decode() for name in group_metadata[11:].split(b"\0")[:2])
@@ -317,6 +321,8 @@ class Producer(Client):
         until = self.world.now + timeout
         if commit and self.flush(timeout):
             raise exception(ck.KafkaError._TIMED_OUT)
+        if commit and self._spoilt is not None:
+            raise ck.KafkaException(ck.KafkaError(self._spoilt, None, txn_requires_abort=True))
         name, producer = self._holder()
         transaction = self.broker.transactions.get(name)
         if transaction is None or (transaction.producer == producer and not transaction.is_open):

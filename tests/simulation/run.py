@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from loadtest.invariants import Mode
 from schemas.records import record, table
 from tests.simulation import agents
 from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
@@ -68,7 +69,9 @@ class Run:
 
     def _play(self) -> None:
         world, scenario = self.world, self.scenario
-        self.deployment = Deployment(self.cluster, scenario.topology, scenario.skew_s, self._pointed)
+        self.deployment = Deployment(
+            self.cluster, scenario.topology, scenario.skew_s, self._pointed, has_slots=scenario.has_slots
+        )
         self.evidence.watch()
         for kind, name in scenario.slots:
             self.deployment.add(kind, name)
@@ -76,14 +79,23 @@ class Run:
             world.at(submitted.at, lambda submitted=submitted: self._submit(submitted))  # type: ignore[misc]
         for fault in scenario.faults:
             world.at(fault.at, lambda fault=fault: self._do(fault))  # type: ignore[misc]
-        world.run(FAULTS_S)
+        world.run(min(scenario.last_s, FAULTS_S))
+        while world.now < FAULTS_S and not self._is_over():
+            world.run(world.now + LOOK_S)
         self._heal()
         while world.now < REST_S and not self.evidence.is_at_rest(self.deployment):
             world.run(world.now + LOOK_S)
 
+    def _is_over(self) -> bool:
+        """Whether there is nothing left that a fault could meet."""
+        stopped = any(slot.process.is_paused for slot in self.deployment.slots)
+        return not stopped and self.evidence.is_at_rest(self.deployment)
+
     def _report(self, breaches: list[Breach]) -> Report:
         scenario = self.scenario
         slots = tuple(name for _, name in scenario.slots)
+        if scenario.mode is Mode.EXACTLY_ONCE:
+            slots = (*slots, f"{scenario.mode}{', with slots' if scenario.has_slots else ''}")
         faults = tuple(map(str, scenario.faults))
         trace = list(self.world.trace or ())
         return Report(scenario.seed, scenario.profile, slots, faults, breaches, trace, self.points)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
+from loadtest.invariants import Mode
 from schemas.topology import Topology
 from tests.simulation.agents import Part
 from tests.simulation.wire import Weather
@@ -37,7 +38,7 @@ REST_S = 70.0
 WRITERS = frozenset({"scribe"})
 
 
-def topology(alpha_ms: int = 1_500, **limits: int) -> Topology:
+def topology(delivery: Mode, alpha_ms: int = 1_500, **limits: int) -> Topology:
     """Three agents, two routes, two partitions. `alpha_ms`: what one of them may take."""
     agents: dict[str, dict[str, Any]] = {
         "alpha": {"effect": "read", "timeout_ms": alpha_ms},
@@ -46,15 +47,18 @@ def topology(alpha_ms: int = 1_500, **limits: int) -> Topology:
         "scribe": {"effect": "write", "timeout_ms": 15_000},
     }
     bounds = {
-        "poll_ms": 150,
+        "poll_ms": 300,
         "commit_interval_ms": 300,
         "health_interval_ms": 600,
         "clock_skew_margin_ms": 2_000,
         "drain_ms": 1_000,
+        "transaction_interval_ms": 250,
+        "transaction_timeout_ms": 5_000,
     }
     return Topology.model_validate(
         {
             "partitions": 2,
+            "delivery": delivery.value,
             "agents": {
                 name: {"run": "tests.simulation.agents:act", "timeout_ms": 1_500, "options": {"agent": name}, **agent}
                 for name, agent in agents.items()
@@ -76,12 +80,16 @@ def topology(alpha_ms: int = 1_500, **limits: int) -> Topology:
     )
 
 
-TOPOLOGIES = (topology(), topology(inflight_tasks_max=3, host_inflight_max=4), topology(context_interactions=0))
-"""One with room, one in which everything waits for everything, one whose agents remember nothing."""
+BOUNDS: tuple[tuple[int, Mapping[str, int]], ...] = (
+    *((4, {}), (1, {"inflight_tasks_max": 3, "host_inflight_max": 4}), (1, {"context_interactions": 0})),
+    *((2, {"transaction_timeout_ms": 10_000}), (1, {"alpha_ms": 15_000})),
+)
+"""How often each is drawn: room for all; everything waits for everything; agents remember nothing; transactions outlive
+sessions; and so do attempts, which are still open when their host's successor, and then the host itself, go on."""
 
+LONG_TRANSACTIONS, LONG_ATTEMPTS = 3, 4
 
-PATIENT = topology(15_000)
-"""Longer than a session: an attempt is still open when its host's successor, and then the host itself, go on."""
+TOPOLOGIES = {(mode, number): topology(mode, **own) for mode in Mode for number, (_, own) in enumerate(BOUNDS)}
 
 
 class Submitted(NamedTuple):
@@ -121,6 +129,16 @@ class Scenario:
     faults: tuple[Fault, ...]
     weather: Weather
     skew_s: float
+    has_slots: bool
+
+    @property
+    def mode(self) -> Mode:
+        return Mode(self.topology.delivery)
+
+    @property
+    def last_s(self) -> float:
+        """When the last of its faults is over, and the last submission there."""
+        return max([0.0, *(each.at + each.for_s for each in self.faults), *(each.at for each in self.submissions)])
 
     @property
     def healed_s(self) -> float:
@@ -145,7 +163,7 @@ class Scenario:
 
 POINTS = (
     *("produce", "produced", "commit", "committed", "poll", "polled", "ask", "produce-poll"),
-    *("appended", "acknowledged"),
+    *("appended", "acknowledged", "transaction", "transacted"),
 )
 """Where a process may be killed: around each client call, and when its records have come to the broker, or it has heard
 that they have."""
@@ -170,16 +188,23 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         weather.stuck_share = rng.choice((0.03, 0.15))
     faults = PROFILES[profile][1](rng, len(slots), weather)
     submissions = _submissions(rng, EARLY_S if profile == "early" else TASKS_S)
+    mode = rng.choice(tuple(Mode))
+    bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
+    if profile == "takeovers":
+        mode, bounds = Mode.EXACTLY_ONCE, LONG_TRANSACTIONS
+    elif profile == "zombies":
+        bounds = LONG_ATTEMPTS
     return Scenario(
         seed=seed,
         profile=profile,
-        topology=PATIENT if profile == "zombies" else rng.choices(TOPOLOGIES, (4, 1, 1))[0],
+        topology=TOPOLOGIES[mode, bounds],
         slots=tuple(slots),
         submissions=tuple(sorted(submissions, key=lambda each: each.at)),
         parts=_parts(rng, submissions),
         faults=tuple(sorted(faults)),
         weather=weather,
         skew_s=rng.choice((0.0, 0.0, 0.3, 1.0)),
+        has_slots=rng.random() < 0.5,
     )
 
 
@@ -325,6 +350,13 @@ def _zombies(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [*pauses, Fault(rng.uniform(0.5, 3.0), "add_host")]
 
 
+def _takeovers(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """A worker is stopped in the midst of a transaction, for longer than its session: another one takes over."""
+    at = rng.uniform(0.5, 4.0)
+    point = rng.choice(("transaction", "transacted", "produced", "begin"))
+    return [Fault(at, "pause", 0, rng.choice((6.5, 7.0, 9.0)), point), Fault(rng.uniform(0.5, 6.0), "add_worker")]
+
+
 def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """All hosts are gone, for longer than any task may take: workers alone end what was asked."""
     return [Fault(rng.uniform(0.3, 4.0), "lose_hosts", for_s=25.0)]
@@ -344,6 +376,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "pauses": (3, _pauses),
     "refusals": (1, _refusals),
     "stuck": (2, _stuck),
+    "takeovers": (2, _takeovers),
     "absent": (1, _absent),
     "doubts": (1, _doubts),
     "zombies": (1, _zombies),

@@ -50,9 +50,10 @@ class Signal:
             self._waiting.remove(thread)
 
     def set(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for thread in waiting:
-            thread.wake()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for thread in waiting:
+                thread.wake()
 
 
 class World:
@@ -65,6 +66,7 @@ class World:
         self.trace: list[str] | None = None
         self._heap: list[tuple[float, int, Event]] = []
         self._made = 0
+        self._is_closed = False
 
     def at(self, delay_s: float, act: Callable[[], object]) -> Event:
         """Things due at the same time happen in the order in which they were asked for."""
@@ -81,20 +83,19 @@ class World:
         if self.trace is not None and len(self.trace) < TRACE_MAX:
             self.trace.append(f"{self.now:10.4f}  {who:<12} {what}")
 
-    def run(self, until_s: float, done: Callable[[], bool] = lambda: False) -> bool:
+    def run(self, until_s: float, done: Callable[[], bool] | None = None) -> bool:
         """Lets things happen until `done`, which is asked after each, or that time; whether it was done."""
-        while not done():
-            if not self._heap or self._heap[0][0] > until_s:
+        heap = self._heap
+        while done is None or not done():
+            if not heap or heap[0][0] > until_s:
                 self.now = max(self.now, until_s)
-                return done()
-            self._next()
+                return done is not None and done()
+            when, _, event = heappop(heap)
+            self.now = max(self.now, when)
+            act = event.act
+            if act is not None:
+                act()
         return True
-
-    def _next(self) -> None:
-        when, _, event = heappop(self._heap)
-        self.now = max(self.now, when)
-        if event.act is not None:
-            event.act()
 
     def block(self, signal: Signal, timeout_s: float | None) -> None:
         """The calling thread waits for the signal, `timeout_s` at most. Outside of any, the world goes on meanwhile."""
@@ -102,6 +103,8 @@ class World:
         if thread is not None:
             thread.wait(signal, timeout_s)
             return
+        if self._is_closed:
+            raise GreenletExit  # what is unwound has nobody to wait for
         assert timeout_s is not None, "nobody else would end this wait"
         woken: list[bool] = []
         outsider = _Outsider(woken)
@@ -110,6 +113,7 @@ class World:
 
     def close(self) -> None:
         """Ends whatever still runs."""
+        self._is_closed = True
         for process in self.processes:
             process.kill()
             process.dispose()
@@ -241,7 +245,15 @@ class Thread:
     def wake(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self.process.world.at(0.0, lambda: self.process.do(self._resume))
+            self.process.world.at(0.0, self._go_on)
+
+    def _go_on(self) -> None:
+        self.process.do(self._resume)
+
+    def _wait_no_longer(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self.process.do(self._resume)
 
     def _resume(self) -> None:
         self._is_due = False
@@ -253,7 +265,7 @@ class Thread:
         if not self.process.is_alive:
             raise GreenletExit
         signal.add(self)
-        timer = None if timeout_s is None else self.process.world.at(max(timeout_s, 0.0), self.wake)
+        timer = None if timeout_s is None else self.process.world.at(max(timeout_s, 0.0), self._wait_no_longer)
         self._away()
         signal.remove(self)
         if timer is not None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import pytest
 
 from tests.simulation.library import ADDRESS, installed
-from tests.simulation.standins import Clock, replaced
+from tests.simulation.loops import loop_of_current
+from tests.simulation.standins import Clock, Queues, Threading, replaced, waiter
 from tests.simulation.wire import Cluster
-from tests.simulation.world import World
+from tests.simulation.world import Process, World
 
 BROKERS = [pytest.param("kafka", marks=pytest.mark.broker), "memory"]
-TIMED = ("streams.transport.consumer.time", "streams.transport.producer.time")
+TIMED = (
+    *("streams.transport.consumer.time", "streams.transport.producer.time", "streams.transport.transactions.time"),
+    "tests.support.waiting.time",
+)
+PLAYED_S = 600.0
+"""How long a test may take, in the time of the in-memory broker's world."""
+
+_WORLDS: list[World] = []
 
 
 @dataclass(frozen=True)
@@ -40,5 +50,29 @@ def either(request: pytest.FixtureRequest, module: str) -> Iterator[str]:
     with installed(Cluster(world), *clients) as library:
         if hasattr(test, "AdminClient"):
             own.append((f"{module}.AdminClient", library.AdminClient))
-        with replaced(*own, *((place, clock) for place in TIMED)):
+        queues, pool = Queues(world), "streams.transport.threads"
+        threads = [(f"{pool}.threading", Threading(world)), (f"{pool}.SimpleQueue", queues.SimpleQueue)]
+        with replaced(*own, *threads, (f"{pool}.wait", waiter(world)), *((place, clock) for place in TIMED)):
+            _WORLDS.append(world)
             yield ADDRESS
+            world.close()
+            _WORLDS.clear()
+
+
+def in_process(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """For tests with an event loop and threads: on the in-memory broker both are those of a process of its world."""
+
+    @wraps(test)
+    def played(*args: Any, **kwargs: Any) -> None:
+        if not _WORLDS:
+            asyncio.run(test(*args, **kwargs))
+            return
+        (world,) = _WORLDS
+        process = Process(
+            world, "test", lambda: loop_of_current().run_until_complete(test(*args, **kwargs)), skew_s=0.0
+        )
+        assert world.run(PLAYED_S, lambda: not process.is_alive), "it waits for ever"
+        if process.error is not None:
+            raise process.error
+
+    return played

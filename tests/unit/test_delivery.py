@@ -106,10 +106,15 @@ def test_a_lost_transaction_is_lived_through_but_not_for_ever(monkeypatch: pytes
     assert outlive([1, 1, 1, 1, 100] * 4, monkeypatch) == 20, "a minute at work, and it begins again"
 
 
-def test_who_is_told_to_stop_does_not_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_told_to_stop_does_not_begin_again_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     stop.set()
     assert outlive([1, 1, 1], monkeypatch, stop) == 1
+
+    def lose() -> None:
+        raise TransactionLostError("lost")
+
+    app._outlive_losses(lose, stop)
 
 
 @pytest.mark.parametrize(("slot", "name"), [("a-1", "a-1"), ("@hostname", socket.gethostname())])

@@ -1,0 +1,25 @@
+"""What a broken build is: something else in the place of one function of the product. I/O: none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tests.simulation.standins import replaced
+
+
+class Mutant(NamedTuple):
+    """`place` is the dotted path of what `stand_in` takes the place of; `within`: seeds of that profile."""
+
+    place: str
+    stand_in: Any
+    codes: frozenset[str]
+    within: int
+    profile: str
+
+
+@contextmanager
+def applied(mutant: Mutant) -> Iterator[None]:
+    with replaced((mutant.place, mutant.stand_in)):
+        yield
