@@ -16,10 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import structlog
 
+from tests.simulation.faults import PROFILES
 from tests.simulation.mutant import Mutant, applied
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import Report, play
-from tests.simulation.scenario import PROFILES
 
 CHUNK = 20
 COMMON, RARE = 200, 10_000

@@ -20,7 +20,9 @@ from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.app import run_worker
 from streams.core.policy import Policy
+from streams.history.process import run_store
 from tests.simulation.faust_app import maker
+from tests.simulation.house import Client, House
 from tests.simulation.library import ADDRESS, installed
 from tests.simulation.loops import Asyncio
 from tests.simulation.standins import Clock, Event, Queues, Threading, replaced, waiter
@@ -39,10 +41,11 @@ _TIMED = (
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.service", "agents.calls"),
+    *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (
     *("streams.transport.consumer", "streams.transport.faust_reader", "streams.transport.faust_handover"),
-    *("streams.transport.threads", "streams.control"),
+    *("streams.transport.threads", "streams.control", "streams.history.loader"),
 )
 # Idle rounds cost more than anything else in a world that does little.
 _COARSE = (
@@ -54,12 +57,13 @@ _COARSE = (
     ("agents.event_log.POLL_S", 0.01),
     ("agents.host.STOP_POLL_S", 0.5),
     ("agents.host.POLL_S", 0.02),
+    ("streams.history.sink.POLL_S", 0.5),
 )
 
 
 @contextmanager
-def staged(cluster: Cluster, topology: Topology) -> Iterator[None]:
-    """Within it, processes of the deployment run in the cluster's world."""
+def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]:
+    """Within it, processes of the deployment run in the cluster's world, and keep their history in this house."""
     world = cluster.world
     clock, threads, queues, loops = Clock(world), Threading(world), Queues(world), Asyncio(world)
     places: list[tuple[str, Any]] = [(f"{module}.time", clock) for module in _TIMED]
@@ -69,6 +73,9 @@ def staged(cluster: Cluster, topology: Topology) -> Iterator[None]:
     places += [("streams.transport.threads.wait", waiter(world))]
     places += [(f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host")]
     places += [("streams.app.make_app", maker(world.rng))]
+    places += [("streams.history.process.connect", lambda *_, **__: Client(house))]
+    # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
+    places += [("streams.history.process._prepare", lambda *_: True)]
     places += _shared(topology)
     places += _COARSE
     for spec in topology.topics().specs():
@@ -85,13 +92,14 @@ def _shared(topology: Topology) -> list[tuple[str, Any]]:
     codecs = [(f"{module}.Codec", lambda *_: codec) for module in (*_APPS, "streams.processors.recovery")]
     registries = [(f"{module}.FileRegistry", _Registry) for module in _APPS]
     # The topics are there; tests/contract/test_transport.py shows that they can be made.
-    topics = [(f"{module}.ensure_topics", lambda *_: None) for module in _APPS]
+    topics = [(f"{module}.ensure_topics", lambda *_: None) for module in ("streams.app", "agents.process")]
+    topics += [("streams.history.process.require_topics", lambda *_: None)]
     # Series of metrics, of which nobody looks at one.
     metrics: list[tuple[str, Any]] = [("streams.processors.outbox._count_from_zero", lambda _topology: None)]
     return [*codecs, *registries, *topics, *metrics, ("streams.app.Policy", _Compiled(policy))]
 
 
-_APPS = ("streams.app", "agents.process")
+_APPS = ("streams.app", "agents.process", "streams.history.process")
 
 
 class _Registry:
@@ -148,6 +156,14 @@ def compiled(topology: Topology) -> Policy:
     return _POLICIES[-1][1]
 
 
+RUN: Mapping[str, Callable[..., None]] = {
+    "worker": run_worker,
+    "host": run_host,
+    "store": lambda settings, topology, **given: run_store(settings, topology, None, **given),
+}
+"""What each kind of process runs."""
+
+
 class Slot:
     """One place for a process: whoever sits in it is started again when it ends, until `retire`."""
 
@@ -168,7 +184,7 @@ class Slot:
         self._starts += 1
         self._ready = False
         stop = self._stop = Event(world)
-        run: Callable[..., None] = run_worker if self.kind == "worker" else run_host
+        run = RUN[self.kind]
         name = f"{self.name}.{self._starts}"
         skew_s = world.rng.uniform(-self._deployment.skew_s, self._deployment.skew_s)
         settings = SLOTTED[self.name] if self._deployment.has_slots and self.name in SLOTTED else SETTINGS

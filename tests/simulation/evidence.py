@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loadtest import invariants
+from loadtest.audit_log import Log, LogReader
 from loadtest.invariants import Cut, TaskKey
 from schemas.admission import admit
 from schemas.topology import Topology
@@ -20,11 +21,12 @@ from streams.transport.batch import Batch
 from tests.simulation.agents import Stage
 from tests.simulation.deployment import Deployment, shared_codec
 from tests.simulation.groups import Group
+from tests.simulation.house import House
 from tests.simulation.log import Record
 from tests.simulation.wire import Cluster
 from tests.simulation.world import Process
 
-WORKERS, HOSTS = "pointsman-worker", "pointsman-host"
+WORKERS, HOSTS, STORES = "pointsman-worker", "pointsman-host", "pointsman-store"
 
 
 class HostCut(NamedTuple):
@@ -34,6 +36,15 @@ class HostCut(NamedTuple):
     number: int
     position: int
     end: int
+
+
+class StoreCut(NamedTuple):
+    """A commit of a store, and how many rows the history had taken by then."""
+
+    topic: str
+    number: int
+    position: int
+    rows: int
 
 
 class Shown(NamedTuple):
@@ -68,14 +79,15 @@ class Row:
 class Evidence:
     """Of one run on `cluster`."""
 
-    def __init__(self, cluster: Cluster, topology: Topology, stage: Stage) -> None:
-        self._cluster, self.topology, self.stage = cluster, topology, stage
+    def __init__(self, cluster: Cluster, topology: Topology, stage: Stage, house: House) -> None:
+        self._cluster, self.topology, self.stage, self.house = cluster, topology, stage, house
         self.topics = topology.topics()
         self._inboxes = {self.topics.events(agent): self.topics.inbox(agent) for agent in topology.agents}
         self._agents = {self.topics.inbox(agent): agent for agent in topology.agents}
         self.codec = shared_codec(topology.limits.record_bytes_max)
         self.cuts: list[Seen] = []
         self.host_cuts: list[HostCut] = []
+        self.store_cuts: list[StoreCut] = []
         self.shown: list[Shown] = []
         self.fallen: list[str] = []
         self._rows: dict[tuple[str, int], tuple[list[Row], list[int]]] = {}
@@ -84,6 +96,7 @@ class Evidence:
         """From now on commits and writes are seen."""
         for name in (WORKERS, HOSTS):
             self._cluster.broker.group(name).watchers.append(self._committed)
+        self._cluster.broker.group(STORES).watchers.append(self._stored)
         self._cluster.broker.on_commit.append(self._transacted)
         self._cluster.on_hand_over = self._handed_over
         self._cluster.on_write = self._written
@@ -129,6 +142,10 @@ class Evidence:
                 agent = self._agents[topic]
                 end = broker.topics[self.topics.events(agent)][number].end
                 self.host_cuts.append(HostCut(agent, number, position, end))
+
+    def _stored(self, group: Group, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> None:
+        for (topic, number), (position, _) in offsets.items():
+            self.store_cuts.append(StoreCut(topic, number, position, len(self.house.placed)))
 
     def _transacted(self, written: Collection[tuple[str, int]]) -> None:
         broker, outputs = self._cluster.broker, {*self.topics.inboxes, self.topics.results}
@@ -197,6 +214,22 @@ class Evidence:
             ends={(topic, number): int(offsets[-1])} if n else {},
         )
 
+    @property
+    def topics_of_tasks(self) -> tuple[str, ...]:
+        """Whose records are facts about tasks, or what is put away."""
+        topics = self.topics
+        return (topics.submitted, *topics.inboxes, *topics.logs, topics.results, topics.orchestrator, topics.dead)
+
+    def log(self) -> Log:
+        """What the topics hold, as an audit reads it."""
+        reader = LogReader(self.topics, self.codec)
+        for topic in self.topics_of_tasks:
+            for number in range(self.topology.partitions):
+                batch = self.batch(topic, number, 1 << 62)
+                if len(batch):
+                    reader.take(batch)
+        return reader.log
+
     # ------------------------------------------------------------------ rest
 
     def is_at_rest(self, deployment: Deployment) -> bool:
@@ -208,6 +241,8 @@ class Evidence:
         found = [f"{slot.name} is not at work" for slot in deployment.slots if slot.is_wanted and not slot.is_ready]
         found += [f"the broker takes nothing for {topic}" for topic in self._cluster.broker.refused]
         read = {WORKERS: (self.topics.submitted, *self.topics.logs), HOSTS: self.topics.inboxes}
+        if any(slot.kind == "store" for slot in deployment.slots):
+            read[STORES] = self.topics_of_tasks
         for name, topics in read.items():
             group = self._cluster.broker.group(name)
             if not group.is_stable:

@@ -62,6 +62,7 @@ def judge(run: Run) -> list[Breach]:
         _host_cuts,
         _times,
         _folds,
+        _history,
         _ends,
     )
     return [
@@ -366,6 +367,30 @@ def _state(cell: Cell, effects: Effects, policy: Policy) -> State:
     for what, times in Counter(map(repr, decided)).items():
         state["emits", what] = times
     return state
+
+
+# ---------------------------------------------------------------------- P8
+
+
+def _history(run: Run, facts: Facts) -> Iterator[tuple[str, Sequence[Hashable]]]:
+    """At rest every fact once; and at no time a position past one that the history did not hold."""
+    evidence = run.evidence
+    if not any(slot.kind == "store" for slot in run.deployment.slots):
+        return
+    for kind, found in evidence.log().facts().items():
+        part = invariants.compare(kind, found, run.house.facts(kind))
+        yield "P8", [(kind, what) for what in (*part.missing, *part.surplus, *part.repeated)]
+    stored_at: dict[tuple[str, int, int], int] = {}
+    for at, place in enumerate(run.house.placed):
+        stored_at.setdefault(place, at)
+    ahead = [
+        f"{cut.topic}[{cut.number}] at offset {row.offset}"
+        for cut in evidence.store_cuts
+        if evidence.topics.record_of(cut.topic) is not None
+        for row in evidence.rows(cut.topic, cut.number)
+        if row.offset < cut.position and stored_at.get((cut.topic, cut.number, row.offset), cut.rows) >= cut.rows
+    ]
+    yield "P8", [f"committed before it was stored: {each}" for each in ahead]
 
 
 # ---------------------------------------------------------------------- P11, Q1, Q2

@@ -26,6 +26,7 @@ from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
 from tests.simulation.mutant import Mutant
+from tests.simulation.mutants_store import STORE
 from tests.simulation.mutants_transactions import TRANSACTIONS
 
 # ---------------------------------------------------------------------- recovery
@@ -248,4 +249,5 @@ MUTANTS: Mapping[str, Mutant] = {
         "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 100, "crashes"
     ),
     **TRANSACTIONS,
+    **STORE,
 }

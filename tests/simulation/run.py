@@ -14,10 +14,12 @@ from schemas.records import record, table
 from tests.simulation import agents
 from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
 from tests.simulation.evidence import Evidence
+from tests.simulation.faults import FAULTS_S, Fault
+from tests.simulation.house import House
 from tests.simulation.judge import Breach, judge
 from tests.simulation.log import Record
 from tests.simulation.producer import murmur2
-from tests.simulation.scenario import FAULTS_S, REST_S, Fault, Scenario, Submitted, draw
+from tests.simulation.scenario import REST_S, Scenario, Submitted, draw
 from tests.simulation.wire import Cluster, Weather
 from tests.simulation.world import World
 
@@ -49,8 +51,10 @@ class Run:
         self.cluster = Cluster(self.world)
         self.cluster.weather = scenario.weather
         self.stage = agents.Stage(self.world, scenario.parts)
+        self.house = House(self.world)
+        self.house.lost_answers_share = scenario.lost_inserts_share
         self.deployment: Deployment
-        self.evidence = Evidence(self.cluster, scenario.topology, self.stage)
+        self.evidence = Evidence(self.cluster, scenario.topology, self.stage, self.house)
         self.overran: list[str] = []
         self._armed: list[tuple[Slot, Fault]] = []
         self.points = 0
@@ -58,7 +62,7 @@ class Run:
     def play(self) -> Report:
         random.seed(self.scenario.seed)
         agents.play(self.stage)
-        with staged(self.cluster, self.scenario.topology):
+        with staged(self.cluster, self.scenario.topology, self.house):
             try:
                 self._play()
                 return self._report(judge(self))
@@ -180,6 +184,9 @@ class Run:
     def add_host(self, _fault: Fault) -> None:
         self.deployment.add("host", f"h{len(self.deployment.slots) + 1}")
 
+    def add_store(self, _fault: Fault) -> None:
+        self.deployment.add("store", f"s{len(self.deployment.slots) + 1}")
+
     def lose_hosts(self, fault: Fault) -> None:
         """They come back when their time is over."""
         for slot in [each for each in self.deployment.slots if each.kind == "host"]:
@@ -204,11 +211,22 @@ class Run:
         self.cluster.broker.refused.add(topic)
         self.world.at(fault.for_s, lambda: self.cluster.broker.refused.discard(topic))
 
+    def store_outage(self, fault: Fault) -> None:
+        """ClickHouse takes nothing for a while."""
+        self.world.note("clickhouse", "DOWN")
+        self.house.is_up = False
+        self.world.at(fault.for_s, self._store_up)
+
+    def _store_up(self) -> None:
+        self.house.is_up = True
+
     def _heal(self) -> None:
         self.world.note("world", "nothing goes wrong from here on")
         self._armed.clear()
         self.cluster.weather = Weather()
         self.world.at(0.0, self._up)
+        self._store_up()
+        self.house.lost_answers_share = 0.0
         for slot in self.deployment.slots:
             slot.process.resume()
 

@@ -5,7 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 from loadtest.invariants import Mode
 from schemas.topology import Topology
 from tests.simulation.agents import Part
+from tests.simulation.faults import FAULTS_S, PROFILES, Fault
 from tests.simulation.wire import Weather
 
 TASKS_S = 5.0
 """Submissions come within this time."""
 
 EARLY_S = 0.5
-
-FAULTS_S = 10.0
-"""From here on nothing goes wrong any more."""
 
 BOUND_S = 25.0
 """A session that has to end, a group that has to agree, logs that have to be read, and what an agent may take."""
@@ -34,6 +32,9 @@ WATCHED_S = 3.0
 
 REST_S = 70.0
 """When everything must be at rest."""
+
+STORE_SHARE = 0.15
+"""How many deployments keep a history, beside those in which all that goes wrong is the store's."""
 
 WRITERS = frozenset({"scribe"})
 
@@ -53,6 +54,7 @@ def topology(delivery: Mode, alpha_ms: int = 1_500, **limits: int) -> Topology:
         "clock_skew_margin_ms": 2_000,
         "drain_ms": 1_000,
         "transaction_interval_ms": 250,
+        "history_interval_ms": 400,
         "transaction_timeout_ms": 5_000,
     }
     return Topology.model_validate(
@@ -101,21 +103,6 @@ class Submitted(NamedTuple):
     value: bytes | None = None
 
 
-class Fault(NamedTuple):
-    """`act` names a method of tests.simulation.run.Run."""
-
-    at: float
-    act: str
-    slot: int = 0
-    for_s: float = 0.0
-    point: str = ""
-
-    def __str__(self) -> str:
-        at = f"at point {self.point}, from {self.at:.2f} s on" if self.point else f"at {self.at:.2f} s"
-        lasting = f" for {self.for_s:.2f} s" if self.for_s else ""
-        return f"{self.act} {self.slot}{lasting} {at}"
-
-
 @dataclass(frozen=True)
 class Scenario:
     """All of one run but the order of what happens at the same time, which the same seed decides."""
@@ -130,6 +117,7 @@ class Scenario:
     weather: Weather
     skew_s: float
     has_slots: bool
+    lost_inserts_share: float = 0.0
 
     @property
     def mode(self) -> Mode:
@@ -161,14 +149,6 @@ class Scenario:
         )
 
 
-POINTS = (
-    *("produce", "produced", "commit", "committed", "poll", "polled", "ask", "produce-poll"),
-    *("appended", "acknowledged", "transaction", "transacted"),
-)
-"""Where a process may be killed: around each client call, and when its records have come to the broker, or it has heard
-that they have."""
-
-
 def draw(seed: int, profile: str | None = None) -> Scenario:
     """With `profile`, the seed's run among those of one kind."""
     rng = Random(seed)
@@ -176,6 +156,8 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     profile = profile or drawn
     slots = [("worker", "w1")] + [("worker", "w2")] * (rng.random() < 0.6)
     slots += [("host", "h1")] + [("host", "h2")] * (rng.random() < 0.3)
+    has_store = rng.random() < STORE_SHARE or profile == "store"
+    slots += [("store", "s1")] * has_store + [("store", "s2")] * (has_store and rng.random() < 0.2)
     weather = Weather()
     if rng.random() < 0.4:
         weather.slow_share = rng.choice((0.02, 0.1))
@@ -205,6 +187,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         weather=weather,
         skew_s=rng.choice((0.0, 0.0, 0.3, 1.0)),
         has_slots=rng.random() < 0.5,
+        lost_inserts_share=rng.choice((0.0, 0.1, 0.5)) if has_store else 0.0,
     )
 
 
@@ -269,117 +252,3 @@ def _parts(rng: Random, submissions: list[Submitted]) -> dict[tuple[str, str], P
             confidence = 0.3 if how == "doubts" else rng.choice((0.95, 0.8, None))
             found[task_id, agent] = Part(how, after_s, rng.choice(("yes", "yes", "yes", "no")), confidence)
     return found
-
-
-# ---------------------------------------------------------------------- what goes wrong
-
-
-def _calm(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    return [Fault(rng.uniform(2.0, FAULTS_S), "stop", rng.randrange(slots)) for _ in range(rng.randint(0, 2))]
-
-
-def _crashes(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """Killed at any time, and at any place."""
-    found = []
-    for _ in range(rng.randint(1, 4)):
-        at = rng.uniform(0.1, 1.5) if rng.random() < 0.3 else rng.uniform(0.3, FAULTS_S)
-        point = rng.choice(POINTS) if rng.random() < 0.7 else ""
-        found.append(Fault(at, "kill", rng.randrange(slots), point=point))
-    return found
-
-
-def _early(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """Killed as soon as anything of theirs is in the logs; the tasks are there before them."""
-    points = ("appended", "acknowledged", "committed", "produced")
-    return [Fault(0.0, "kill", slot, point=rng.choice(points)) for slot in range(slots)]
-
-
-def _moves(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """Processes come and go."""
-    found = [Fault(rng.uniform(1.0, 6.0), "add_worker"), Fault(rng.uniform(1.0, 8.0), "stop", rng.randrange(slots))]
-    if rng.random() < 0.5:
-        found.append(Fault(rng.uniform(1.0, 6.0), "add_host"))
-    if rng.random() < 0.6:
-        found.append(Fault(rng.uniform(4.0, FAULTS_S), "retire", slots))
-    return found + (_crashes(rng, slots, weather)[:1] if rng.random() < 0.5 else [])
-
-
-def _outages(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """The broker is gone for a while, and answers get lost."""
-    weather.lost_answers_share = rng.choice((0.0, 0.05, 0.2))
-    found = [Fault(rng.uniform(0.5, 6.0), "outage", for_s=rng.choice((0.3, 1.5, 4.0, 9.0)))]
-    return found + (_crashes(rng, slots, weather)[:2] if rng.random() < 0.5 else [])
-
-
-def _refusals(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """The broker does not take what is written to some topics."""
-    return [
-        Fault(rng.uniform(0.5, 6.0), "refuse", rng.randrange(9), for_s=rng.choice((0.4, 2.0)))
-        for _ in range(rng.randint(1, 4))
-    ]
-
-
-def _stuck(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """Writes take seconds, and partitions move meanwhile."""
-    weather.stuck_share = 0.3
-    found = [Fault(rng.uniform(0.5, 6.0), "pause", rng.randrange(slots), for_s=rng.choice((6.5, 7.0)))]
-    found += [Fault(rng.uniform(1.0, 6.0), rng.choice(("add_worker", "stop", "retire")), rng.randrange(slots))]
-    return found[rng.randrange(2) :]
-
-
-def _pauses(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """Processes are stopped and resumed: for less than their session, or for longer."""
-    found = []
-    for _ in range(rng.randint(1, 2)):
-        at, slot, for_s = rng.uniform(0.3, 6.0), rng.randrange(slots), rng.choice((0.5, 3.0, 7.0, 9.0, 12.0))
-        found.append(Fault(at, "pause", slot, for_s, rng.choice(POINTS) if rng.random() < 0.6 else ""))
-    return found
-
-
-def _doubts(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """A host is stopped, for longer than its session, when it is about to say that it begins to write."""
-    point = "produce agents.scribe.events.v1"
-    pauses = [Fault(0.1, "pause", slot, rng.choice((6.5, 7.0, 9.0)), point) for slot in range(slots)]
-    return [*pauses, Fault(rng.uniform(0.5, 4.0), "add_host")]
-
-
-def _zombies(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """A host is stopped, for longer than its session, when it is about to say what came of a call."""
-    point = "produce agents.alpha.events.v1"
-    pauses = [Fault(rng.uniform(0.5, 3.0), "pause", slot, rng.uniform(6.1, 8.0), point) for slot in range(slots)]
-    return [*pauses, Fault(rng.uniform(0.5, 3.0), "add_host")]
-
-
-def _takeovers(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """A worker is stopped in the midst of a transaction, for longer than its session: another one takes over."""
-    at = rng.uniform(0.5, 4.0)
-    point = rng.choice(("transaction", "transacted", "produced", "begin"))
-    return [Fault(at, "pause", 0, rng.choice((6.5, 7.0, 9.0)), point), Fault(rng.uniform(0.5, 6.0), "add_worker")]
-
-
-def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """All hosts are gone, for longer than any task may take: workers alone end what was asked."""
-    return [Fault(rng.uniform(0.3, 4.0), "lose_hosts", for_s=25.0)]
-
-
-def _everything(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    makers = (_calm, _crashes, _moves, _outages, _pauses, _refusals, _stuck)
-    return [fault for make in rng.sample(makers, 3) for fault in make(rng, slots, weather)[:2]]
-
-
-Maker = Callable[[Random, int, Weather], list[Fault]]
-PROFILES: Mapping[str, tuple[int, Maker]] = {
-    "calm": (1, _calm),
-    "crashes": (6, _crashes),
-    "moves": (3, _moves),
-    "outages": (3, _outages),
-    "pauses": (3, _pauses),
-    "refusals": (1, _refusals),
-    "stuck": (2, _stuck),
-    "takeovers": (2, _takeovers),
-    "absent": (1, _absent),
-    "doubts": (1, _doubts),
-    "zombies": (1, _zombies),
-    "early": (1, _early),
-    "everything": (2, _everything),
-}

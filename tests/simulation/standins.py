@@ -26,6 +26,8 @@ class Clock:
     def monotonic(self) -> float:
         return self._world.now + 1.0
 
+    perf_counter = monotonic
+
     def time_ns(self) -> int:
         process = current()
         skew_s = 0.0 if process is None else process.skew_s

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import COMMON
+from tests.simulation.faults import PROFILES
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.scenario import PROFILES, draw
+from tests.simulation.scenario import draw
 
 SEEDS = 200
 
