@@ -124,7 +124,9 @@ class Epochs:
         As long as no inbox changes hands all rows bear one epoch, and this is one comparison.
         """
         if self._common is not None and bool((epochs == self._common).all()):
-            return None
+            logs = set(zip(topics, partitions.tolist(), strict=True))
+            if logs <= self._logs.keys():  # one that is read for the first time has to be taken note of
+                return None
         found = []
         rows = zip(topics, partitions.tolist(), offsets.tolist(), epochs.tolist(), strict=True)
         for row, (topic, partition, offset, epoch) in enumerate(rows):

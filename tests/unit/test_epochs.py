@@ -48,6 +48,11 @@ def test_what_stands_behind_a_newer_epoch_is_void_however_the_log_is_cut_into_ba
     assert found == void_by_definition(records)
 
 
+def test_a_log_that_begins_with_the_epoch_of_all_others_is_taken_note_of() -> None:
+    epochs = Epochs()
+    assert [void(epochs, [record], at) for at, record in enumerate([("b", 2), ("a", 2), ("a", 1)])] == [[], [], [0]]
+
+
 @given(RECORDS, st.data())
 def test_what_is_read_again_is_judged_as_before(records: list[tuple[str, int]], data: st.DataObject) -> None:
     epochs = Epochs()
