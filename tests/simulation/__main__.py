@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import structlog
@@ -22,6 +23,8 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import Report, play
 
 CHUNK = 20
+PROGRESS_S = 10.0
+STORY_MAX = 80
 COMMON, RARE = 200, 10_000
 
 
@@ -33,15 +36,31 @@ def main() -> int:
     quiet()
     seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
     if given.mutants is not None:
-        return _judge_mutants(given.mutants, COMMON if given.common else RARE)
-    began, failures = time.monotonic(), 0
-    for report in reports(seeds, given.profile, given.jobs, traced=given.trace):
-        failures += bool(report.breaches)
+        return _judge_mutants(given.mutants, COMMON if given.common else RARE, given.jobs)
+    progress, failures, points = Progress(len(seeds)), 0, 0
+    for done, report in enumerate(reports(seeds, given.profile, given.jobs, traced=given.trace), 1):
+        failures, points = failures + bool(report.breaches), points + report.points
         if report.breaches or given.trace:
-            print_report(report, f"--profile {given.profile} " if given.profile else "")
-    print(f"{len(seeds) / (time.monotonic() - began) * 60:.0f} seeds a minute", file=sys.stderr)
+            print_report(report, given.profile)
+        progress.show(done, failures, points)
     print(f"simulation: {len(seeds)} seeds, {failures} failures")
     return 1 if failures else 0
+
+
+class Progress:
+    """A line on stderr every few seconds, and when all is done."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._began = total, time.monotonic()
+        self._shown_at = self._began
+
+    def show(self, done: int, failures: int, points: int) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= PROGRESS_S or done == self._total:
+            self._shown_at = now
+            rate = done / max(now - self._began, 1e-6) * 60
+            places = f"{points // done} places a seed at which a process can be struck"
+            print(f"{done} of {self._total} seeds, {failures} failures, {rate:.0f} a minute, {places}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,14 +105,27 @@ def _play_all(seeds: Sequence[int], profile: str | None, traced: bool) -> list[R
     return [play(seed, profile, traced=traced) for seed in seeds]
 
 
-def print_report(report: Report, flags: str = "") -> None:
+def print_report(report: Report, profile: str | None = None) -> None:
     print(f"seed {report.seed}: {report.profile}, {', '.join(report.slots)}")
-    for line in (*report.faults, *report.trace):
+    for line in (*report.faults, *(report.trace or story(report, profile))):
         print(f"  {line}")
     for breach in report.breaches:
         print(f"  BREACH {breach}")
     if report.breaches:
-        print(f"  again: python -m tests.simulation --seed {report.seed} {flags}--trace")
+        flags = f"--profile {profile} " if profile else ""
+        print(f"  again: python -m tests.simulation --seed {report.seed} {flags}--trace", flush=True)
+
+
+def story(report: Report, profile: str | None) -> list[str]:
+    """Of a run that broke something: what became of the processes, and of the tasks that it is about."""
+    about = {word for breach in report.breaches for word in re.findall(r"\bt\d+\b", breach.what)}
+    told = re.compile("|".join([*LIVES, *(rf"\b{task}\b" for task in sorted(about))]))
+    lines = [line for line in play(report.seed, profile, traced=True).trace if told.search(line)]
+    left = len(lines) - STORY_MAX
+    return lines if left <= 0 else [*lines[:STORY_MAX], f"... and {left} lines more"]
+
+
+LIVES = ("KILLED", "STOPPED", "RESUMED", "started", "expired", "generation", "DOWN", "UP", "ended", "ABORTED")
 
 
 def caught(mutant: Mutant) -> tuple[int, Report] | None:
@@ -106,12 +138,24 @@ def caught(mutant: Mutant) -> tuple[int, Report] | None:
     return None
 
 
-def _judge_mutants(words: Sequence[str], most: int) -> int:
+def _tried(chosen: Mapping[str, Mutant], jobs: int) -> Iterator[tuple[Mutant, tuple[int, Report] | None]]:
+    """Each with what caught it, in their order."""
+    if jobs == 1:
+        yield from ((mutant, caught(mutant)) for mutant in chosen.values())
+        return
+    with ProcessPoolExecutor(jobs, initializer=quiet) as pool:
+        yield from zip(chosen.values(), pool.map(_caught, chosen), strict=True)
+
+
+def _caught(name: str) -> tuple[int, Report] | None:
+    return caught(MUTANTS[name])
+
+
+def _judge_mutants(words: Sequence[str], most: int, jobs: int) -> int:
     named = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
     chosen = {name: mutant for name, mutant in named.items() if mutant.within <= most}
     survivors = 0
-    for name, mutant in chosen.items():
-        found = caught(mutant)
+    for name, (mutant, found) in zip(chosen, _tried(chosen, jobs), strict=True):
         if found is None:
             survivors += 1
             print(f"  SURVIVES {name}: not caught within {mutant.within} seeds of {mutant.profile}")
