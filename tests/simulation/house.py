@@ -8,7 +8,7 @@ but the files of the DDL.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,12 +93,13 @@ class Client:
         self._house, self._world = house, house.world
 
     def raw_insert(
-        self, table: str, columns: Sequence[str], block: bytes, settings: Mapping[str, Any], fmt: str
+        self, table: str, columns: Sequence[str], pieces: Iterable[bytes], settings: Mapping[str, Any], fmt: str
     ) -> None:
         """What is on its way arrives, whoever has sent it; an answer may be lost after all was done."""
         assert fmt == "ArrowStream"
         process, house, world = current(), self._house, self._world
         assert process is not None, "a store inserts"
+        block = b"".join(pieces)
         process.point("insert")
         answers: list[Exception | None] = []
         came = Signal()

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from streams.history.commits import Commits
-from streams.history.loader import Loader
+from streams.history.loader import Loader, Rows, _aligned
 from streams.history.sink import Buffer, Sink
+from streams.history.tables import columns_of, stream_of
 from tests.simulation.house import statements
 from tests.simulation.mutant import Mutant
 
-_begin, _insert, _take = Sink._begin, Loader._insert, Buffer.take
+_begin, _take = Sink._begin, Buffer.take
 
 
 def _committed_first(self: Sink) -> None:
@@ -24,11 +25,12 @@ def _committed_first(self: Sink) -> None:
     _begin(self)
 
 
-def _skipped(self: Loader, table: str, columns: Sequence[str], block: bytes, rows: int) -> None:
+def _skipped(self: Loader, table: str, parts: Sequence[Rows]) -> None:
     """A block that was refused is not tried again."""
     try:
         self._client = self._client or self._connect()
-        self._client.raw_insert(f"pointsman.{table}", columns, block, settings={}, fmt="ArrowStream")
+        block = stream_of(_aligned(parts))
+        self._client.raw_insert(f"pointsman.{table}", columns_of(table), block, settings={}, fmt="ArrowStream")
     except ClickHouseError:
         self._client = None
 
@@ -44,9 +46,8 @@ def _all_positions(self: Sink, timeout_s: float = 0.0) -> bool:
 
 def _taken_and_lost(self: Buffer, rows_max: int) -> Buffer:
     taken = _take(self, rows_max)
-    self.batches, self.rows, self.size_bytes = [], 0, 0
-    if len(taken.batches) > 1:
-        taken.batches.pop(0)
+    if len(taken.parts) > 1:
+        taken.parts.pop(0)
     return taken
 
 
@@ -70,7 +71,7 @@ STORE: Mapping[str, Mutant] = {
     "the store skips what ClickHouse has refused": Mutant(
         "streams.history.loader.Loader._insert", _skipped, P8, 100, "store"
     ),
-    "the store loses the first batch of a load": Mutant(
+    "the store loses the first part of a load": Mutant(
         "streams.history.sink.Buffer.take", _taken_and_lost, P8, 100, "store"
     ),
     "the store commits nothing": Mutant(
