@@ -115,6 +115,8 @@ class Cell:
         others = self._swift.take_answers(heard, _places(rows, len(heard)), now_ms)
         for row in others.rows:
             task_id, outcome = heard.ids[row], heard.outcomes[row]
+            if outcome.kind not in OUTCOMES:
+                continue
             task = self._task(task_id)
             if task is None:
                 if not self.finished.has_seen(task_id, outcome.event_id):

@@ -108,10 +108,10 @@ class Swift:
 
         A task of which the batch says anything else is left, too: what counts then depends on the order.
         """
+        if not self._cohorts or len(rows) < ROWS_MIN:
+            return Others(self._cell, None, rows, rows[:0])
         hearing = heard.hearing(self._cell.policy)
         rows = rows[hearing.is_outcome[rows]]
-        if not self._cohorts or len(rows) < ROWS_MIN:
-            return Others(self._cell, hearing, rows, rows[:0])
         held = map(self._cell.tasks.get, _at(heard.ids, rows))
         numbers = np.array([each if type(each) is int else 0 for each in held], np.int64)
         voices, fits = self._fit(hearing, rows, numbers)
@@ -226,15 +226,18 @@ def _all_said(numbers: Rows, voices: Rows, fits: npt.NDArray[np.bool_], attempt:
 
 
 class Others:
-    """Outcomes that are taken one by one, and how to count the answers among which they stand.
+    """Events that are taken one by one, and how to count the answers among which they stand; `hearing` judged those.
 
     A breaker counts failures in a row: so answers are counted in the order in which they were read, too.
     """
 
-    def __init__(self, cell: Cell, hearing: Hearing, rows: Rows, answers: Rows) -> None:
+    def __init__(self, cell: Cell, hearing: Hearing | None, rows: Rows, answers: Rows) -> None:
         self.rows: list[int] = _list(rows)
-        self._health, self._hearing = cell.health, hearing
+        self._health = cell.health
         self._answers: dict[str, Rows] = {}
+        if hearing is None:
+            return
+        self._is_slow = hearing.is_slow
         agents = hearing.agent[answers]
         for code in np.unique(agents).tolist():
             self._answers[hearing.names[code]] = np.sort(answers[agents == code])
@@ -253,7 +256,7 @@ class Others:
 
     def _count(self, agent_id: str, rows: Rows) -> None:
         if len(rows):
-            self._health.of(agent_id).successes_in_a_row(len(rows), int(self._hearing.is_slow[rows].sum()))
+            self._health.of(agent_id).successes_in_a_row(len(rows), int(self._is_slow[rows].sum()))
 
 
 def _unsure(intake: Intake, row: int, intent: str, now_ms: int) -> Note:
