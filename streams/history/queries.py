@@ -28,6 +28,9 @@ HINT = (
 _ERRNO = re.compile(r"\[Errno -?\d+\] (?P<text>[\w ]+)")
 # Nothing that asks the history changes it; settings of a query itself may be changed.
 READ_ONLY = {"readonly": "2"}
+# One task is a few rows of five tables: threads cost more than they bring, and where FINAL folds, ClickHouse filters by
+# the key before it reads the other columns only if it is told to.
+LOOK_UP = {"max_threads": "1", "optimize_move_to_prewhere_if_final": "1"}
 # They warn at each attempt to connect; whoever tries says it once.
 for _name in ("clickhouse_connect", "urllib3.connectionpool"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -100,10 +103,14 @@ class History:
         self._url = url
         self._client = connect(url, user, password, database=DATABASE)
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Table:
+    def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, str] | None = None
+    ) -> Table:
         """Run one statement that only reads; `parameters` fill its `{name:Type}` placeholders."""
         try:
-            result = self._client.query(sql, parameters=dict(parameters or {}), settings=READ_ONLY)
+            result = self._client.query(
+                sql, parameters=dict(parameters or {}), settings={**READ_ONLY, **(settings or {})}
+            )
         except ClickHouseError as error:
             raise explained(error, self._url) from error
         return Table(tuple(result.column_names), [tuple(row) for row in result.result_rows])
@@ -134,6 +141,7 @@ class History:
         table = self.query(
             f"{one} ORDER BY tenant, step, at, attempt, rank",
             {"task_id": task_id, **({} if tenant is None else {"tenant": tenant})},
+            LOOK_UP,
         )
         return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 

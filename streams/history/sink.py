@@ -29,7 +29,8 @@ log = get_logger("pointsman.history")
 # So few that a record's objects are still in the cache when they are decoded, and their memory is used again.
 POLL_ROWS_MAX = 8_000
 POLL_BYTES_MAX = 64 * 1024 * 1024
-POLL_S = 0.1
+# A batch has a price of its own: at small rates this is what makes it worth it.
+POLL_S = 0.25
 SUBMISSIONS = "TaskSubmitted"
 DRAIN_S = 2.0
 CLOSE_S = 1.5
