@@ -93,6 +93,12 @@ class Broker:
         for heard in list(self.on_change):
             heard()
 
+    def compact(self) -> None:
+        """The log cleaner's round."""
+        for topic, config in self.configs.items():
+            for partition in self.topics[topic] if config.get("cleanup.policy") == "compact" else ():
+                partition.compact()
+
     # ------------------------------------------------------------------ producing
 
     def new_producer(self) -> ProducerId:

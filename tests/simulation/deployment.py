@@ -20,6 +20,7 @@ from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.app import run_worker
 from streams.core.policy import Policy
+from streams.core.swift import ROWS_MIN
 from streams.history.process import run_store
 from tests.simulation.faust_app import maker
 from tests.simulation.house import Client, House
@@ -52,7 +53,6 @@ _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),
     ("streams.control.POLL_S", 0.5),
     ("streams.processors.worker.TICK_S", 0.2),
-    ("streams.core.swift.ROWS_MIN", 1),  # its batches are small, and columns are what shall be tried
     ("streams.transport.faust_reader._SLICE_S", 0.2),
     ("agents.event_log.POLL_S", 0.01),
     ("agents.host.STOP_POLL_S", 0.5),
@@ -73,6 +73,8 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += [("streams.transport.threads.wait", waiter(world))]
     places += [(f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host")]
     places += [("streams.app.make_app", maker(world.rng))]
+    # Batches are small here, and columns are what shall be tried most.
+    places += [("streams.core.swift.ROWS_MIN", world.rng.choice((1, 1, ROWS_MIN)))]
     places += [("streams.history.process.connect", lambda *_, **__: Client(house))]
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
@@ -80,7 +82,8 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += _shared(topology)
     places += _COARSE
     for spec in topology.topics().specs():
-        cluster.broker.create(spec.name, spec.partitions, {"message.timestamp.type": "LogAppendTime"})
+        settings = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": spec.cleanup}
+        cluster.broker.create(spec.name, spec.partitions, settings)
     with installed(cluster), replaced(*places):
         yield
 

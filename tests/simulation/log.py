@@ -22,6 +22,7 @@ class State(Enum):
     COMMITTED = "committed"
     ABORTED = "aborted"
     MARKER = "marker"
+    COMPACTED = "compacted"
 
 
 class ProducerId(NamedTuple):
@@ -135,7 +136,7 @@ class Partition:
         at = position
         while at < until and len(found) < rows_max:
             record = self.records[at]
-            if record.is_visible or (not committed and record.state is not State.MARKER):
+            if record.is_visible or (not committed and record.state in (State.OPEN, State.ABORTED)):
                 found.append(record)
             at += 1
         return found, at
@@ -143,6 +144,16 @@ class Partition:
     def at_or_after(self, time_ms: int) -> int | None:
         """Offset of the first record appended then or later."""
         return next((r.offset for r in self.records[self.start :] if r.timestamp_ms >= time_ms), None)
+
+    def compact(self) -> None:
+        """As the log cleaner: of each key the last committed value stays, and offsets keep their places."""
+        last: dict[bytes | None, Record] = {}
+        for record in self.records:
+            if record.is_visible:
+                before = last.get(record.key)
+                if before is not None:
+                    before.state = State.COMPACTED
+                last[record.key] = record
 
     def truncate(self, start: int) -> None:
         """Retention: what is before this offset is gone."""

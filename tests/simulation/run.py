@@ -83,12 +83,18 @@ class Run:
             world.at(submitted.at, lambda submitted=submitted: self._submit(submitted))  # type: ignore[misc]
         for fault in scenario.faults:
             world.at(fault.at, lambda fault=fault: self._do(fault))  # type: ignore[misc]
+        self._clean_logs()
         world.run(min(scenario.last_s, FAULTS_S))
         while world.now < FAULTS_S and not self._is_over():
             world.run(world.now + LOOK_S)
         self._heal()
         while world.now < REST_S and not self.evidence.is_at_rest(self.deployment):
             world.run(world.now + LOOK_S)
+
+    def _clean_logs(self) -> None:
+        """Compacted topics are, now and then."""
+        self.cluster.broker.compact()
+        self.world.at(self.world.rng.uniform(0.5, 4.0), self._clean_logs)
 
     def _is_over(self) -> bool:
         """Whether there is nothing left that a fault could meet."""
