@@ -23,7 +23,7 @@ SEEDS = 200
 
 def simulate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=580, check=False)
 
 
 @pytest.mark.timeout(900)
