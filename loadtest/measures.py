@@ -6,6 +6,7 @@ an orchestrator's event of a task. I/O: none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,9 @@ class Latencies:
         """The smallest value that `rank` per cent of all are not above; None of none."""
         if not len(self.ms):
             return None
-        return float(np.percentile(self.ms, rank, method="inverted_cdf"))
+        # Rounded, for 99.9 of a thousand is a little more than 999 in floats.
+        place = max(math.ceil(round(rank * len(self.ms) / 100, 6)) - 1, 0)
+        return float(np.partition(self.ms, place)[place])
 
     def aggregate(self, name: str) -> float | None:
         """`avg`, `min`, `med` or `max`."""

@@ -40,7 +40,7 @@ class Run:
     sent: Sent
     samples: Sequence[Sample]
     settled: bool
-    settled_us: int
+    settled_us: int | None
     audited: Audited
     faults: Sequence[str] = ()
 
@@ -279,8 +279,10 @@ class _Values:
         seconds = window.seconds
         self.throughput = measures.within(events, window) / seconds if seconds > 0 else None
         self.tasks = ended.filter(window.holds("appended_ms")).height / seconds if seconds > 0 else None
-        last_ms = float(events["appended_ms"].to_numpy().max()) if events.height else None
-        self.history_delay_ms = None if last_ms is None else max(run.settled_us / 1000 - last_ms, 0.0)
+        self.history_delay_ms: float | None = None
+        if events.height and run.settled_us is not None:
+            last_ms = float(events["appended_ms"].to_numpy().max())
+            self.history_delay_ms = max(run.settled_us / 1000 - last_ms, 0.0)
 
     def __call__(self, threshold: Threshold) -> float | None:
         asked: dict[str, Callable[[Threshold], float | None]] = {
