@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka as ck
 import pyarrow as pa
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -272,3 +273,49 @@ def outcome_of(agent_id: str, task_id: str, epoch: int) -> pa.RecordBatch:
         "task": {"task_id": task_id, "tenant": "default", "submitted_at": 1, "deadline_ms": 1},
     }
     return table("AgentEvent", columns, 1)
+
+
+def test_what_retention_took_from_an_inbox_does_not_stop_its_host(broker: str, prefix: str) -> None:
+    """Offsets that do not exist: the position that was committed is gone, and so is what lay behind it unread."""
+    topology = make_topology(prefix, {"reader": sample(prefix, 5)}, limits={"commit_interval_ms": 200})
+    with Bench(broker, topology) as bench:
+        inbox, log = bench.topics.inbox("reader"), bench.topics.events("reader")
+        host = bench.host()
+        bench.dispatch("reader", *({"task_id": f"t{number}"} for number in range(6)))
+        bench.events("reader", 6)
+        host.stop()
+        assert bench.committed()[inbox, 0] == 6
+        bench.dispatch("reader", *({"task_id": f"lost{number}"} for number in range(4)))
+        admin = AdminClient({"bootstrap.servers": broker})
+        for place in (ck.TopicPartition(inbox, 0, 10), ck.TopicPartition(log, 0, 4)):
+            (deleted,) = admin.delete_records([place]).values()
+            deleted.result(20)
+        host = bench.host()
+        bench.dispatch("reader", {"task_id": "next"}, {"task_id": "last"})
+        events = bench.events("reader", 5)
+        until(lambda: bench.committed()[inbox, 0] == 12)
+        host.stop()
+    assert [event["task"]["task_id"] for event in events[-2:]] == ["next", "last"]
+    assert CALLS[prefix] == [f"t{number}" for number in range(6)] + ["next", "last"]
+
+
+def test_offsets_that_no_record_has_do_not_hold_a_position_up(broker: str, prefix: str) -> None:
+    """Gaps, as compaction and transactions leave them: none of them is waited for."""
+    topology = make_topology(prefix, {"reader": sample(prefix, 5)}, limits={"commit_interval_ms": 200})
+    with Bench(broker, topology) as bench:
+        inbox = bench.topics.inbox("reader")
+        writer = ck.Producer({"bootstrap.servers": broker, "transactional.id": f"{prefix}gaps"})
+        writer.init_transactions(20)
+        for number in range(3):  # each transaction's marker takes an offset that no record has
+            writer.begin_transaction()
+            (value,) = bench.dispatches("reader", [{"task_id": f"t{number}"}])
+            writer.produce(inbox, value, f"t{number}".encode(), 0)
+            writer.commit_transaction(20)
+        host = bench.host()
+        bench.events("reader", 3)
+        # Behind the last record; its marker is passed with the next one.
+        until(lambda: bench.committed().get((inbox, 0)) == 5)
+        bench.dispatch("reader", {"task_id": "last"})
+        until(lambda: bench.committed()[inbox, 0] == 7)
+        host.stop()
+    assert CALLS[prefix] == ["t0", "t1", "t2", "last"]
