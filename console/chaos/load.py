@@ -68,19 +68,17 @@ class Tasks:
 
 
 class Load(threading.Thread):
-    """Sends `rate` tasks a second for `seconds`, a share of them twice; `join` it.
+    """Sends `rate` tasks a second, a share of them twice, until it is told that it is `enough`; then `join` it.
 
     `acknowledged` are the ids that the broker has confirmed, `retried` counts what had to be sent again. What went
     wrong for good is in `error`.
     """
 
-    def __init__(
-        self, settings: Settings, topology: Topology, tasks: Tasks, rate: float, seconds: float, repeats: float
-    ) -> None:
+    def __init__(self, settings: Settings, topology: Topology, tasks: Tasks, rate: float, repeats: float) -> None:
         super().__init__(name="chaos-load", daemon=True)
         self._client = Client.of(settings, topology, NAME)
         self._tasks, self._rate, self._repeats = tasks, rate, repeats
-        self._total = round(rate * seconds)
+        self._enough = threading.Event()
         self._waiting: list[Prepared] = []
         self.began_us = 0
         self.sent = 0
@@ -92,7 +90,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         self.began_us = time.time_ns() // 1000
         try:
-            while self.sent < self._total:
+            while not self._enough.is_set():
                 self._send_due()
                 time.sleep(TICK_S)
             while self._waiting:
@@ -107,9 +105,13 @@ class Load(threading.Thread):
         """What the ids begin with; a number follows."""
         return self._tasks.prefix
 
+    def enough(self) -> None:
+        """What is due by now is all."""
+        self._enough.set()
+
     def _send_due(self) -> None:
         elapsed_s = (time.time_ns() // 1000 - self.began_us) / 1e6
-        due = min(self._total, int(elapsed_s * self._rate) + 1)
+        due = int(elapsed_s * self._rate) + 1
         if due > self.sent:
             numbers = range(self.sent, due)
             meant = [self.began_us + int(number * 1e6 / self._rate) for number in numbers]

@@ -8,13 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from console.local.broker import LocalBroker
-from schemas.errors import UnreachableError
 
-TRIES = 3
-END_S = 180.0
+START_S = 300.0
+END_S = START_S
 
 
 class Node:
@@ -62,11 +60,7 @@ class Node:
 
     def _start(self) -> None:
         """After a kill a node looks through all its logs: on a busy machine that may take longer than a start does."""
-        for _ in range(TRIES - 1):
-            with suppress(UnreachableError):
-                self._broker.start()
-                return
-        self._broker.start()
+        self._broker.start(START_S)
 
 
 class _InThread(threading.Thread):

@@ -1,9 +1,10 @@
 """How long after a fault results flow again, as the results themselves tell.
 
 A partition flows again with the first result of a task that was meant to be sent after the fault was over; a fault that
-the deployment mends by itself (a process was killed) counts from its injection. The slowest partition is the measure,
-and times are those at which the broker appended the results. What concerns the history alone has recovered when the
-store has committed all that stood in the topics when the fault was over. I/O: none.
+the deployment mends by itself (a process was killed) counts from its injection, or from when the broker is back. The
+slowest partition is the measure, and times are those at which the broker appended the results. What concerns the
+history alone has recovered when the store has committed all that stood in the topics when the fault was over. I/O:
+none.
 """
 
 from __future__ import annotations
@@ -55,18 +56,28 @@ class Injected:
         return self.injected_ms if KINDS[self.due.step.fault].since_start else over
 
 
-def recovery_s(injected: Injected, results: Results) -> float | None:
+def since_ms(injected: Injected, every: Sequence[Injected]) -> int:
+    """From when on its recovery counts, given all faults of the run: while the broker is away nothing recovers."""
+    since = injected.since_ms
+    for each in sorted(every, key=lambda each: each.injected_ms):
+        if each is not injected and each.due.on == "broker" and each.injected_ms <= since <= (each.healed_ms or 0):
+            since = each.healed_ms or since
+    return since
+
+
+def recovery_s(injected: Injected, results: Results, every: Sequence[Injected] = ()) -> float | None:
     """None where it is not measured: nothing was interrupted, or nothing was sent afterwards."""
+    since = since_ms(injected, every)
     if injected.kind in UNMEASURED:
         return None
     if injected.due.on in HISTORY:
         return injected.history_s
-    after = results.meant_ms >= injected.since_ms
+    after = results.meant_ms >= since
     firsts = [
         int(results.appended_ms[after & (results.partitions == number)].min())
         for number in np.unique(results.partitions[after]).tolist()
     ]
-    return None if not firsts else max(0.0, (max(firsts) - injected.since_ms) / 1000)
+    return None if not firsts else max(0.0, (max(firsts) - since) / 1000)
 
 
 def percentiles(values: Iterable[float | None]) -> tuple[float | None, float | None]:

@@ -84,7 +84,7 @@ def outcome_of(
     sender: Sender,
 ) -> Outcome:
     """The verdicts and figures of a run."""
-    recoveries = [(each, recovery_s(each, evidence.results)) for each in evidence.injected]
+    recoveries = [(each, recovery_s(each, evidence.results, evidence.injected)) for each in evidence.injected]
     parts = evidence.report.parts
     latencies = evidence.results.latencies_ms
     p50, p99 = np.percentile(latencies, [50, 99]).tolist() if len(latencies) else (None, None)

@@ -143,22 +143,26 @@ def run(
         report(f"everything serves ({time.monotonic() - began:.1f} s)")
         prefix = f"{name}-{seed}-"
         tasks = Tasks(fleet.topology, seed, plan.mix, plan.deadline_s, prefix, TENANT)
-        load = Load(fleet.settings_of("client"), fleet.topology, tasks, plan.rate, seconds, plan.repeats)
+        load = Load(fleet.settings_of("client"), fleet.topology, tasks, plan.rate, plan.repeats)
         corrupter = Corrupter(fleet.settings, fleet.topology)
         with closing(HistoryWatch(fleet.settings, fleet.topology)) as watch:
             stage = Stage(plan, fleet, corrupter, watch, Usage(), report)
-            _play(stage, load, dues)
+            _play(stage, load, dues, seconds)
             seen = _look(stage, load, plan, dues)
     return outcome_of(plan, name, seed, command, seen, stage.usage, stage.skipped, load)
 
 
-def _play(stage: Stage, load: Load, dues: Sequence[Due]) -> None:
-    """The load, and each fault at its time, until the load is over and everything is healed."""
+def _play(stage: Stage, load: Load, dues: Sequence[Due], seconds: float) -> None:
+    """Each fault at its time; load for so long at least, and until the last fault has been over for the plan's tail."""
     stage.began = time.monotonic()
     load.start()
-    waiting = list(dues)
-    while load.is_alive() or waiting or stage.active:
+    waiting, quiet_since = list(dues), time.monotonic()
+    while load.is_alive():
         now = time.monotonic() - stage.began
+        if waiting or stage.active:
+            quiet_since = time.monotonic()
+        elif now >= seconds and time.monotonic() - quiet_since >= stage.plan.tail_s:
+            load.enough()
         ready = [due for due in waiting if due.at_s <= now]
         waiting = [due for due in waiting if due.at_s > now] + [due for due in ready if not stage.inject(due)]
         stage.tend()

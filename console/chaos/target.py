@@ -197,12 +197,12 @@ def run_on(
     dues = schedule(plan, name, seed)
     prefix = f"chaos-{name}-{seed}-{time.time_ns() // 1_000_000}-"
     tasks = Tasks(topology, seed, harmless_mix(topology), plan.deadline_s, prefix, TENANT)
-    load = Load(settings, topology, tasks, plan.rate, load_s(plan, dues), plan.repeats)
+    load = Load(settings, topology, tasks, plan.rate, plan.repeats)
     stage = Stage(settings, topology, Outside(pids), Corrupter(settings, topology), report)
     starts = {(tp[0], tp[1]): end for tp, end in found.ends_of(settings, topology).items()}
     usage = Usage()
     try:
-        _play(stage, load, dues, usage)
+        _play(stage, load, dues, load_s(plan, dues), usage)
     finally:
         stage.tend(everything=True)  # nobody's process stays stopped
     seen = _look(stage, load, plan, prefix, starts)
@@ -210,11 +210,13 @@ def run_on(
     return outcome_of(plan, name, seed, command, seen, usage, stage.skipped, load)
 
 
-def _play(stage: Stage, load: Load, dues: Sequence[Due], usage: Usage) -> None:
+def _play(stage: Stage, load: Load, dues: Sequence[Due], seconds: float, usage: Usage) -> None:
     stage.began = time.monotonic()
     load.start()
     waiting = list(dues)
-    while load.is_alive() or waiting or stage.active:
+    while load.is_alive():
+        if not waiting and not stage.active and time.monotonic() - stage.began >= seconds:
+            load.enough()
         while waiting and waiting[0].at_s <= time.monotonic() - stage.began:
             stage.inject(waiting.pop(0))
         stage.tend()

@@ -86,9 +86,9 @@ class LocalBroker:
     """A KRaft node under `data_dir`; the same directory started again has its records and its ports.
 
     `short_lived` halves what a start costs and lowers the rate that the node ever reaches: for a life of a minute.
-    `doors` are more ports that it listens on.
     `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
-    answer within 60 s. `inherit` are descriptors that stay open in it. `stop` is clean and bounded, `kill` is SIGKILL.
+    answer in time, 60 s by default. `inherit` are descriptors that stay open in it, `doors` more ports that it listens
+    on. `stop` is clean and bounded, `kill` is SIGKILL.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class LocalBroker:
     def log_path(self) -> Path:
         return self._dir / "broker.log"
 
-    def start(self) -> str:
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> str:
         """Starts the node, waits until it answers, and gives its address."""
         if missing := missing_tools():
             raise ConfigurationError(
@@ -157,7 +157,7 @@ class LocalBroker:
             self._process = self._java("kafka.Kafka", config, jvm=self._jvm, heap_mib=self._heap_mib)
             self._guard = Guard(self._process.pid)
         self._answered = False
-        self._wait_until_it_answers()
+        self._wait_until_it_answers(timeout_s)
         self._answered = True
         return self.address
 
@@ -267,9 +267,9 @@ class LocalBroker:
                 pass_fds=self._inherit,
             )
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_it_answers(self, timeout_s: float) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break

@@ -50,6 +50,15 @@ def test_an_outage_counts_from_its_end() -> None:
     assert recovery_s(Injected(due("cut", for_s=3.0), 1000, 4000), found) == 0.8
 
 
+def test_while_the_broker_is_away_nothing_recovers() -> None:
+    broker = Injected(due("broker-kill", "broker"), 900, 4000)
+    crash = Injected(due(), 1000, 1000)
+    found = results((0, 1100, 1050), (0, 4600, 4100))
+    assert recovery_s(crash, found, [broker, crash]) == 0.6
+    assert recovery_s(broker, found, [broker, crash]) == 0.6
+    assert recovery_s(crash, found, [crash]) == 0.1
+
+
 def test_what_interrupts_nothing_has_no_recovery_and_the_history_has_its_own() -> None:
     found = results((0, 1600, 1100))
     assert recovery_s(Injected(due("corrupt", "topics"), 1000, 1000), found) is None
