@@ -202,7 +202,9 @@ class _Runner:
         return settle(meter, self._wishes.settle_s, self._pipeline.check)
 
     def _audit(self, sent: Sent, lag: LagMeter) -> Audited:
-        auditor = Auditor(self._pipeline, self._run, sent.tasks, lag.starts)
+        # Where all is the run's own, what its processes wrote when they started is in the history, too.
+        starts = {} if self._pipeline.own_history else lag.starts
+        auditor = Auditor(self._pipeline, self._run, sent.tasks, starts)
         return auditor.audit(self._wishes.settle_s, self._check, self._out.note)
 
     def _check(self) -> None:

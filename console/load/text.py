@@ -89,12 +89,15 @@ def summary(document: Document) -> str:
         f"{document['lost']} lost",
         f"{document['duplicated']} duplicated",
         f"{document['wrong_decisions']} wrong",
-        "history complete"
-        if not document["history_missing"] + document["history_duplicated"]
-        else "history INCOMPLETE",
+        "history complete" if _is_complete(document) else "history INCOMPLETE",
         f"{breached} thresholds breached" if breached else "all thresholds hold",
     ]
     return f"load {document['scenario']}: {'VOID; ' if document['void'] else ''}{', '.join(said)}"
+
+
+def _is_complete(document: Document) -> bool:
+    faults = ("missing", "surplus", "repeated")
+    return not any(kept[fault] for kept in document["audit"]["history"].values() for fault in faults)
 
 
 def shown(value: object) -> object:
