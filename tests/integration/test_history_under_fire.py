@@ -17,7 +17,7 @@ import pytest
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.queries import History
-from tests.integration.test_history_store import committed, matches_the_log, running
+from tests.integration.test_history_store import committed, matches_the_log
 from tests.support.cut import Cut
 from tests.support.history import Deployment, eventually
 
@@ -149,7 +149,7 @@ def test_memory_is_bounded_while_clickhouse_is_away(broker: str, prefix: str, se
 
 def test_a_table_dropped_under_a_store_is_made_again(broker: str, prefix: str, engine: Engine, server: Door) -> None:
     deployment = Deployment(broker, prefix, server.url)
-    with running(deployment), closing(History(server.url)) as history:
+    with store(deployment), closing(History(server.url)) as history:
         deployment.life("t1")
         deployment.flush()
         eventually(lambda: len(history.facts("results")) == 1)
