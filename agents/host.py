@@ -31,6 +31,7 @@ from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError, TransportError
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool
@@ -69,6 +70,7 @@ class Host:
         consumer: BatchConsumer,
         producer: Producer,
         read_back: ReadBack,
+        pauses: TopicPauses | None = None,
     ) -> None:
         self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
@@ -90,7 +92,8 @@ class Host:
             for name, agent in topology.agents.items()
         }
         self._inboxes: dict[TopicPartition, Inbox] = {}
-        self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes)
+        self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes, pauses)
+        self._pauses = pauses
         self._committed: dict[TopicPartition, int] = {}
         # What stands for each inbox at the broker, to be committed once more.
         self._standing: dict[TopicPartition, tuple[int, str]] = {}
@@ -183,7 +186,8 @@ class Host:
         most = self._limits.host_inflight_max
         if self._room.taken + len(self._events) >= most:
             return set(self._inboxes)
-        full = set()
+        resting = self._pauses.resting if self._pauses is not None else frozenset[str]()
+        full = {tp for tp in self._inboxes if tp.topic in resting}
         for tp, inbox in self._inboxes.items():
             share = max(most // SHARE, 1)
             if self._services[inbox.agent_id].taken >= (share * RESUME_BELOW if tp in self._paused else share):

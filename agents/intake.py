@@ -22,6 +22,7 @@ from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.deadletters import SendsOne, bury
+from streams.transport.pauses import TopicPauses
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,9 +48,10 @@ class Intake:
         producer: SendsOne,
         contexts: Contexts,
         inboxes: Mapping[TopicPartition, Inbox],
+        pauses: TopicPauses | None = None,
     ) -> None:
         self._codec, self._producer, self._contexts, self._inboxes = codec, producer, contexts, inboxes
-        self._topics, self._defaults = topology.topics(), TenantDefaults(topology)
+        self._topics, self._defaults, self._pauses = topology.topics(), TenantDefaults(topology), pauses
         self._in_columns = frozenset(
             name for name, agent in topology.agents.items() if agent.kind == "batch" and not agent.logs_start
         )
@@ -73,6 +75,8 @@ class Intake:
         for run in runs:
             run.inbox.take(offsets[run.start : run.stop], int(batch.timestamps_ms[run.start]))
         bury(self._producer, self._topics, batch, decoded.faults, COMPONENT)
+        if self._pauses is not None:
+            self._pauses.saw(batch, [fault.row for fault in decoded.faults])
         for fault in decoded.faults:
             owner = next(run.inbox for run in runs if run.start <= fault.row < run.stop)
             owner.tracker.finish(offsets[fault.row])

@@ -26,6 +26,7 @@ from schemas.topology import Agent, Topology
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
 
@@ -58,13 +59,16 @@ def run_host(
     producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
     consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
+    view = PauseView(settings, topology, Codec(registry, bytes_max))
     try:
+        view.start()
         announce(topology, targets, codec, producer)
-        host = Host(
-            topology, targets, codec, consumer, producer, ReadBack(topology, Codec(registry, bytes_max), history)
-        )
+        pauses = TopicPauses(topology, codec, producer, view)
+        read_back = ReadBack(topology, Codec(registry, bytes_max), history)
+        host = Host(topology, targets, codec, consumer, producer, read_back, pauses)
         run_loop(host.run(ready, stop))
     finally:
+        view.close()
         history.close(CLOSE_S)
         producer.close(CLOSE_S)
 
@@ -119,4 +123,5 @@ def _consumer(
         rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),
         bytes_max=limits.batch_bytes_max,
         poll_s=limits.poll_ms / 1000,
+        with_headers=True,
     )

@@ -17,6 +17,7 @@ from loadtest.invariants import Dispatched, Ended, Outcome, Submission
 from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.deadletter import parse
+from schemas.redrive import is_marker
 from schemas.registry import FileRegistry, SchemaRegistry
 from schemas.topics import Topics
 from schemas.topology import Topology
@@ -153,7 +154,7 @@ class LogReader:
     def _take_dead(self, batch: Batch) -> None:
         for headers in batch.headers or ():
             origin = parse(headers).origin
-            if origin is not None:
+            if origin is not None and not is_marker(headers):
                 self.log.dead.add((origin.topic, origin.partition, origin.offset))
 
 

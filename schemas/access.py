@@ -11,14 +11,16 @@ from typing import Literal, NamedTuple
 
 from schemas.topics import Kind, Topics, TopicSpec
 
-Principal = Literal["worker", "host", "store", "producer", "subscriber", "operator"]
+Principal = Literal["worker", "host", "store", "producer", "subscriber", "operator", "mender"]
 Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs", "AlterConfigs"]
 Pattern = Literal["literal", "prefix"]
 
-PRINCIPALS: tuple[Principal, ...] = ("worker", "host", "store", "producer", "subscriber", "operator")
+PRINCIPALS: tuple[Principal, ...] = ("worker", "host", "store", "producer", "subscriber", "operator", "mender")
 PROCESSES: tuple[Principal, ...] = ("worker", "host", "store")
 # Where a client reads without joining a group, librdkafka still asks for the coordinator of one.
 READER_GROUP = "pointsman-reader"
+# The transactional id of all redrives of a deployment, behind its prefix.
+REDRIVE_ID = "pointsman-redrive"
 MANAGE: tuple[Operation, ...] = ("Create", "Describe", "DescribeConfigs", "AlterConfigs")
 
 
@@ -30,14 +32,17 @@ class Use(NamedTuple):
 
 
 USES: dict[Kind, Use] = {
-    "submitted": Use(("producer",), ("worker", "store")),
+    # A mender sends back what was put away, to wherever it came from.
+    "submitted": Use(("producer", "mender"), ("worker", "store")),
     # A worker reads back what it sent when it recovers.
-    "inbox": Use(("worker",), ("host", "worker", "store")),
-    "events": Use(("host",), ("worker", "host", "store")),
-    "results": Use(("worker",), ("subscriber", "worker", "store")),
-    "orchestrator": Use(("worker",), ("worker", "store")),
+    "inbox": Use(("worker", "mender"), ("host", "worker", "store")),
+    "events": Use(("host", "mender"), ("worker", "host", "store")),
+    "results": Use(("worker", "mender"), ("subscriber", "worker", "store")),
+    # Host and mender say there that a topic was paused, or goes on.
+    "orchestrator": Use(("worker", "host", "mender"), ("worker", "store")),
     # Whoever cannot take a record puts it there.
-    "dead": Use(("worker", "host", "store"), ("store",)),
+    "dead": Use(("worker", "host", "store", "mender"), ("store", "mender")),
+    "pauses": Use(("worker", "host", "mender"), ("worker", "host", "store", "mender")),
     "breakers": Use(("worker",), ("worker", "store")),
     "cards": Use(("host",), ("store",)),
     "health": Use(("worker",), ("worker", "store")),
@@ -77,6 +82,7 @@ def grants(topics: Topics) -> Iterator[Grant]:
             if spec.kind and (operations := _rights(principal, spec.kind)):
                 yield Grant(principal, "topic", spec.name, operations)
         yield from _groups(principal, topics.prefix)
+    yield Grant("mender", "transactional-id", f"{topics.prefix}{REDRIVE_ID}", ("Write",))
     yield Grant("worker", "transactional-id", f"{group_of('worker', topics.prefix)}-", ("Write",), "prefix")
 
 
@@ -97,7 +103,7 @@ def _rights(principal: Principal, kind: Kind) -> tuple[Operation, ...]:
 def _groups(principal: Principal, prefix: str) -> Iterable[Grant]:
     if principal in PROCESSES:
         yield Grant(principal, "group", group_of(principal, prefix), ("Read",))
-    if principal in ("worker", "host", "subscriber"):
+    if principal in ("worker", "host", "subscriber", "mender"):
         yield Grant(principal, "group", READER_GROUP, ("Describe",))
     if principal == "subscriber":
         yield Grant(principal, "group", f"{prefix}subscriber-", ("Read",), "prefix")

@@ -90,6 +90,7 @@ class ErrorCode(StrEnum):
     CANNOT_RELOAD = "E114"
     CODE_NOT_CHECKED = "E115"
     TRANSACTION_LOST = "E116"
+    REDRIVE = "E117"
 
     COMMAND_LINE = "E200"
     NOTHING_TO_SUBMIT = "E201"
@@ -100,6 +101,7 @@ class ErrorCode(StrEnum):
     NOT_CONFIRMED = "E206"
     FLAGS_CONTRADICT = "E207"
     NO_REGISTRY_NAMED = "E208"
+    NO_LETTERS_CHOSEN = "E209"
 
     UNREACHABLE = "E300"
     NO_BROKER = "E301"
@@ -115,6 +117,7 @@ class ErrorCode(StrEnum):
     NO_TOPIC = "E404"
     NO_AGENT = "E405"
     NO_PLAN = "E406"
+    NO_LETTER = "E407"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"

@@ -1,12 +1,12 @@
 """What a record on the dead topic says of itself: where it came from and why it could not be taken.
 
 Its key and value are the original bytes, untouched; everything else travels in headers, so that it can be redriven by
-producing key and value to the topic of its origin again. I/O: none.
+producing key and value to the topic of its origin again. The record's own headers stay beside ours. I/O: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,12 +18,19 @@ REASON = "pointsman.reason"
 DETAIL = "pointsman.detail"
 COMPONENT = "pointsman.component"
 ATTEMPT = "pointsman.attempt"
+LEFT_OUT = "pointsman.left_out"
+
+OURS = "pointsman."
+"""What the names of all our headers begin with: of a dead letter's headers, the others are the record's own."""
 
 DETAIL_CHARS_MAX = 500
 # A broker takes records of about a MiB, headers included. A batch that was compressed may hold larger ones: those are
 # left at their origin, and the dead letter says so.
 VALUE_BYTES_MAX = 900_000
 KEY_BYTES_MAX = 32_768
+HEADERS_BYTES_MAX = 32_768
+
+Headers = list[tuple[str, bytes | None]]
 
 
 class Origin(NamedTuple):
@@ -37,13 +44,17 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What the headers say. `origin` is None where they do not name one: somebody else wrote the record."""
+    """What the headers say. `origin` is None where they do not name one: somebody else wrote the record.
+
+    `attempt` counts how often the record was put away, from 1; `left_out` names what stayed at the origin.
+    """
 
     origin: Origin | None
     reason: str = ""
     detail: str = ""
     component: str = ""
     attempt: int = 1
+    left_out: frozenset[str] = frozenset()
 
 
 class Burial(NamedTuple):
@@ -51,32 +62,55 @@ class Burial(NamedTuple):
 
     value: bytes | None
     key: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: Headers
 
 
 def burial(
-    value: bytes | None, key: bytes | None, origin: Origin, reason: str, detail: str, component: str, attempt: int = 1
+    value: bytes | None,
+    key: bytes | None,
+    origin: Origin,
+    reason: str,
+    detail: str,
+    component: str,
+    own: Iterable[tuple[str, bytes | None]] = (),
 ) -> Burial:
-    """The dead letter of a record; a value or key that is too large for a record with headers is left out."""
-    parts = (("value", value, VALUE_BYTES_MAX), ("key", key, KEY_BYTES_MAX))
-    left_out = [
-        f"{name} of {len(part or b'')} bytes left at its origin" for name, part, most in parts if _is_over(part, most)
-    ]
-    told = "; ".join((detail[: DETAIL_CHARS_MAX // 2], *left_out)) if left_out else detail
+    """The dead letter of a record; what is too large for a record with headers is left out.
+
+    `own` are the record's headers. One that was redriven says in them how often it was put away before.
+    """
+    carried, attempt = carried_headers(own), attempts_of(own) + 1
+    headers_size = sum(len(name) + len(told or b"") for name, told in carried)
+    parts = (
+        ("value", len(value or b""), VALUE_BYTES_MAX),
+        ("key", len(key or b""), KEY_BYTES_MAX),
+        ("headers", headers_size, HEADERS_BYTES_MAX),
+    )
+    over = {name: f"{name} of {size} bytes left at its origin" for name, size, most in parts if size > most}
+    told = "; ".join((detail[: DETAIL_CHARS_MAX // 2], *over.values())) if over else detail
+    left_out = [(LEFT_OUT, ",".join(over).encode())] if over else []
     return Burial(
-        None if _is_over(value, VALUE_BYTES_MAX) else value,
-        None if _is_over(key, KEY_BYTES_MAX) else key,
-        headers(origin, reason, told, component, attempt),
+        None if "value" in over else value,
+        None if "key" in over else key,
+        [
+            *headers(origin, reason, told, component, attempt),
+            *left_out,
+            *([] if "headers" in over else carried),
+        ],
     )
 
 
-def _is_over(part: bytes | None, bytes_max: int) -> bool:
-    return part is not None and len(part) > bytes_max
+def carried_headers(own: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """Of a record's headers those that are not ours."""
+    return [(name, value) for name, value in own if not name.startswith(OURS)]
 
 
-def headers(
-    origin: Origin, reason: str, detail: str, component: str, attempt: int = 1
-) -> list[tuple[str, bytes | None]]:
+def attempts_of(own: Iterable[tuple[str, bytes | None]]) -> int:
+    """How often a record was put away before, as its headers say; 0 where they do not say."""
+    counts = [_number((value or b"").decode("ascii", "replace")) for name, value in own if name == ATTEMPT]
+    return max(counts[-1] or 0, 0) if counts else 0
+
+
+def headers(origin: Origin, reason: str, detail: str, component: str, attempt: int = 1) -> Headers:
     """Headers of a dead letter. `reason` is a DeadReason, `detail` never quotes the record, `attempt` counts from 1."""
     texts = (
         (TOPIC, origin.topic),
@@ -93,21 +127,35 @@ def headers(
 
 def parse(given: Iterable[tuple[str, bytes | None]]) -> DeadLetter:
     """What the headers say; never raises, for anybody can write to the topic. The last of equal names counts."""
-    texts = {name: (value or b"").decode("utf-8", "replace") for name, value in given}
-    place = [_number(texts.get(name)) for name in (PARTITION, OFFSET)]
-    origin = None
-    if texts.get(TOPIC) and None not in place:
-        partition, offset = (number for number in place if number is not None)
-        appended_ms = _number(texts.get(APPENDED_MS))
-        origin = Origin(texts[TOPIC], partition, offset, -1 if appended_ms is None else appended_ms)
+    texts = texts_of(given)
     attempt = _number(texts.get(ATTEMPT))
     return DeadLetter(
-        origin,
+        origin_of(texts),
         texts.get(REASON, ""),
         texts.get(DETAIL, ""),
         texts.get(COMPONENT, ""),
         1 if attempt is None else attempt,
+        frozenset(filter(None, texts.get(LEFT_OUT, "").split(","))),
     )
+
+
+def texts_of(given: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Headers by name, as text; the last of equal names counts."""
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in given}
+
+
+def origin_of(texts: Mapping[str, str]) -> Origin | None:
+    """The place that headers name; None where they name none."""
+    partition, offset = (_number(texts.get(name)) for name in (PARTITION, OFFSET))
+    if not texts.get(TOPIC) or partition is None or offset is None:
+        return None
+    appended_ms = _number(texts.get(APPENDED_MS))
+    return Origin(texts[TOPIC], partition, offset, -1 if appended_ms is None else appended_ms)
+
+
+def number_of(texts: Mapping[str, str], name: str) -> int | None:
+    """A header that is a whole number of 64 bits, else None."""
+    return _number(texts.get(name))
 
 
 def _number(text: str | None) -> int | None:

@@ -78,6 +78,14 @@ class ResultReason(StrEnum):
     UNKNOWN_INTENT = "UNKNOWN_INTENT"
 
 
+class PauseReason(StrEnum):
+    """Why a topic was paused, or goes on."""
+
+    DEAD_SHARE = "DEAD_SHARE"  # too many of its records could not be taken
+    PAUSED_BY_HAND = "PAUSED_BY_HAND"
+    RESUMED_BY_HAND = "RESUMED_BY_HAND"
+
+
 class DeadReason(StrEnum):
     """Why a record went to the dead topic."""
 

@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import Literal, Protocol, cast
 
 Cleanup = Literal["delete", "compact"]
-Kind = Literal["submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health"]
+Kind = Literal[
+    "submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health", "pauses"
+]
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -109,6 +111,10 @@ class Topics:
         return f"{self.prefix}control.agents.v1"
 
     @property
+    def pauses(self) -> str:
+        return f"{self.prefix}control.pause.v1"
+
+    @property
     def health(self) -> str:
         return f"{self.prefix}control.health.v1"
 
@@ -144,6 +150,7 @@ class Topics:
             self._spec(self.dead, "dead", None, logs),
             self._spec(self.breakers, "breakers", "BreakerState", DAY_MS, compacted=True),
             self._spec(self.cards, "cards", "AgentCard", DAY_MS, compacted=True),
+            self._spec(self.pauses, "pauses", "PauseState", DAY_MS, compacted=True),
             self._spec(self.health, "health", "HealthCounts", HOUR_MS),
         )
 

@@ -71,6 +71,18 @@ class Limits(Section):
     context_interactions: Whole = Field(
         10, ge=0, description="Earlier interactions of the conversation that an agent is shown."
     )
+    dead_share_max: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Share of a topic's records that may be dead-lettered; above it, it is paused.",
+    )
+    dead_records_min: Whole = Field(
+        200, ge=1, description="Records of a topic that a process has to have read lately before that share counts."
+    )
+    redrives_max: Whole = Field(
+        3, ge=0, description="Times that a dead letter is redriven; one that came back as often stays where it is."
+    )
     history_rows_max: Whole = Field(200_000, ge=1, description="Rows in one insert into the history.")
     history_interval_ms: Whole = Field(1_000, ge=1, description="Time between two inserts into the history.")
     history_buffer_bytes_max: Whole = Field(

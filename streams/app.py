@@ -33,6 +33,7 @@ from streams.transport.faust_driver import BatchSchema, DriverOptions, driver_of
 from streams.transport.foreign_ids import ForeignIds, foreign_ids
 from streams.transport.garbage import calm_collector
 from streams.transport.held import HeldBack
+from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
@@ -65,7 +66,9 @@ def run_worker(
     """
     ensure_topics(settings, used_by("worker", topology.topics()), topology)
     registry = FileRegistry.load()
-    view = BreakerView(settings, topology, Codec(registry, topology.limits.record_bytes_max))
+    bytes_max = topology.limits.record_bytes_max
+    view = BreakerView(settings, topology, Codec(registry, bytes_max))
+    pauses = PauseView(settings, topology, Codec(registry, bytes_max))
     told: list[bool] = []
 
     def on_ready(partitions: list[int]) -> None:
@@ -73,11 +76,14 @@ def run_worker(
             told.append(True)
             ready({"partitions": partitions})
 
-    with closing(view), foreign_ids(settings, registry, topology.topics()) as foreign:
+    with closing(view), closing(pauses), foreign_ids(settings, registry, topology.topics()) as foreign:
         view.start()
+        pauses.start()
         transactional_id = _transactional_id(settings, topology) if topology.delivery == "exactly_once" else None
         _outlive_losses(
-            lambda: asyncio.run(_serve(settings, topology, registry, foreign, view, on_ready, stop, transactional_id)),
+            lambda: asyncio.run(
+                _serve(settings, topology, registry, foreign, view, pauses, on_ready, stop, transactional_id)
+            ),
             stop,
         )
 
@@ -114,6 +120,7 @@ async def _serve(
     registry: FileRegistry,
     foreign: ForeignIds | None,
     view: BreakerView,
+    pauses: PauseView,
     on_ready: Callable[[list[int]], None],
     stop: threading.Event,
     transactional_id: str | None,
@@ -132,6 +139,7 @@ async def _serve(
             on_ready,
             None if foreign is None else HeldBack(foreign),
             committer=committer,
+            pauses=TopicPauses(topology, Codec(registry, limits.record_bytes_max), producer, pauses),
         )
         app = build(settings, topology, worker)
         calm_collector()

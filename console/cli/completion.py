@@ -75,6 +75,12 @@ def tiers(incomplete: str) -> list[str]:
     return [tier for tier in map(as_typed, ("LOW", "MEDIUM", "HIGH")) if tier.startswith(incomplete)]
 
 
+def dead_reasons(incomplete: str) -> list[str]:
+    from schemas.reasons import DeadReason  # noqa: PLC0415  only when used
+
+    return [reason.value for reason in DeadReason if reason.value.startswith(incomplete.upper())]
+
+
 def _topic_names(topology: dict[str, Any]) -> Iterable[str]:
     from schemas.topics import Topics  # noqa: PLC0415  only when used
 

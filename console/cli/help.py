@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 # What is not named here comes last, under "Other".
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
-    "Tasks and their results": ("submit", "results", "task", "history"),
+    "Tasks and their results": ("submit", "results", "task", "history", "dlq"),
     "How much it can take": ("load",),
     "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
     "Whether it keeps its promises": ("chaos",),
@@ -36,6 +36,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         'pointsman history "show tables"',
         'pointsman history "select status, count() from results group by status" -o json',
     ),
+    "dlq list": ("pointsman dlq list --since 2h", "pointsman dlq list --summary -o json"),
+    "dlq show": ("pointsman dlq show 3:1842",),
+    "dlq redrive": (
+        "pointsman dlq redrive --reason UNKNOWN_SCHEMA --since 6h --dry-run",
+        "pointsman dlq redrive 3:1842 --deadline-in 10m",
+    ),
     "validate": ("pointsman validate", "pointsman validate staging.yaml -o json"),
     "init agent": (
         "pointsman init agent opening_hours",
@@ -48,6 +54,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "explain": ("pointsman explain T203", "pointsman explain NO_QUORUM", "pointsman explain"),
     "topics plan": ("pointsman topics plan", "pointsman topics plan --form acl > acls.sh"),
     "topics apply": ("pointsman topics apply", "pointsman topics apply --yes -o jsonl"),
+    "topics pause": ("pointsman topics pause tasks.submitted.v1",),
+    "topics resume": ("pointsman topics resume tasks.submitted.v1",),
     "topics list": ("pointsman topics list -o json | jq 'map(.records) | add'",),
     "topics describe": ("pointsman topics describe tasks.results.v1",),
     "schemas list": ("pointsman schemas list",),

@@ -14,7 +14,20 @@ import typer
 import typer.main
 
 from console.cli import completion
-from console.cli.commands import about, agents, chaos, load, local, reference, registry, serve, topics, topology, work
+from console.cli.commands import (
+    about,
+    agents,
+    chaos,
+    dead_letters,
+    load,
+    local,
+    reference,
+    registry,
+    serve,
+    topics,
+    topology,
+    work,
+)
 from console.cli.entry import main
 from console.cli.failures import ExitCode, UsageError, exit_code, explain
 from console.cli.help import Sections, with_examples
@@ -36,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (work, topology, agents, topics, reference, chaos, load, local, serve, registry, about):
+for part in (work, dead_letters, topology, agents, topics, reference, chaos, load, local, serve, registry, about):
     app.add_typer(part.app)
 
 DEBUG = "--debug"

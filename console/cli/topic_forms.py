@@ -30,6 +30,7 @@ ABOUT: dict[Principal, str] = {
     "producer": "submits tasks",
     "subscriber": "reads results; its consumer group begins with the name granted here",
     "operator": "runs `pointsman topics`",
+    "mender": "pauses topics, and sends dead letters back",
 }
 
 

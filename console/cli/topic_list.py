@@ -11,6 +11,7 @@ from typing import Any
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, NotFoundError
 from console.cli.output import Format, Output, Row
+from console.cli.topic_pauses import paused_topics
 from console.cli.topics import duration
 from schemas.access import PROCESSES, USES, group_of
 from schemas.codes import ErrorCode
@@ -37,8 +38,11 @@ def list_topics(deployment: Deployment, *, form: Format, out: Output) -> ExitCod
     known = admin.listed()
     there = [spec for spec in topics.specs() if spec.name in known]
     marks, groups = _marks(deployment, there, known, out), _groups(admin, topics.prefix)
-    rows = [_row(spec, known.get(spec.name), marks, groups) for spec in topics.specs()]
+    paused = paused_topics(deployment, known)
+    rows = [_row(spec, known.get(spec.name), marks, groups, paused) for spec in topics.specs()]
     out.records([_shown(row) for row in rows] if form is Format.TABLE else rows, COLUMNS, form)
+    for name in sorted(paused or ()):
+        out.note(f"{name} is paused: nobody reads it. `pointsman topics resume {name}` lets it go on.")
     if missing := len(rows) - len(there):
         out.note(
             f"{missing} of {len(rows)} topics are missing, or hidden from this user. "
@@ -66,7 +70,7 @@ def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Outp
         raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     config = admin.cluster([spec.name]).topics[spec.name].config
     marks, groups = _marks(deployment, [spec], {spec.name: topic}, out), _groups(admin, topics.prefix)
-    about = _about(spec, config, _row(spec, topic, marks, groups))
+    about = _about(spec, config, _row(spec, topic, marks, groups, paused_topics(deployment, admin.listed())))
     partitions = [_partition(spec.name, number, topic, marks, groups) for number in sorted(topic.partitions)]
     if form is Format.TABLE:
         out.table(("property", "value"), list(_shown(about).items()))
@@ -101,7 +105,7 @@ def _groups(admin: TopicAdmin, prefix: str) -> Groups:
     return {process: admin.positions(group_of(process, prefix)) for process in PROCESSES}
 
 
-def _row(spec: TopicSpec, topic: Any, marks: Marks, groups: Groups) -> dict[str, Any]:
+def _row(spec: TopicSpec, topic: Any, marks: Marks, groups: Groups, paused: frozenset[str] | None) -> dict[str, Any]:
     own = {tp: mark for tp, mark in marks.items() if tp[0] == spec.name}
     return {
         "topic": spec.name,
@@ -110,6 +114,7 @@ def _row(spec: TopicSpec, topic: Any, marks: Marks, groups: Groups) -> dict[str,
         "replication": copies(topic) if topic else None,
         "retention_ms": spec.retention_ms,
         "cleanup": spec.cleanup,
+        "paused": None if paused is None else spec.name in paused,
         "records": sum(end - first for first, end in own.values()) if own else None,
         "lag": _lag(own, groups),
     }

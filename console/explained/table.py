@@ -13,14 +13,15 @@ from functools import cache
 from pathlib import Path
 
 from schemas.codes import ErrorCode, FaultCode
-from schemas.reasons import DeadReason, DispatchReason, ErrorClass, FailReason, LateReason, ResultReason
+from schemas.reasons import DeadReason, DispatchReason, ErrorClass, FailReason, LateReason, PauseReason, ResultReason
 from schemas.records import RECORDS
+from schemas.redrive import Refusal
 from streams.core.breaker import Cause, Phase
 
 FILES = tuple(Path(__file__).with_name(f"{name}.toml") for name in ("faults", "errors", "reasons"))
 
 # Symbols of Avro enums that stand for "not known to this version", and those that nothing writes yet.
-NOT_EMITTED = frozenset({"UNKNOWN", "PARKED", "RESUMED", "PAUSE_CHANGED", "HEALED", "CANCELLED"})
+NOT_EMITTED = frozenset({"UNKNOWN", "PARKED", "RESUMED", "HEALED", "CANCELLED"})
 
 _REASONS: Mapping[str, type[StrEnum]] = {
     "why an agent was asked": DispatchReason,
@@ -29,6 +30,8 @@ _REASONS: Mapping[str, type[StrEnum]] = {
     "why a task ended": ResultReason,
     "why a record was dead-lettered": DeadReason,
     "why an outcome decided nothing": LateReason,
+    "why a dead letter is not redriven": Refusal,
+    "why a topic was paused, or goes on": PauseReason,
     "state of a breaker": Phase,
     "why a breaker changed": Cause,
 }

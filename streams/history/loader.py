@@ -26,7 +26,16 @@ from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.migrations import DATABASE
 from streams.history.queries import QueryError
-from streams.history.tables import DEAD_LETTERS, TABLES, columns_of, dead_rows_of, places_of, rows_of, stream_of
+from streams.history.tables import (
+    DEAD_LETTERS,
+    REDRIVES,
+    TABLES,
+    columns_of,
+    places_of,
+    rows_of,
+    rows_of_dead_topic,
+    stream_of,
+)
 from streams.transport.batch import Batch, TopicPartition, content_bytes, next_positions
 from streams.transport.deadletters import bury
 from streams.transport.producer import Producer
@@ -52,6 +61,7 @@ class StoppedError(PointsmanError):
 class Rows:
     """Records of one batch, decoded: `records` of them were read, `batch` holds the valid ones, and `places` where each
     stood (None where the batch says it itself). `faults` name rows of `bad`, the records that are to be put away.
+    `also` is what it holds for another table.
 
     Raw records are Python objects, cold in the cache a moment later: so they are decoded as they come, not at the load.
     """
@@ -64,6 +74,7 @@ class Rows:
     records: int
     positions: Mapping[TopicPartition, int]
     oldest_ms: int
+    also: Rows | None = None
 
     def size_bytes(self) -> int:
         """What it holds in memory, about."""
@@ -85,7 +96,7 @@ class Loader:
         self._stopping = threading.Event()
         # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.
         self._others = frozenset({self._topics.submitted, self._topics.health})
-        for name in (DEAD_LETTERS, *(table.name for table in TABLES.values())):
+        for name in (DEAD_LETTERS, REDRIVES, *(table.name for table in TABLES.values())):
             HISTORY_ROWS.labels(name)  # from zero, so that a rate sees the first ones too
 
     def stop(self) -> None:
@@ -96,7 +107,9 @@ class Loader:
         """The rows of a batch."""
         said = len(batch), next_positions(batch), int(batch.timestamps_ms.min())
         if batch.channel == self._topics.dead:
-            return Rows(DEAD_LETTERS, dead_rows_of(batch), None, None, (), *said)
+            letters, markers = rows_of_dead_topic(batch)
+            also = None if markers is None else Rows(REDRIVES, markers, None, None, (), *said)
+            return Rows(DEAD_LETTERS, letters, None, None, (), *said, also)
         decoded = admit(self._codec, batch.channel, batch.values, batch.keys)
         ours = [fault for fault in decoded.faults if self._is_ours(batch, fault)]
         bad = batch.take(np.array([fault.row for fault in ours], np.intp)) if ours else None
@@ -110,8 +123,9 @@ class Loader:
         for each in rows:
             if each.bad is not None:
                 bury(self._producer, self._topics, each.bad, each.faults, COMPONENT)
-            if each.batch.num_rows:
-                by_table[each.table].append(each)
+            for part in (each, each.also):
+                if part is not None and part.batch.num_rows:
+                    by_table[part.table].append(part)
         while len(self._producer) and not self._producer.drained(DELIVERY_POLL_S):
             if self._stopping.is_set():
                 raise StoppedError
@@ -125,7 +139,7 @@ class Loader:
 
     def _is_compacted(self, topic: str) -> bool:
         """There a null value is a tombstone, not a fault."""
-        return topic in (self._topics.breakers, self._topics.cards)
+        return topic in (self._topics.breakers, self._topics.cards, self._topics.pauses)
 
     def _insert(self, table: str, parts: Sequence[Rows]) -> None:
         """As one block, until ClickHouse has answered that it holds it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,6 +144,12 @@ class History:
             LOOK_UP,
         )
         return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+    def answered(self, tasks: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the tasks, each a tenant and an id, that have a result."""
+        sql = f"SELECT tenant, task_id FROM {DATABASE}.results WHERE task_id IN {{ids:Array(String)}}"  # noqa: S608 - constants
+        found = {(row[0], row[1]) for row in self.query(sql, {"ids": [task_id for _, task_id in tasks]}).rows}
+        return found & set(tasks)
 
     def close(self) -> None:
         self._client.close()

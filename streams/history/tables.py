@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from schemas.deadletter import DeadLetter, parse
 from schemas.records import record
+from schemas.redrive import Redriven, parse_marker
 from streams.transport.batch import Batch
 
 _US = pa.timestamp("us", "UTC")
@@ -100,6 +101,12 @@ TABLES: Mapping[str, Table] = {
         ),
         Table("breaker_states_log", "BreakerState", _same(*(field.name for field in record("BreakerState").arrow))),
         Table(
+            "pause_states_log",
+            "PauseState",
+            _same(*(field.name for field in record("PauseState").arrow)),
+            times=frozenset({"at"}),
+        ),
+        Table(
             "agent_cards_log",
             "AgentCard",
             {
@@ -119,10 +126,12 @@ TABLES: Mapping[str, Table] = {
     )
 }
 DEAD_LETTERS = "dead_letters_log"
+REDRIVES = "redrives_log"
 PLACES = ("topic", "partition", "offset", "appended_at")
 _ORIGINS = ("origin_topic", "origin_partition", "origin_offset", "origin_at")
 _COLUMNS: Mapping[str, Sequence[str]] = {
     DEAD_LETTERS: (*_ORIGINS, "reason", "detail", "component", "attempt", "key", "value"),
+    REDRIVES: (*_ORIGINS[:3], "letter_offset", "to_offset", "attempt", "changed", "at"),
     **{table.name: tuple(table.columns) for table in TABLES.values()},
 }
 
@@ -148,8 +157,36 @@ def rows_of(table: Table, batch: pa.RecordBatch, places: pa.RecordBatch) -> pa.R
     return pa.RecordBatch.from_pydict(columns | dict(zip(PLACES, places.columns, strict=True)))
 
 
+def rows_of_dead_topic(raw: Batch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Rows of the tables of dead letters and, where there are markers, of redrives; nothing on the topic is refused."""
+    headers = raw.headers or [[]] * len(raw)
+    markers = {row: marker for row, each in enumerate(headers) if each and (marker := parse_marker(each)) is not None}
+    if not markers:
+        return dead_rows_of(raw), None
+    letters = np.setdiff1d(np.arange(len(raw)), list(markers))
+    redrives = _redrive_rows(raw.take(np.array(list(markers), np.intp)), list(markers.values()))
+    return dead_rows_of(raw.take(letters)), redrives
+
+
+def _redrive_rows(raw: Batch, markers: Sequence[Redriven]) -> pa.RecordBatch:
+    origins = [marker.origin for marker in markers]
+    numbers = ("letter_offset", "to_offset", "attempt")
+    places = places_of(raw, np.arange(len(raw)))
+    return pa.RecordBatch.from_pydict(
+        {
+            "origin_topic": pa.array([origin.topic for origin in origins], pa.string()),
+            "origin_partition": pa.array([origin.partition for origin in origins], pa.int64()),
+            "origin_offset": pa.array([origin.offset for origin in origins], pa.int64()),
+            **{name: pa.array([getattr(each, name) for each in markers], pa.int64()) for name in numbers},
+            "changed": pa.array([marker.changed for marker in markers], pa.string()),
+            "at": _time(pa.array([marker.at_ms for marker in markers], pa.int64()), _MS),
+            **dict(zip(PLACES, places.columns, strict=True)),
+        }
+    )
+
+
 def dead_rows_of(raw: Batch) -> pa.RecordBatch:
-    """Rows of the table of dead letters; nothing on the dead topic is refused."""
+    """Rows of the table of dead letters."""
     letters = [parse(headers) for headers in raw.headers or [[]] * len(raw)]
     own = zip(raw.topics, raw.partitions.tolist(), raw.offsets.tolist(), raw.timestamps_ms.tolist(), strict=True)
     origins = [letter.origin or place for letter, place in zip(letters, own, strict=True)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.codec import Codec
     from schemas.topology import Topology
     from streams.transport.batch import Batch
+    from streams.transport.pauses import TopicPauses
 
 log = get_logger("pointsman.breaker")
 
@@ -56,9 +57,10 @@ class BreakerProcessor:
         producer: Sender,
         view: View,
         draw: Callable[[], float] = random.random,
+        pauses: TopicPauses | None = None,
     ) -> None:
         self._codec, self._producer, self._view, self._draw = codec, producer, view, draw
-        self._outbox = Outbox(topology, codec, producer)
+        self._outbox = Outbox(topology, codec, producer, pauses)
         self._topics, self._version, self._partitions = topology.topics(), topology.version, topology.partitions
         self._policies = {
             name: Policy(topology.breaker, write=agent.effect == "write") for name, agent in topology.agents.items()

@@ -6,7 +6,7 @@ recovery, an outage, or under a load that is more than the machine can take), th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from streams.transport.batch import TopicPartition
@@ -31,6 +31,10 @@ class Frontier:
     def fall_behind(self, targets: Mapping[TopicPartition, int]) -> None:
         """Until these positions are reached there is no time; the first time-outs after that blame nobody."""
         self.targets, self.is_first = dict(targets), True
+
+    def pass_over(self, topics: Collection[str]) -> None:
+        """These are paused: what lies unread in them is not waited for."""
+        self.targets = {tp: end for tp, end in self.targets.items() if tp.topic not in topics}
 
     def read(self, newest_ms: int, now_ms: int) -> None:
         """Events were read, the newest of them appended at `newest_ms` by the broker's clock."""

@@ -24,6 +24,7 @@ from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Resu
 from streams.core.task import Identity, Slip, TaskKey
 from streams.transport.batch import Batch, by_value
 from streams.transport.deadletters import SendsOne, bury
+from streams.transport.pauses import TopicPauses
 from streams.transport.telemetry import (
     CASCADE_DEPTH,
     DECISION_DURATION,
@@ -48,9 +49,9 @@ class Sender(SendsOne, Protocol):
 class Outbox:
     """Encodes and hands over; it waits only while the producer's queue is full. All methods raise DeliveryError."""
 
-    def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
+    def __init__(self, topology: Topology, codec: Codec, producer: Sender, pauses: TopicPauses | None = None) -> None:
         self._topics, self._version = topology.topics(), topology.version
-        self._codec, self._producer = codec, producer
+        self._codec, self._producer, self._pauses = codec, producer, pauses
         _count_from_zero(topology)
 
     def emit(self, decided: Mapping[int, Effects]) -> None:
@@ -77,9 +78,11 @@ class Outbox:
         if results:
             self._answer(results)
 
-    def bury(self, batch: Batch, faults: Iterable[DecodeFault], component: str) -> None:
-        """Rows of a batch that cannot be taken go to the dead topic."""
+    def bury(self, batch: Batch, faults: Sequence[DecodeFault], component: str) -> None:
+        """Rows of a batch that cannot be taken go to the dead topic; too many of a topic pause it."""
         bury(self._producer, self._topics, batch, faults, component)
+        if self._pauses is not None:
+            self._pauses.saw(batch, [fault.row for fault in faults])
 
     def _depart(self, departed: Mapping[int, Cohort]) -> None:
         distinct = {id(s): s for each in departed.values() for first in each.firsts for s in first.slips}

@@ -29,7 +29,8 @@ from streams.processors.recovery import Positions, Recovery
 from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.held import HeldBack
+from streams.transport.held import HeldBack, SetAside
+from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.telemetry import (
     CONSUMER_LAG,
@@ -105,6 +106,7 @@ class Worker:
         held: HeldBack | None = None,
         clock: Callable[[], int] = wall_ms,
         committer: Callable[[Driver], Committer] = lambda driver: driver,
+        pauses: TopicPauses | None = None,
     ) -> None:
         topology = policy.topology
         self._limits, self._topics = topology.limits, topology.topics()
@@ -114,11 +116,12 @@ class Worker:
         self._frontiers: dict[int, Frontier] = {}
         self._epochs = Epochs()
         self._cuts = Cuts(self._topics.submitted, producer, self._epochs)
-        self._paused: set[int] = set()
-        self._held = held
+        self._full: set[int] = set()
+        self._paused: set[TopicPartition] = set()
+        self._held, self._pauses, self._aside = held, pauses, SetAside()
         self._seen_version = -1
-        self._outbox = Outbox(topology, codec, producer)
-        self._breakers = BreakerProcessor(topology, codec, producer, view)
+        self._outbox = Outbox(topology, codec, producer, pauses)
+        self._breakers = BreakerProcessor(topology, codec, producer, view, pauses=pauses)
         self._health = HealthReport(self._topics.health, codec, producer)
         self._handlers: dict[str, Callable[[Batch, int], None]] = {
             "router": Router(policy, codec, self._outbox, self._cells).handle,
@@ -172,12 +175,30 @@ class Worker:
         if self.has_failed:
             return
         try:
-            admitted = self._held.admit(batch) if self._held is not None and processor == "router" else batch
-            if admitted is not None:
-                self._handle(processor, admitted)
+            self._take(processor, batch)
             self._throttle()
         except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
             self._fail(error)
+
+    @property
+    def _resting(self) -> frozenset[str]:
+        """Topics that are paused for the whole fleet."""
+        return self._pauses.resting if self._pauses is not None else frozenset()
+
+    def _take(self, processor: str, batch: Batch) -> None:
+        """What may be taken of it now. What has waited longer comes first."""
+        for each in (*self._aside.released(self._resting), (processor, batch)):
+            self._take_unless_resting(*each)
+
+    def _take_unless_resting(self, processor: str, batch: Batch) -> None:
+        taken = self._aside.admit(processor, batch, self._resting)
+        if taken is not None:
+            self._admit(processor, taken)
+
+    def _admit(self, processor: str, batch: Batch) -> None:
+        admitted = self._held.admit(batch) if self._held is not None and processor == "router" else batch
+        if admitted is not None:
+            self._handle(processor, admitted)
 
     def _handle(self, processor: str, batch: Batch) -> None:
         now_ms = self._clock()
@@ -200,17 +221,29 @@ class Worker:
         never paused."""
         held = {number for _, number in self._held.tps} if self._held is not None else set()
         for number, cell in self._cells.items():
-            submitted = (self._topics.submitted, number)
-            if number not in self._paused and (cell.is_full or number in held):
-                self._paused.add(number)
-                self.driver.pause([submitted])
+            if number not in self._full and (cell.is_full or number in held):
+                self._full.add(number)
                 log.warning("reading of new tasks pauses", partition=number, inflight=len(cell), held=number in held)
-            elif number in self._paused and number not in held and cell.fill < RESUME_BELOW:
-                self._paused.discard(number)
-                self.driver.resume([submitted])
+            elif number in self._full and number not in held and cell.fill < RESUME_BELOW:
+                self._full.discard(number)
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Reads what may be read: neither new tasks of a partition that is full, nor a topic that is paused."""
+        wanted = {TopicPartition(self._topics.submitted, number) for number in self._full}
+        wanted |= {TopicPartition(topic, number) for topic in self._resting for number in self._cells}
+        if wanted == self._paused:
+            return
+        if pause := wanted - self._paused:
+            self.driver.pause(sorted(pause))
+        if resume := self._paused - wanted:
+            self.driver.resume(sorted(resume))
+        self._paused = wanted
 
     def _release(self) -> None:
         """Go on with what was held back and can be read by now."""
+        for each in self._aside.released(self._resting):
+            self._take_unless_resting(*each)
         for batch in self._held.released() if self._held is not None else ():
             self._handle("router", batch)
 
@@ -239,6 +272,7 @@ class Worker:
             self._frontiers[number] = frontier
             self._outbox.emit({number: each.fold.resume(self._clock())})
         self._cuts.positions.update(positions)
+        self._regulate()  # before anything is read
         log.info("live", partitions=partitions, unfinished=sum(map(len, self._cells.values())))
         self._on_ready(sorted(self._cells))
         return {(topic, number): at for (topic, number), at in positions.items()}
@@ -288,9 +322,11 @@ class Worker:
             INFLIGHT_TASKS.labels(partition=number).set(0)
         self._cuts.drop(gone)
         self._epochs.drop(gone)
-        if self._paused & gone:
-            self.driver.resume([(self._topics.submitted, number) for number in self._paused & gone])
-            self._paused -= gone
+        self._aside.drop(gone)
+        self._full -= gone
+        if lost := {tp for tp in self._paused if tp.partition in gone}:
+            self.driver.resume(sorted(lost))
+            self._paused -= lost
         self._breakers.release(gone)
         CONSUMER_LAG.clear()
 
@@ -352,8 +388,11 @@ class Worker:
             return  # no outcome can be read, so none is overdue
         now_ms = self._clock()
         decided: dict[int, Effects] = {}
+        resting = self._resting
         for number, cell in self._cells.items():
             frontier = self._frontiers[number]
+            if resting:
+                frontier.pass_over(resting)
             at_ms = frontier.time(self._cuts.positions, now_ms)
             if at_ms is not None:
                 decided[number] = cell.tick(at_ms, blame=not frontier.is_first)

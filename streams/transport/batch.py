@@ -32,8 +32,9 @@ class Batch:
     """Records of one channel in the order in which they were read; offsets rise within each topic-partition.
 
     All columns have the same length. `timestamps_ms` is the broker's append time, -1 where there is none. `headers` is
-    None unless the consumer was told to read them. `ends` gives the last offset of each topic-partition in the batch:
-    a batch is done when everything up to them is done, and the next position is one further.
+    None where no record has any, or the consumer was not told to read them. `ends` gives the last offset of each
+    topic-partition in the batch: a batch is done when everything up to them is done, and the next position is one
+    further.
     """
 
     channel: str

@@ -34,7 +34,8 @@ def bury(producer: SendsOne, topics: Topics, batch: Batch, faults: Iterable[Deco
         topic, partition = batch.topics[fault.row], int(batch.partitions[fault.row])
         origin = Origin(topic, partition, int(batch.offsets[fault.row]), int(batch.timestamps_ms[fault.row]))
         value, key = batch.values[fault.row], batch.keys[fault.row]
-        letter = burial(value, key, origin, fault.reason, fault.detail, component)
+        own = batch.headers[fault.row] if batch.headers is not None else ()
+        letter = burial(value, key, origin, fault.reason, fault.detail, component, own)
         where = partition % topics.partitions  # a topic that left this topology may have had more
         producer.send_one(topics.dead, letter.value, letter.key, where, letter.headers)
         DEAD_LETTERS.labels(topic=topic, reason=fault.reason.value).inc()

@@ -159,7 +159,14 @@ class Reader:
         now = time.monotonic()
         self._rows_per_s += (len(records) / max(now - self._read_at, _LINGER_MIN_S) - self._rows_per_s) / 2
         self._read_at = now
-        return by_channel(records, options.channel_of, rows_max=options.rows_max, bytes_max=options.bytes_max)
+        # Headers for the few that are put away: a record that was redriven says so in them.
+        return by_channel(
+            records,
+            options.channel_of,
+            rows_max=options.rows_max,
+            bytes_max=options.bytes_max,
+            with_headers=True,
+        )
 
     def _consume(self, count: int, timeout_s: float) -> list[Any]:
         messages: list[Any] = self._consumer.consume(count, timeout_s)

@@ -95,3 +95,34 @@ def _by_tp(batch: Batch) -> list[tuple[TopicPartition, Batch]]:
     for row, owner in enumerate(zip(batch.topics, batch.partitions.tolist(), strict=True)):
         places.setdefault(TopicPartition(*owner), []).append(row)
     return [(tp, _rows(batch, rows)) for tp, rows in places.items()]
+
+
+class SetAside:
+    """Batches of topics that were paused while they were on their way: to be taken when their topic goes on."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[str, Batch]] = []
+
+    def admit(self, processor: str, batch: Batch, resting: frozenset[str]) -> Batch | None:
+        """What of the batch may be taken now; the rest is set aside, in order. None where nothing may."""
+        if not resting or not any(topic in resting for topic, _ in batch.ends):
+            return batch
+        stays = [topic in resting for topic in batch.topics]
+        self._batches.append((processor, _rows(batch, [row for row, rests in enumerate(stays) if rests])))
+        goes = [row for row, rests in enumerate(stays) if not rests]
+        return _rows(batch, goes) if goes else None
+
+    def released(self, resting: frozenset[str]) -> list[tuple[str, Batch]]:
+        """What may be taken by now, with the processor that it is for, in the order in which it was read."""
+        kept, self._batches = self._batches, []
+        parts = [(processor, self.admit(processor, batch, resting)) for processor, batch in kept]
+        return [(processor, part) for processor, part in parts if part is not None]
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Forget what is held of these: they are another's to read."""
+        gone = set(partitions)
+        kept, self._batches = self._batches, []
+        for processor, batch in kept:
+            rows = [row for row, number in enumerate(batch.partitions.tolist()) if number not in gone]
+            if rows:
+                self._batches.append((processor, _rows(batch, rows)))

@@ -13,12 +13,22 @@ import pytest
 from schemas.deadletter import Origin, headers
 from schemas.errors import UnreachableError
 from schemas.records import table
+from schemas.redrive import Redriven, marker_headers
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.loader import INSERT_SETTINGS
 from streams.history.migrations import migrate
 from streams.history.queries import History, QueryError, connect
-from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, places_of, rows_of, stream_of
+from streams.history.tables import (
+    DEAD_LETTERS,
+    REDRIVES,
+    TABLES,
+    dead_rows_of,
+    places_of,
+    rows_of,
+    rows_of_dead_topic,
+    stream_of,
+)
 from streams.transport.batch import Batch
 from tests.support.history import KINDS, T0_US, slip, unique
 
@@ -65,10 +75,12 @@ def raw(topic: str, offsets: Sequence[int], **more: Any) -> Batch:
     )
 
 
-def insert(client: Any, name: str, fields: Rows, offsets: Sequence[int], times: int = 1) -> None:
+def insert(
+    client: Any, name: str, fields: Rows, offsets: Sequence[int], times: int = 1, topic: str | None = None
+) -> None:
     """The same block, as often as asked."""
     n = len(offsets)
-    rows = rows_of(TABLES[name], table(name, fields, n), places_of(raw(name, offsets), np.arange(n)))
+    rows = rows_of(TABLES[name], table(name, fields, n), places_of(raw(topic or name, offsets), np.arange(n)))
     put(client, TABLES[name].name, rows, times)
 
 
@@ -213,6 +225,31 @@ def test_dead_letters_by_their_origin(client: Any, history: History) -> None:
     assert kept == [("FF00", "00" * 10)]
 
 
+def test_what_went_back_and_what_became_of_it(client: Any, history: History) -> None:
+    """Of three letters: one is answered, one died again, one went twice and is not heard of."""
+    origins = [Origin("in.v1", 0, number, 1_700_000_000_000) for number in (1, 2, 3, 8)]
+    letters = [headers(origin, "UNKNOWN_SCHEMA", "", "router", attempt=1 + (origin.offset > 7)) for origin in origins]
+    gone = [Redriven(origins[0], 10, 7, 1, 1_000), Redriven(origins[1], 11, 8, 1, 2_000, "deadline_ms")]
+    gone += [Redriven(origins[2], 12, -1, 1, at_ms) for at_ms in (3_000, 4_000)]
+    both = [*letters, *map(marker_headers, gone)]
+    parts = rows_of_dead_topic(raw("dead.v1", list(range(10, 10 + len(both))), headers=both))
+    for name, part in zip((DEAD_LETTERS, REDRIVES), parts, strict=True):
+        assert part is not None
+        put(client, name, part, 2)
+    insert(client, "TaskSubmitted", samples(["a"])["TaskSubmitted"], [7], topic="in.v1")
+    insert(client, "TaskResult", result("a", "COMPLETED", "ANSWERED", decided_at=T0_US), [1])
+    told = history.query("SELECT origin_offset, changed, task_id, status, died_again FROM redriven ORDER BY at").rows
+    assert told == [
+        (1, "", "a", "COMPLETED", ""),
+        (2, "deadline_ms", "", "", "UNKNOWN_SCHEMA"),
+        (3, "", "", "", ""),
+        (3, "", "", "", ""),
+    ]
+    when = "toUnixTimestamp64Milli(redriven_at)"
+    found = history.query(f"SELECT origin_offset, redrives, {when}, id FROM dead ORDER BY origin_offset").rows
+    assert found == [(1, 1, 1_000, "0:10"), (2, 1, 2_000, "0:11"), (3, 2, 4_000, "0:12"), (8, 0, None, "0:13")]
+
+
 def test_absurd_numbers_are_kept_or_clamped(client: Any, history: History) -> None:
     fields = samples(["a", "b", "c"])["TaskSubmitted"] | {
         "submitted_at": [-(2**63), 2**63 - 1, 0],
@@ -337,7 +374,8 @@ def test_every_view_answers_when_there_is_nothing(client: Any, history: History)
     views = [
         name for (name,) in history.query("SHOW TABLES FROM pointsman NOT LIKE '%_log'").rows if name != "migrations"
     ]
-    assert set(KINDS) | {"task_timeline", "dead", "agent_minute", "cascades", "conflicts", "spend"} <= set(views)
+    for_people = {"task_timeline", "dead", "redriven", "agent_minute", "cascades", "conflicts", "spend"}
+    assert set(KINDS) | {"redrives"} | for_people <= set(views)
     for view in views:
         answer = history.query(f"SELECT * FROM {view}")
         assert answer.rows == []

@@ -46,12 +46,12 @@ _TIMED = (
 )
 _THREADED = (
     *("streams.transport.consumer", "streams.transport.faust_reader", "streams.transport.faust_handover"),
-    *("streams.transport.threads", "streams.control", "streams.history.loader"),
+    *("streams.transport.threads", "streams.transport.compacted", "streams.history.loader"),
 )
 # Idle rounds cost more than anything else in a world that does little.
 _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),
-    ("streams.control.POLL_S", 0.5),
+    ("streams.transport.compacted.POLL_S", 0.5),
     ("streams.processors.worker.TICK_S", 0.2),
     ("streams.transport.faust_reader._SLICE_S", 0.2),
     ("agents.event_log.POLL_S", 0.01),

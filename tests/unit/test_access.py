@@ -14,10 +14,15 @@ CALLED: dict[str, tuple[Principal, ...]] = {
     "you": ("subscriber",),
     "users": ("subscriber",),
     "whoever cannot take a record": ("worker", "host", "store"),
+    "anyone, mender": ("producer", "mender"),
+    "whoever cannot take a record, mender": ("worker", "host", "store", "mender"),
+    "that agent's hosts, mender": ("host", "mender"),
+    "that agent's hosts, consensus": ("host", "worker"),
     "host": ("host",),
     "hosts": ("host",),
     "that agent's hosts": ("host",),
     "store": ("store",),
+    "mender": ("mender",),
     **dict.fromkeys(
         ("worker", "every worker", "worker, keyed by agent", "router", "consensus", "breaker", "recovery"), ("worker",)
     ),
@@ -79,5 +84,7 @@ def test_each_process_joins_its_own_group_alone() -> None:
 def test_a_process_makes_sure_of_the_topics_that_it_uses() -> None:
     topics = Topics(("a",), 1)
     assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("worker", topics)} == {"cards"}
-    assert {spec.kind for spec in used_by("host", topics)} == {"inbox", "events", "cards", "dead"}
+    assert {spec.kind for spec in used_by("host", topics)} == {
+        *("inbox", "events", "cards", "dead", "orchestrator", "pauses")
+    }
     assert used_by("store", topics) == topics.specs()

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from schemas.admission import admit, key_faults
 from schemas.codec import Codec
-from schemas.deadletter import DETAIL_CHARS_MAX, OFFSET, DeadLetter, Origin, burial, headers, parse
+from schemas.deadletter import (
+    ATTEMPT,
+    DETAIL_CHARS_MAX,
+    OFFSET,
+    DeadLetter,
+    Origin,
+    burial,
+    carried_headers,
+    headers,
+    parse,
+)
 from schemas.reasons import DeadReason
 from schemas.records import table
 from schemas.registry import FileRegistry
@@ -51,6 +61,25 @@ def test_a_dead_letter_is_never_too_large_for_a_record(value_bytes: int, key_byt
     assert said.origin == origin
     assert (letter.value is None) == (value_bytes > 900_000) == (f"value of {value_bytes} bytes left" in said.detail)
     assert (letter.key is None) == (key_bytes > 32_768) == (f"key of {key_bytes} bytes left" in said.detail)
+
+
+def test_a_record_keeps_its_own_headers_and_what_is_too_large_is_named() -> None:
+    own = [("traceparent", b"00-1"), ("empty", None), ("pointsman.reason", b"a stranger's")]
+    letter = burial(b"v", b"k", Origin("t", 1, 2, 3), DeadReason.UNFRAMED, "x", "router", own)
+    assert carried_headers(letter.headers) == own[:2]
+    assert parse(letter.headers).reason == "UNFRAMED"
+    heavy = burial(b"v", b"k" * 40_000, Origin("t", 1, 2, 3), DeadReason.UNFRAMED, "x", "host", [("h", b"h" * 40_000)])
+    assert parse(heavy.headers).left_out == {"key", "headers"}
+    assert carried_headers(heavy.headers) == []
+    assert (heavy.value, heavy.key) == (b"v", None)
+
+
+@pytest.mark.parametrize(
+    ("stated", "attempt"), [(None, 1), (b"1", 2), (b"7", 8), (b"-3", 1), (b"", 1), (b"\xff", 1), (b"9" * 400, 1)]
+)
+def test_a_record_that_was_redriven_says_how_often_it_was_put_away(stated: bytes | None, attempt: int) -> None:
+    own = [] if stated is None else [(ATTEMPT, stated)]
+    assert parse(burial(b"v", b"k", Origin("t", 1, 2, 3), "UNFRAMED", "", "host", own).headers).attempt == attempt
 
 
 def test_keys_are_the_conversation_else_the_task() -> None:

@@ -20,6 +20,7 @@ from console.cli.failures import ExitCode
 from console.cli.main import app
 from schemas import reasons
 from schemas.records import RECORDS
+from schemas.redrive import Refusal
 from schemas.settings import KAFKA_CONFIG, PREFIX, Settings
 from schemas.topics import Topics
 from schemas.topology import Topology
@@ -145,7 +146,7 @@ def codes() -> set[str]:
         reasons.DeadReason,
         reasons.LateReason,
     )
-    for enum in (*enums, Phase, Cause):
+    for enum in (*enums, Refusal, Phase, Cause):
         found |= set(enum.__members__)
     return found | set(ExitCode.__members__)
 

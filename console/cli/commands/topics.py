@@ -86,6 +86,40 @@ def list_(broker: Broker = None, topology: TopologyFile = None, output: Output_ 
 
 
 @topics_app.command()
+def pause(
+    topic: Annotated[
+        str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
+    ],
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Stop the whole fleet from reading a topic; what is in it waits, and everything else goes on."""
+    from console.cli.topic_pauses import change
+
+    raise typer.Exit(
+        change(deployment_of(broker=broker, topology=topology), topic, paused=True, form=output, out=Output())
+    )
+
+
+@topics_app.command()
+def resume(
+    topic: Annotated[
+        str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
+    ],
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Let the fleet read a topic again that was paused, by hand or for too many bad records."""
+    from console.cli.topic_pauses import change
+
+    raise typer.Exit(
+        change(deployment_of(broker=broker, topology=topology), topic, paused=False, form=output, out=Output())
+    )
+
+
+@topics_app.command()
 def describe(
     topic: Annotated[
         str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)

@@ -1,0 +1,1 @@
+"""Dead letters for people: found, shown, and sent back."""
