@@ -28,6 +28,7 @@ NOW_MS = 1_800_000_000_000
 # An oracle remembers every task; each is asked about as many as stay cheap.
 ORACLE_TASKS = 500
 EXAMPLES_MAX = 3
+UNREADABLE = (ValueError, EOFError, IndexError)
 SKEW_US = 1_000_000
 TIMES = frozenset({"routed_at", "deadline_default_ms", "decided_at", "at"})
 
@@ -153,7 +154,7 @@ def compare(
     examples: list[str] = []
     for topic, partition in sorted(expected.keys() | written.keys()):
         place = (topic, partition)
-        pairs = zip_longest(expected.get(place, ()), written.get(place, ()))
+        pairs = zip_longest(*_paired(expected.get(place, ()), written.get(place, ()), partial(decode, topic)))
         for number, (want, have) in enumerate(pairs):
             fault = _fault(want, have, partial(decode, topic), within)
             if fault is not None:
@@ -161,6 +162,22 @@ def compare(
                 if len(examples) < EXAMPLES_MAX:
                     examples.append(f"{topic}[{partition}] record {number}: {fault}")
     return Verdict(sum(map(len, written.values())), wrong, tuple(examples))
+
+
+def _paired(
+    wanted: Sequence[Expected], found: Sequence[Written], decode: Callable[[bytes], Record]
+) -> tuple[Sequence[Expected], Sequence[Written]]:
+    """An agent gets its dispatches in the order of submission; results and notes may overtake, so they go by task."""
+    if any("slip" in want.record for want in wanted):
+        return wanted, found
+
+    def task_id(have: Written) -> str:
+        try:
+            return str(decode(have[1] or b"").get("task_id"))
+        except UNREADABLE:
+            return ""
+
+    return sorted(wanted, key=lambda want: str(want.record["task_id"])), sorted(found, key=task_id)
 
 
 def _fault(want: Expected | None, have: Written | None, decode: Callable[[bytes], Record], within: range) -> str | None:
@@ -173,7 +190,7 @@ def _fault(want: Expected | None, have: Written | None, decode: Callable[[bytes]
         return f"key {key!r}, not {want.key!r}"
     try:
         record = decode(value or b"")
-    except (ValueError, EOFError, IndexError) as error:
+    except UNREADABLE as error:
         return f"cannot be decoded: {error!r:.100}"
     return _difference(want.record, record) or _time_fault(want, record, within)
 

@@ -139,6 +139,12 @@ def test_a_lost_a_repeated_a_swapped_and_an_unreadable_record_make_a_peer_void(
     assert words in reason
 
 
+def test_results_and_notes_may_overtake_and_dispatches_may_not(case: Case) -> None:
+    for place, records in case.written.items():
+        reason = case.reason({**case.written, place: records[::-1]})
+        assert (reason is None) is (case.topics.record_of(place[0]) != "TaskDispatched")
+
+
 def test_a_record_in_another_partition_is_wrong_twice(case: Case) -> None:
     place = max(case.written, key=lambda each: len(case.written[each]))
     *others, last = case.written[place]
