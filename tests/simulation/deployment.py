@@ -41,7 +41,7 @@ _TIMED = (
     *("streams.transport.consumer", "streams.transport.producer", "streams.transport.faust_reader"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
-    *("agents.host", "agents.service", "agents.calls"),
+    *("agents.host", "agents.service", "agents.calls", "streams.transport.pauses"),
     *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (
