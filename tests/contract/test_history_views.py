@@ -33,6 +33,7 @@ from streams.transport.batch import Batch
 from tests.support.history import KINDS, T0_US, slip, unique
 
 Rows = dict[str, Any]
+CONTROL = ("BreakerState", "AgentCard", "PauseState")
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,7 @@ def samples(ids: list[str]) -> dict[str, Rows]:
             "tenant": "acme",
         },
         "BreakerState": {"agent_id": ids, "state": "OPEN", "epoch": 3, "reason": "FAILURE_RATE", "since_ms": 5},
+        "PauseState": {"scope": ids, "paused": True, "reason": "DEAD_SHARE", "by": "h", "at": T0_US},
         "AgentCard": {
             "agent_id": ids,
             "version": "1",
@@ -155,7 +157,7 @@ def test_a_block_inserted_twice_shows_each_fact_once(client: Any, history: Histo
     assert history.query(f"SELECT count() FROM {view_of(name)}").rows == [(3,)]
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("BreakerState", "AgentCard")])
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in CONTROL])
 def test_of_several_records_of_a_fact_the_lowest_offset_counts(client: Any, history: History, name: str) -> None:
     if name == "HealthCounts":
         client.command("ALTER TABLE pointsman.health_counts_log REMOVE TTL")
@@ -170,7 +172,7 @@ def test_of_several_records_of_a_fact_the_lowest_offset_counts(client: Any, hist
 
 
 def test_control_records_are_facts_of_their_own(client: Any, history: History) -> None:
-    for name in ("BreakerState", "AgentCard"):
+    for name in CONTROL:
         insert(client, name, samples(["a", "a"])[name], [1, 2], times=2)
         assert history.query(f"SELECT count() FROM {view_of(name)}").rows == [(2,)]
 
