@@ -49,6 +49,14 @@ class CompactedView(Generic[V]):
     def start(self) -> None:
         """Returns once everything is read that stood in the topic when it was called; then follows in a thread.
 
+        Raises as `read_once`.
+        """
+        self._consumer.assign(self.read_once())
+        self._thread.start()
+
+    def read_once(self) -> dict[tuple[str, int], int]:
+        """Reads what stands in the topic now, and says where it ends; without `start`, that is all.
+
         Raises TransportError when the topic is missing or cannot be read to its end.
         """
         marks = self._consumer.watermarks(self._consumer.partitions_of([self.topic]))
@@ -57,8 +65,7 @@ class CompactedView(Generic[V]):
         for batch in self._consumer.read_to_end(positions, ends):
             self._apply(batch)
             ends.update({tp: max(ends[tp], last + 1) for tp, last in batch.ends.items()})
-        self._consumer.assign(ends)
-        self._thread.start()
+        return ends
 
     def snapshot(self) -> Mapping[str, V]:
         """The values as of now, in an object that never changes. Raises what ended the view's thread, if it ended."""

@@ -156,7 +156,7 @@ def test_list_and_describe(broker: str, file: Path, prefix: str, capsys: Capture
     assert {row["records"] for row in listed.rows} == {0}
     told = json.loads(topics(capsys, broker, file, "describe", "tasks.results.v1", "-o", "json").out)
     assert told["topic"] == f"{prefix}tasks.results.v1"
-    assert (told["written_by"], told["read_by"]) == (["worker"], ["subscriber", "worker", "store"])
+    assert (told["written_by"], told["read_by"]) == (["worker", "mender"], ["subscriber", "worker", "store"])
     assert [row["end_offset"] for row in told["partitions"]] == [0, 0]
     assert "leader" in topics(capsys, broker, file, "describe", f"{prefix}tasks.results.v1").out
 
