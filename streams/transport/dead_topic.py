@@ -70,7 +70,7 @@ class DeadTopic:
 
     def __init__(self, settings: BrokerSettings, topology: Topology) -> None:
         self.name = topology.topics().dead
-        self._consumer = BatchConsumer(
+        self._reader = BatchConsumer(
             client_config(settings, topology, "consumer", name="pointsman-dlq"),
             channel_of=str,
             rows_max=ROWS_MAX,
@@ -78,8 +78,8 @@ class DeadTopic:
             poll_s=POLL_S,
             with_headers=True,
         )
-        tps = self._consumer.partitions_of([self.name])
-        self.marks = {tp.partition: mark for tp, mark in self._consumer.watermarks(tps).items()}
+        tps = self._reader.partitions_of([self.name])
+        self.marks = {tp.partition: mark for tp, mark in self._reader.watermarks(tps).items()}
 
     def __enter__(self) -> Self:
         return self
@@ -87,14 +87,14 @@ class DeadTopic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._consumer.close()
+        self._reader.close()
 
     def starts(self, since_ms: int | None = None) -> dict[int, int]:
         """By partition, the first offset that is there; with `since_ms`, the first one appended then or later."""
         if since_ms is None:
             return {number: low for number, (low, _) in self.marks.items()}
         times = {TopicPartition(self.name, number): since_ms for number in self.marks}
-        return {tp.partition: at for tp, at in self._consumer.offsets_for_times(times).items()}
+        return {tp.partition: at for tp, at in self._reader.offsets_for_times(times).items()}
 
     def markers(self, starts: Mapping[int, int]) -> Markers:
         """The markers from these offsets on: all those of letters that stand there."""
@@ -134,7 +134,7 @@ class DeadTopic:
         until = ends or {number: end for number, (_, end) in self.marks.items()}
         began = {TopicPartition(self.name, number): at for number, at in starts.items() if number in until}
         stops = {TopicPartition(self.name, number): until[number] for _, number in began}
-        for batch in self._consumer.read_to_end(began, stops):
+        for batch in self._reader.read_to_end(began, stops):
             places = zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True)
             for row, (partition, offset) in enumerate(places):
                 if starts[partition] <= offset < until[partition]:

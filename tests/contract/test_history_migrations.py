@@ -15,7 +15,7 @@ from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.migrations import Migration, load, lost, migrate
 from streams.history.queries import History, connect
-from streams.history.tables import DEAD_LETTERS, TABLES
+from streams.history.tables import DEAD_LETTERS, REDRIVES, TABLES
 
 
 @pytest.fixture
@@ -106,5 +106,5 @@ def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:
         ).rows
         assert {name for (name,) in rows} == {*table.columns, "topic", "partition", "offset", "appended_at"}, table.name
     names = [name for (name,) in history.query("SHOW TABLES FROM pointsman LIKE '%_log'").rows]
-    assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS])
+    assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS, REDRIVES])
     history.close()

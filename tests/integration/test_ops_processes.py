@@ -30,7 +30,7 @@ from tests.unit.test_ops_monitoring import selectors
 
 COMMAND = (sys.executable, "-m", "console.cli.main")
 # Counted by kind of trouble: they have no series before the first trouble.
-TROUBLE = {"pointsman_errors_total", "pointsman_dead_letters_total"}
+TROUBLE = {"pointsman_errors_total", "pointsman_dead_letters_total", "pointsman_topic_paused"}
 
 pytestmark = pytest.mark.broker
 

@@ -133,7 +133,8 @@ def test_tasks_of_an_agent_that_left_the_topology_go_to_the_next(
         wait_for(lambda: len(fleet.log().results) >= 60, 60, "all tasks to be answered")
         log = fleet.log()
         assert audit_tasks(log.submissions, log.dispatches, log.outcomes, log.results).breaches == {}
-        assert {dispatch.agent_id for dispatch in log.dispatches} == {"sql_agent"}
+        assert {dispatch.agent_id for dispatch in log.dispatches} == {"revenue_agent", "sql_agent"}
+        assert {outcome.agent_id for outcome in log.outcomes} == {"sql_agent"}
 
 
 def test_records_of_any_size_that_the_broker_takes_are_put_away(fleet: Fleet) -> None:
