@@ -61,15 +61,17 @@ class Lanes(Generic[Q]):
         self._let_pass(item)
 
     def drop(self, unwanted: Callable[[Q], bool]) -> int:
-        """Forget waiting ones; gives how many. The order of the others stays."""
+        """Forget waiting ones; gives how many. The order of the others stays. Each is asked for once: who asks may
+        take it apart."""
         dropped = 0
         for conversation, items in self._behind.items():
             kept = deque(item for item in items if not unwanted(item))
             dropped += len(items) - len(kept)
             self._behind[conversation] = kept
         ready, self._ready = self._ready, deque()
-        gone = [item for item in ready if unwanted(item)]
-        self._ready.extend(item for item in ready if not unwanted(item))
+        gone: list[Q] = []
+        for item in ready:
+            (gone if unwanted(item) else self._ready).append(item)
         self.waiting -= dropped + len(gone)
         for item in gone:
             self._let_pass(item)

@@ -74,6 +74,23 @@ def test_dropped_items_make_way_for_the_next_of_their_conversation() -> None:
     assert len(lanes) == 0
 
 
+def test_each_waiting_item_is_asked_for_once_whether_it_is_wanted() -> None:
+    """Whoever asks may take it apart: a second answer about what was taken apart is another one."""
+    lanes: Lanes[Item] = Lanes(1)
+    for number, conversation in enumerate(["a", "a", "b", None]):
+        lanes.add(Item(number, conversation))
+    asked: list[int] = []
+
+    def unwanted(item: Item) -> bool:
+        asked.append(item.number)
+        return asked.count(item.number) == 1
+
+    assert lanes.drop(unwanted) == 4
+    assert sorted(asked) == [0, 1, 2, 3]
+    assert lanes.next() is None
+    assert len(lanes) == 0
+
+
 # Memory.
 
 
