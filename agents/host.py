@@ -226,8 +226,10 @@ class Host:
         except (CommitRejectedError, CommitUnavailableError) as error:
             log.warning("a commit failed", why=str(error))
             return
-        self._committed.update({tp: position for tp, (position, _) in positions.items()})
-        self._standing.update(positions)
+        # A last commit of inboxes that go says nothing of where they will stand: it must not be committed again.
+        held = {tp: position for tp, position in positions.items() if tp in self._inboxes}
+        self._committed.update({tp: position for tp, (position, _) in held.items()})
+        self._standing.update(held)
 
     def _is_granted(self) -> bool:
         """In the reader's thread. Whether the broker says so, now."""
