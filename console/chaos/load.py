@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.invariants import TaskKey
 from schemas.errors import PointsmanError
 from schemas.settings import Settings
 from schemas.topology import Topology
@@ -63,8 +64,15 @@ class Tasks:
             "intent": [self._intents[route] for route in routes],
             "confidence": [float(draw.choice((SURE, HALF_SURE, UNSURE), p=SHARES)) for draw in drawn],
             "submitted_at": list(meant_us),
-            "deadline_ms": [at // 1000 + int(self._deadline_s * 1000) for at in meant_us],
+            "deadline_ms": [self.deadline_ms(at) for at in meant_us],
         }
+
+    def key(self, number: int) -> TaskKey:
+        return self._tenant, f"{self.prefix}{number}"
+
+    def deadline_ms(self, meant_us: int) -> int:
+        """Of a task that was meant to be sent then."""
+        return meant_us // 1000 + int(self._deadline_s * 1000)
 
 
 class Load(threading.Thread):
@@ -100,10 +108,9 @@ class Load(threading.Thread):
         finally:
             self._client.close()
 
-    @property
-    def prefix(self) -> str:
-        """What the ids begin with; a number follows."""
-        return self._tasks.prefix
+    def deadlines_ms(self) -> dict[TaskKey, int]:
+        """By task, of all that were sent."""
+        return {self._tasks.key(number): self._tasks.deadline_ms(self._meant_us(number)) for number in range(self.sent)}
 
     def enough(self) -> None:
         """What is due by now is all."""
@@ -114,7 +121,7 @@ class Load(threading.Thread):
         due = int(elapsed_s * self._rate) + 1
         if due > self.sent:
             numbers = range(self.sent, due)
-            meant = [self.began_us + int(number * 1e6 / self._rate) for number in numbers]
+            meant = [self._meant_us(number) for number in numbers]
             self._waiting.append(self._client.prepare_columns(self._tasks.columns(numbers, meant)))
             again = [number for number in numbers if number * self._repeats % 1 + self._repeats > 1]
             if again:
@@ -123,6 +130,9 @@ class Load(threading.Thread):
             self.behind_s = max(self.behind_s, elapsed_s - self.sent / self._rate)
             self.sent = due
             self._deliver(FLUSH_S)
+
+    def _meant_us(self, number: int) -> int:
+        return self.began_us + int(number * 1e6 / self._rate)
 
     def _deliver(self, timeout_s: float) -> None:
         """What waits, until it is acknowledged; what is not, waits for the next time, and may have arrived."""

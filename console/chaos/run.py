@@ -196,16 +196,12 @@ def _look(stage: Stage, load: Load, plan: Plan, dues: Sequence[Due]) -> Evidence
     deaf = fleet.stop()
     for done, follower in stage.catching_up:
         done.history_s = follower.took_s
-    due_ms = {
-        (TENANT, task_id): (load.began_us // 1000) + int(number * 1000 / plan.rate) + int(plan.deadline_s * 1000)
-        for number, task_id in ((number, f"{load.prefix}{number}") for number in range(load.sent))
-    }
     return Evidence(
         log=log,
         report=audit,
         results=results,
         acknowledged=acknowledged,
-        due_ms=due_ms,
+        due_ms=load.deadlines_ms(),
         ended_ms=ended_ms,
         late_ms=int(plan.expect.late_s * 1000),
         calls=calls,

@@ -28,7 +28,6 @@ from console.chaos.schedule import Due, load_s, may_make_zombies, schedule
 from console.chaos.watch import Usage
 from console.cli.failures import UsageError
 from loadtest.audit_log import Log, Place
-from loadtest.invariants import TaskKey
 from schemas.codes import ErrorCode
 from schemas.settings import Settings
 from schemas.topology import Topology
@@ -249,16 +248,12 @@ def _look(stage: Stage, load: Load, plan: Plan, prefix: str, starts: found.Posit
         )
         stage.report(f"at rest: {audit.summary}")
     results, ended_ms = found.read_results(settings, topology, starts, prefix)
-    due_ms: dict[TaskKey, int] = {
-        (TENANT, f"{prefix}{number}"): load.began_us // 1000 + int((number / plan.rate + plan.deadline_s) * 1000)
-        for number in range(load.sent)
-    }
     return Evidence(
         log=log,
         report=audit,
         results=results,
         acknowledged=acknowledged,
-        due_ms=due_ms,
+        due_ms=load.deadlines_ms(),
         ended_ms=ended_ms,
         late_ms=int(plan.expect.late_s * 1000),
         calls=[],

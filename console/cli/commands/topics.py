@@ -19,6 +19,10 @@ app = typer.Typer()
 topics_app = typer.Typer(help="The deployment's topics on the broker.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(topics_app, name="topics")
 
+Topic = Annotated[
+    str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
+]
+
 
 class PlanForm(StrEnum):
     """The value of `--form`."""
@@ -87,9 +91,7 @@ def list_(broker: Broker = None, topology: TopologyFile = None, output: Output_ 
 
 @topics_app.command()
 def pause(
-    topic: Annotated[
-        str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
-    ],
+    topic: Topic,
     broker: Broker = None,
     topology: TopologyFile = None,
     output: Output_ = Format.TABLE,
@@ -104,9 +106,7 @@ def pause(
 
 @topics_app.command()
 def resume(
-    topic: Annotated[
-        str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
-    ],
+    topic: Topic,
     broker: Broker = None,
     topology: TopologyFile = None,
     output: Output_ = Format.TABLE,
@@ -121,9 +121,7 @@ def resume(
 
 @topics_app.command()
 def describe(
-    topic: Annotated[
-        str, typer.Argument(help="Its name, with or without the deployment's prefix.", autocompletion=topic_names)
-    ],
+    topic: Topic,
     broker: Broker = None,
     topology: TopologyFile = None,
     output: Output_ = Format.TABLE,
