@@ -241,9 +241,7 @@ def test_each_owner_claims_the_logs_with_a_higher_epoch_though_the_group_is_forg
     assert is_behind(1, events[1]["epoch"]), "the group counted from one again"
 
 
-def test_a_host_that_comes_back_knows_what_its_successor_has_made_void(
-    broker: str, prefix: str, tmp_path: Path
-) -> None:
+def test_a_host_that_comes_back_knows_what_its_successor_has_made_void(broker: str, prefix: str) -> None:
     """What is read back is judged as workers judge it: by who had claimed the log before."""
     agents = {"reader": sample(prefix, 10)}
     topology = make_topology(prefix, agents, kafka=QUICK, limits={"commit_interval_ms": 300})

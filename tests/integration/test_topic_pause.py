@@ -13,7 +13,7 @@ import pytest
 
 from console.cli.failures import ExitCode
 from schemas.settings import Settings
-from schemas.topology import Topology
+from schemas.topology import load_topology
 from streams.client import Client
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
@@ -44,7 +44,7 @@ def say(capsys: pytest.CaptureFixture[str], path: Path, broker: str, monkeypatch
 
 
 def test_by_hand_and_what_is_printed_keeps_the_promises_of_the_page(say: Say, broker: str, path: Path) -> None:
-    topology = topology_of(path)
+    topology = load_topology(path)
     topic = topology.topics().submitted
     assert say("pause", "tasks.submitted.v1").code == ExitCode.UNREACHABLE
     ensure_topics(Settings(broker=broker), topology.topics().specs())
@@ -144,9 +144,3 @@ def settled(count: Callable[[], int]) -> int:
         before = now
         time.sleep(1.5)
     return now
-
-
-def topology_of(path: Path) -> Topology:
-    from schemas.topology import load_topology  # noqa: PLC0415  only here
-
-    return load_topology(path)

@@ -173,7 +173,7 @@ class Slot:
 
     def __init__(self, deployment: Deployment, kind: str, name: str) -> None:
         self._deployment, self.kind, self.name = deployment, kind, name
-        self._stop = Event(deployment.cluster.world)
+        self._stop: Event
         self._starts = 0
         self.is_wanted = True
         self.process: Process

@@ -176,10 +176,10 @@ class Evidence:
         return [(number, row) for topic in topics for number in numbers for row in self.rows(topic, number)]
 
     def _read(self, topic: str, number: int) -> tuple[list[Row], list[int]]:
-        known = self._rows.get((topic, number))
-        if known is not None and len(known[0]) + len(known[1]) == len(self.records(topic, number)):
-            return known
         records, name = self.records(topic, number), self.topics.record_of(topic)
+        known = self._rows.get((topic, number))
+        if known is not None and len(known[0]) + len(known[1]) == len(records):
+            return known
         assert name is not None
         if not records:
             return [], []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 
+from loadtest.audit_log import OUTCOMES
 from loadtest.invariants import Dispatched, Ended, Outcome, Submission
 from schemas.deadletter import parse
 from tests.simulation.evidence import Evidence, Row, key_of
 
 Found = Iterator[tuple[str, Sequence[Hashable]]]
 """Names of invariants, each with what breaks it."""
-
-OUTCOMES = frozenset({"COMPLETED", "FAILED", "REFUSED"})
 
 
 class Facts:

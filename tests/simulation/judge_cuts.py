@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loadtest import invariants
+from loadtest.audit_log import OUTCOMES
 from loadtest.invariants import Place, TaskKey, Traces
 from tests.simulation.evidence import Evidence, Seen, Shown, key_of, key_of_event
-from tests.simulation.facts import OUTCOMES, Facts, Found, dispatched_of, outcome_of
+from tests.simulation.facts import Facts, Found, dispatched_of, outcome_of
 
 if TYPE_CHECKING:
     from tests.simulation.run import Run

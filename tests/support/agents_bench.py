@@ -22,6 +22,7 @@ from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
+from tests.support import waiting
 from tests.support.waiting import PATIENCE, deadline_in
 
 WAIT_S = 20.0
@@ -34,11 +35,8 @@ def now_ms() -> int:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Returns once it holds; AssertionError after WAIT_S."""
-    deadline = deadline_in(WAIT_S)
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
+    """Returns once it holds; AssertionError where it takes too long."""
+    waiting.until(condition, WAIT_S)
 
 
 def make_topology(prefix: str, agents: Mapping[str, Mapping[str, Any]], **changes: Any) -> Topology:
