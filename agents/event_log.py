@@ -210,11 +210,8 @@ class EventLog:
                 at += n
 
     def _expanded(self, block: _Block) -> list[_Entry]:
-        times = {name: block.outcomes.columns[name] for name in ("started_at", "finished_at")}
-        outcomes = (outcome._replace(**times) for outcome in block.outcomes.rows())
-        return [
-            _Entry(attempt, outcome, None) for attempt, outcome in zip(block.rows.attempts(), outcomes, strict=True)
-        ]
+        both = zip(block.rows.attempts(), block.outcomes.rows(), strict=True)
+        return [_Entry(attempt, outcome, None) for attempt, outcome in both]
 
     def _table(self, blocks: Sequence[_Block]) -> pa.RecordBatch:
         sizes = [len(block.rows) for block in blocks]

@@ -95,7 +95,7 @@ class Outcomes(NamedTuple):
         return {each["values"]: each["counts"] for each in pc.value_counts(self.kinds).to_pylist()}
 
     def rows(self) -> list[Outcome]:
-        """The same, one object a row; times are left out."""
+        """The same, one object a row."""
         n = len(self.kinds)
         columns = {name: _list(column, n) for name, column in self.columns.items()}
         columns["citations"], columns["facts"] = (list(map(tuple, columns[name])) for name in ("citations", "facts"))

@@ -71,12 +71,12 @@ class _Order:
         number = next(self.calls)
         if fail_every and number % fail_every == 0:
             return True
-        return fail_rate > 0 and _share(task_id) < fail_rate
+        return fail_rate > 0 and share(task_id) < fail_rate
 
 
-def _share(task_id: str) -> float:
-    """A number from 0 to 1 that a task id always gets."""
-    return int.from_bytes(blake2b(task_id.encode(), digest_size=6).digest()) / 2**48
+def share(text: str) -> float:
+    """A number from 0 to 1 that a text always gets."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest()) / 2**48
 
 
 def with_faults(agent: Callable[[Task, Context], Answer]) -> PythonExample:

@@ -13,13 +13,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from agents.builtin.faults import Failure, as_rows
+from agents.builtin.faults import ON_ORDER, Failure, as_rows, share
 from agents.contract import AgentFailed, Answer, Context, Task
 from schemas.reasons import ErrorClass
 
@@ -27,7 +26,6 @@ LOOK_S = 0.05
 HANG_S = 600.0
 SURE, UNSURE = 0.92, 0.4
 SOURCE = ("the request",)
-ON_ORDER = "failed on order"
 
 
 class Behaviour(NamedTuple):
@@ -41,7 +39,7 @@ class Behaviour(NamedTuple):
 
     def of(self, agent: str, task_id: str) -> str:
         """`hang`, `fail`, `wrong`, `unsure`, or `answer`."""
-        drawn = int.from_bytes(blake2b(f"{agent}/{task_id}".encode(), digest_size=6).digest()) / 2**48
+        drawn = share(f"{agent}/{task_id}")
         for name in ("hang", "fail", "wrong", "unsure"):
             drawn -= getattr(self, name)
             if drawn < 0:

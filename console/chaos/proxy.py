@@ -95,10 +95,6 @@ class Link:
         """From now on; `SOUND` heals it."""
         self._links.call(self._set(trouble))
 
-    def reset(self) -> None:
-        """Resets what is connected now; new connections are taken as the mode says."""
-        self._links.call(self._reset())
-
     def lateness_s(self) -> float:
         """Drawn for each piece of what passes."""
         trouble = self.trouble
@@ -113,9 +109,6 @@ class Link:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await self._reset()
-
-    async def _reset(self) -> None:
         for connection in list(self.connections):
             connection.abort()
         await asyncio.sleep(0)

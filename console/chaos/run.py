@@ -35,7 +35,6 @@ from streams.history.queries import History
 TICK_S = 0.05
 TENANT = "chaos"
 DELIVERED_S = 60.0
-LOAD_END_S = 60.0
 # What a restart of everything at rest would add to the logs, it adds within this.
 REPLAY_S = 4.0
 
@@ -215,7 +214,7 @@ def _look(stage: Stage, load: Load, plan: Plan, dues: Sequence[Due]) -> Evidence
         changed=changed,
         deaf=tuple(deaf),
         undelivered=undelivered,
-        zombies=may_make_zombies(plan, dues),
+        zombies=may_make_zombies(dues),
     )
 
 

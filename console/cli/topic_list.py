@@ -64,13 +64,14 @@ def describe_topic(deployment: Deployment, name: str, *, form: Format, out: Outp
         text = f"{name} is no topic of this deployment{suggest(name, specs)}"
         raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     admin = TopicAdmin(deployment.settings, deployment.topology)
-    topic = admin.listed().get(spec.name)
+    known = admin.listed()
+    topic = known.get(spec.name)
     if topic is None:
         text = f"The broker has no topic {spec.name}, or hides it from this user. {APPLY}"
         raise NotFoundError(text, code=ErrorCode.NO_TOPIC)
     config = admin.cluster([spec.name]).topics[spec.name].config
     marks, groups = _marks(deployment, [spec], {spec.name: topic}, out), _groups(admin, topics.prefix)
-    about = _about(spec, config, _row(spec, topic, marks, groups, paused_topics(deployment, admin.listed())))
+    about = _about(spec, config, _row(spec, topic, marks, groups, paused_topics(deployment, known)))
     partitions = [_partition(spec.name, number, topic, marks, groups) for number in sorted(topic.partitions)]
     if form is Format.TABLE:
         out.table(("property", "value"), list(_shown(about).items()))

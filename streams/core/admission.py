@@ -5,14 +5,12 @@ Rule R2 of docs/rules.md. I/O: none.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.reasons import ResultReason
+from streams.core.columns import filled
 from streams.core.policy import Policy
 
 DAY_US = 86_400_000_000
@@ -31,17 +29,17 @@ CHECKS = (
 def refusals(policy: Policy, batch: pa.RecordBatch, now_ms: int) -> dict[int, ResultReason]:
     """Row index of each refused TaskSubmitted, with the first check that it fails."""
     limits = policy.topology.limits
-    confidence = _numbers(batch, "confidence", 1.0)
-    deadline_ms = _numbers(batch, "deadline_ms", now_ms + 1)
-    depth = _numbers(batch, "depth", 0)
-    submitted_at = _numbers(batch, "submitted_at", 0)
+    confidence = filled(batch.column("confidence"), 1.0)
+    deadline_ms = filled(batch.column("deadline_ms"), now_ms + 1)
+    depth = filled(batch.column("depth"), 0)
+    submitted_at = filled(batch.column("submitted_at"), 0)
     intent = batch.column("intent")
     known = pc.or_(pc.is_null(intent), pc.is_in(intent, value_set=pa.array(policy.routes, pa.string())))
     failed = np.stack(
         (
             pc.equal(pc.binary_length(batch.column("task_id")), 0).to_numpy(zero_copy_only=False),
             ~((confidence >= 0.0) & (confidence <= 1.0)),  # NaN fails both
-            _numbers(batch, "budget_microusd", 0) < 0,
+            filled(batch.column("budget_microusd"), 0) < 0,
             (deadline_ms <= 0) | (deadline_ms > now_ms + limits.deadline_max_ms),
             (depth < 0) | (depth > limits.depth_max),
             (submitted_at < 0) | (submitted_at > now_ms * 1000 + DAY_US),
@@ -50,9 +48,3 @@ def refusals(policy: Policy, batch: pa.RecordBatch, now_ms: int) -> dict[int, Re
     )
     rows = np.flatnonzero(failed.any(axis=0))
     return {int(row): CHECKS[int(failed[:, row].argmax())] for row in rows}
-
-
-def _numbers(batch: pa.RecordBatch, name: str, where_null: float) -> npt.NDArray[Any]:
-    column = batch.column(name)
-    filled: npt.NDArray[Any] = pc.fill_null(column, pa.scalar(where_null, column.type)).to_numpy(zero_copy_only=False)
-    return filled

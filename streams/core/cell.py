@@ -97,7 +97,7 @@ class Cell:
                     self._note_duplicate(task_id, identity, key, offset, now_ms)
                 continue
             datum, stated_ms = intake.datums[row], int(intake.deadlines_ms[row])
-            size = len(key) + len(datum)
+            size = int(intake.sizes[row])
             task = Task(task_id, key, intake.frames[row], datum, identity, stated_ms, appended_ms, size)
             reason = intake.refused.get(row)
             if reason is not None:

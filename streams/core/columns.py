@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streams.core.task import Identity, Outcome, Slip, TaskKey
 
@@ -121,3 +123,9 @@ def slips(batch: pa.RecordBatch) -> Iterator[Slip]:
     """The `slip` of each row of AgentEvent or TaskDispatched columns."""
     for row in batch.column("slip").to_pylist():
         yield Slip(**{**row, "panel": tuple(row["panel"]), "chain": tuple(row["chain"])})
+
+
+def filled(column: pa.Array, where_null: float) -> npt.NDArray[Any]:
+    """Numbers, with this one where there is none."""
+    values: npt.NDArray[Any] = pc.fill_null(column, pa.scalar(where_null, column.type)).to_numpy(zero_copy_only=False)
+    return values

@@ -7,13 +7,13 @@ I/O: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streams.core.columns import filled
 from streams.core.judge import OUTCOMES
 from streams.core.policy import Policy
 from streams.core.task import WORK
@@ -46,11 +46,11 @@ class Hearing:
         """From AgentEvent columns."""
         names = tuple(policy.agents)
         agents, slip = [policy.agents[name] for name in names], batch.column("slip")
-        agent = _numbers(pc.index_in(slip.field("agent_id"), value_set=pa.array(names, pa.string())), NOBODY)
+        agent = filled(pc.index_in(slip.field("agent_id"), value_set=pa.array(names, pa.string())), NOBODY)
         unstated = np.array([each.confidence_when_unstated for each in agents])[agent]
-        stated = _numbers(batch.column("confidence"), np.nan)
+        stated = filled(batch.column("confidence"), np.nan)
         confidence = np.where(_mask(batch.column("confidence").is_null()), unstated, stated)
-        is_cited = _numbers(batch.column("citations").value_lengths(), 0) > 0
+        is_cited = filled(batch.column("citations").value_lengths(), 0) > 0
         needs_citation = np.array([each.grounded for each in agents])[agent]
         took_us, is_ordinary = _ordinary(batch)
         slow_ms = policy.topology.breaker.slow_ms
@@ -79,11 +79,6 @@ def _ordinary(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray
     columns = [batch.column(name).to_numpy() for name in names]
     within = np.logical_and.reduce([(column > -ORDINARY) & (column < ORDINARY) for column in columns])
     return np.where(within, columns[1] - columns[0], 0), within
-
-
-def _numbers(column: pa.Array, where_null: float) -> npt.NDArray[Any]:
-    filled: npt.NDArray[Any] = pc.fill_null(column, pa.scalar(where_null, column.type)).to_numpy(zero_copy_only=False)
-    return filled
 
 
 def _mask(column: pa.BooleanArray) -> npt.NDArray[np.bool_]:

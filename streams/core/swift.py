@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -284,5 +284,6 @@ def _at(column: Sequence[T], rows: Rows) -> list[T]:
     return [column[row] for row in rows.tolist()]
 
 
-def _list(rows: Iterable[int] | Rows) -> list[int]:
-    return [int(row) for row in rows]
+def _list(rows: Rows) -> list[int]:
+    found: list[int] = rows.tolist()
+    return found

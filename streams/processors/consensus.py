@@ -46,22 +46,22 @@ class Consensus:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
         decoded = self._codec.decode(batch.values, "AgentEvent")
         self._outbox.bury(batch, decoded.faults, COMPONENT)
-        (records, rows), void = split(self._epochs, batch, decoded)
+        valid, void = split(self._epochs, batch, decoded)
         if void is not None:
             self._fence(batch, void, now_ms)
-        self._count(records)
-        heard = Heard.read(Events(records, [batch.keys[row] or b"" for row in rows.tolist()]))
+        self._count(valid.records)
+        heard = _heard(batch, valid)
         self._outbox.emit(
             {
                 partition: self._cells[partition].collect(heard, now_ms, places)
-                for partition, places in by_value(batch.partitions[rows])
+                for partition, places in by_value(batch.partitions[valid.rows])
             }
         )
 
     def _fence(self, batch: Batch, void: Rows, now_ms: int) -> None:
         """Leaves a trace of outcomes that do not count."""
         log.warning("events of a host that had lost its inboxes are passed over", events=len(void.rows))
-        heard = Heard.read(Events(void.records, [batch.keys[row] or b"" for row in void.rows.tolist()]))
+        heard = _heard(batch, void)
         self._outbox.emit(
             {
                 partition: self._cells[partition].fence(heard, now_ms, places.tolist())
@@ -77,3 +77,7 @@ class Consensus:
                 # A record may say any name: a label may not.
                 agent = agent_id if agent_id in self._agents else "unknown"
                 OUTCOMES_METRIC.labels(agent=agent, kind=kind).inc(times)
+
+
+def _heard(batch: Batch, rows: Rows) -> Heard:
+    return Heard.read(Events(rows.records, [batch.keys[row] or b"" for row in rows.rows.tolist()]))

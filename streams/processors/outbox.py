@@ -91,7 +91,8 @@ class Outbox:
             intake, slips = cohort.intake, [slip for first in cohort.firsts for slip in first.slips]
             rows, which = unfolded(cohort)
             # Of few frames and few slips there are fewer heads than tasks.
-            heads = {frame: [frame + encoded[id(slip)] for slip in slips] for frame in set(intake.frames)}
+            frames = {intake.frames[row] for row in rows.tolist()}
+            heads = {frame: [frame + encoded[id(slip)] for slip in slips] for frame in frames}
             agents, agent_of = _numbered(slip.agent_id for slip in slips)
             for code, places in by_value(agent_of[which]):
                 own = rows[places].tolist()
