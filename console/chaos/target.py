@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from console.chaos.report import Outcome, outcome_of
 from console.chaos.schedule import Due, load_s, may_make_zombies, schedule
 from console.chaos.watch import Usage
 from console.cli.failures import UsageError
+from console.cli.history import opened
 from loadtest.audit_log import Log, Place
 from schemas.codes import ErrorCode
 from schemas.settings import Settings
@@ -238,7 +238,7 @@ def _look(stage: Stage, load: Load, plan: Plan, prefix: str, starts: found.Posit
     def complete(log: Log) -> bool:
         return acknowledged <= {end[:2] for end in log.results}
 
-    with closing(History(settings.clickhouse, *_credentials(settings))) as history:
+    with opened(settings) as history:
 
         def view(kind: str) -> list[Hashable]:
             return facts_of(history, kind, prefix, stage.corrupter.places)
@@ -280,22 +280,11 @@ def only(log: Log, prefix: str, corrupted: set[Place]) -> Log:
 
 
 # Of the events' views ids alone are identities, and those of others' tasks cannot be told from ours: the rest is asked.
-ASKED: Mapping[str, str] = {
-    "tasks": "tenant, task_id",
-    "dispatches": "tenant, task_id, agent_id, attempt, stage",
-    "results": "tenant, task_id",
-}
+ASKED = frozenset({"tasks", "dispatches", "results"})
 
 
 def facts_of(history: History, kind: str, prefix: str, corrupted: set[Place]) -> list[Hashable]:
     """What the view of this kind shows of tasks whose ids begin so."""
     if kind == "dead_letters":
         return [each for each in history.facts(kind) if each in corrupted]
-    if kind not in ASKED:
-        return []
-    sql = f"SELECT {ASKED[kind]} FROM pointsman.{kind} WHERE startsWith(task_id, {{prefix:String}})"  # noqa: S608  constants
-    return list(history.query(sql, {"prefix": prefix}).rows)
-
-
-def _credentials(settings: Settings) -> tuple[str, str]:
-    return settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
+    return history.facts(kind, prefix) if kind in ASKED else []

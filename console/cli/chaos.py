@@ -20,6 +20,7 @@ from console.chaos.report import Outcome, last_line, lines, summed
 from console.chaos.run import drop, run
 from console.chaos.schedule import schedule
 from console.chaos.target import announced, named_pids, run_on, suited
+from console.cli.confirm import confirm
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, NotFoundError, UsageError
 from console.cli.output import Format, Output
@@ -110,12 +111,8 @@ def run_on_target(
 
 def _ask(out: Output, answers: TextIO) -> None:
     """Raises UsageError unless somebody says yes."""
-    if not answers.isatty():
-        text = "Nobody can be asked here whether this may be done: read what is said above, then add --yes."
-        raise UsageError(text, code=ErrorCode.NOT_CONFIRMED)
-    print("Do this? [y/N] ", end="", file=out.err, flush=True)
-    if answers.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("Nothing was done.", code=ErrorCode.NOT_CONFIRMED)
+    nobody = "Nobody can be asked here whether this may be done: read what is said above, then add --yes."
+    confirm("Do this?", nobody=nobody, no="Nothing was done.", out=out, answers=answers)
 
 
 def plan_of(wishes: Wishes) -> tuple[str, Plan]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TextIO
 
+from console.cli.confirm import confirm
 from console.cli.deployment import Deployment
-from console.cli.failures import ExitCode, UsageError
+from console.cli.failures import ExitCode
 from console.cli.output import Format, Output, Row
-from schemas.codes import ErrorCode
 from streams.transport.admin import MIGRATE, await_leaders
 from streams.transport.topic_admin import TopicAdmin
 from streams.transport.topic_plan import Change, Plan, Step, plan_topics
@@ -68,15 +68,14 @@ def apply_plan(
 
 def _ask(plan: Plan, out: Output, answers: TextIO) -> None:
     """Raises UsageError unless somebody says yes."""
-    if not answers.isatty():
-        raise UsageError(
-            "Nobody can be asked here: look at `pointsman topics plan`, then `pointsman topics apply --yes`.",
-            code=ErrorCode.NOT_CONFIRMED,
-        )
-    print_plan(plan, Format.TABLE, Output(out.err, out.err))
-    print("Apply this? [y/N] ", end="", file=out.err, flush=True)
-    if answers.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("Nothing was changed.", code=ErrorCode.NOT_CONFIRMED)
+    confirm(
+        "Apply this?",
+        nobody="Nobody can be asked here: look at `pointsman topics plan`, then `pointsman topics apply --yes`.",
+        no="Nothing was changed.",
+        out=out,
+        answers=answers,
+        show=lambda: print_plan(plan, Format.TABLE, Output(out.err, out.err)),
+    )
 
 
 def _carry_out(admin: TopicAdmin, todo: Iterable[Step]) -> dict[str, str | None]:

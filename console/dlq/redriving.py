@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TextIO
 
+from console.cli.confirm import confirm
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, UsageError
 from console.cli.history import opened as history_opened
@@ -208,16 +209,14 @@ def _sent(job: _Job, redriver: Redriver, verdicts: Sequence[Verdict], form: Form
 
 def _ask(verdicts: Sequence[Verdict], counts: Mapping[str, int], out: Output, answers: TextIO) -> None:
     """Raises UsageError unless somebody says yes."""
-    if not answers.isatty():
-        raise UsageError(
-            "Nobody can be asked here: look at what --dry-run says, then pass --yes.", code=ErrorCode.NOT_CONFIRMED
-        )
-    shown = Output(out.err, out.err)
-    _print([each.row("refused" if each.refusal else "goes back") for each in verdicts], Format.TABLE, shown)
-    out.note(_summary(counts, "go back"))
-    print("Redrive them? [y/N] ", end="", file=out.err, flush=True)
-    if answers.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("Nothing was redriven.", code=ErrorCode.NOT_CONFIRMED)
+
+    def show() -> None:
+        shown = Output(out.err, out.err)
+        _print([each.row("refused" if each.refusal else "goes back") for each in verdicts], Format.TABLE, shown)
+        out.note(_summary(counts, "go back"))
+
+    nobody = "Nobody can be asked here: look at what --dry-run says, then pass --yes."
+    confirm("Redrive them?", nobody=nobody, no="Nothing was redriven.", out=out, answers=answers, show=show)
 
 
 def _print(rows: Sequence[Row], form: Format, out: Output) -> None:

@@ -45,7 +45,15 @@ _FACTS: Mapping[str, tuple[str, ...]] = {
     "dead_letters": ("origin_topic", "origin_partition", "origin_offset"),
 }
 # A record on the dead topic that names no origin stands for itself; it is no record that we put away.
-_ONLY = {"dead_letters": " WHERE origin_topic != topic"}
+_ONLY: Mapping[str, tuple[str, ...]] = {"dead_letters": ("origin_topic != topic",)}
+
+
+def _identities(kind: str, task_ids: str) -> tuple[str, dict[str, str]]:
+    """The statement that asks for them, and its parameters."""
+    only = [*_ONLY.get(kind, ()), *(["startsWith(task_id, {task_ids:String})"] if task_ids else [])]
+    where = f" WHERE {' AND '.join(only)}" if only else ""
+    sql = f"SELECT {', '.join(_FACTS[kind])} FROM {DATABASE}.{kind}{where}"  # noqa: S608 - constants
+    return sql, {"task_ids": task_ids}
 
 
 class QueryError(PointsmanError):
@@ -115,22 +123,16 @@ class History:
             raise explained(error, self._url) from error
         return Table(tuple(result.column_names), [tuple(row) for row in result.result_rows])
 
-    def facts(self, kind: str) -> list[Hashable]:
-        """The identities of all facts of a kind, as often as its view shows them (which should be once)."""
-        fields = _FACTS[kind]
-        sql = f"SELECT {', '.join(fields)} FROM {DATABASE}.{kind}{_ONLY.get(kind, '')}"  # noqa: S608 - constants
-        rows = self.query(sql).rows
-        return [row[0] for row in rows] if len(fields) == 1 else list(rows)
+    def facts(self, kind: str, task_ids: str = "") -> list[Hashable]:
+        """The identities of all facts of a kind, as often as its view shows them (which should be once); with
+        `task_ids`, those of tasks whose ids begin so."""
+        rows = self.query(*_identities(kind, task_ids)).rows
+        return [row[0] for row in rows] if len(_FACTS[kind]) == 1 else list(rows)
 
     def fact_columns(self, kind: str, task_ids: str = "") -> Any:
-        """The identities of all facts of a kind as an Arrow table, for millions of them; those of tasks whose ids begin
-        with `task_ids`."""
-        only = [_ONLY[kind].removeprefix(" WHERE ")] if kind in _ONLY else []
-        only += ["startsWith(task_id, {task_ids:String})"] if task_ids else []
-        where = f" WHERE {' AND '.join(only)}" if only else ""
-        sql = f"SELECT {', '.join(_FACTS[kind])} FROM {DATABASE}.{kind}{where}"  # noqa: S608 - constants
+        """As `facts`, as an Arrow table, for millions of them."""
         try:
-            return self._client.query_arrow(sql, {"task_ids": task_ids}, READ_ONLY, use_strings=True)
+            return self._client.query_arrow(*_identities(kind, task_ids), READ_ONLY, use_strings=True)
         except ClickHouseError as error:
             raise explained(error, self._url) from error
 
