@@ -115,17 +115,14 @@ def main(arguments: Sequence[str]) -> int:
     entries, present = install(given.peers, out)
     with tempfile.TemporaryDirectory(prefix="pointsman-peers-") as folder:
         measured = measure(Path(folder), given, present, out)
-    found = {
-        "run": facts(given, measured),
-        "machine": machine(),
-        "peers": report.lines(entries, measured, OURS),
-    }
+    lines = report.lines(entries, measured, OURS)
+    found = {"run": facts(given, measured), "machine": machine(), "peers": lines}
     page = report.markdown(found)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "peers.json").write_text(json.dumps(found, indent=2) + "\n")
     (given.results / "peers.md").write_text(page)
     out.line(page)
-    return 1 if any(line["void"] for line in report.lines(entries, measured, OURS)) else 0
+    return 1 if any(line["void"] for line in lines) else 0
 
 
 if __name__ == "__main__":

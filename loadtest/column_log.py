@@ -20,7 +20,6 @@ from loadtest.audit_log import BYTES_MAX, OUTCOMES, POLL_S, Place
 from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.deadletter import parse
-from schemas.registry import FileRegistry, SchemaRegistry
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.transport.batch import Batch
@@ -101,26 +100,6 @@ class ColumnLog:
     def records(self) -> int:
         """Valid ones of the lifecycle."""
         return sum(frame.height for frame in self.frames.values())
-
-
-def read_columns(
-    settings: BrokerSettings,
-    topology: Topology,
-    registry: SchemaRegistry | None = None,
-    *,
-    starts: Starts | None = None,
-) -> ColumnLog:
-    """Reads from `starts` (default: the first record held) to the last one present at the call.
-
-    Let the deployment come to rest before. Raises TransportError when a topic is missing, or the broker does not
-    answer.
-    """
-    codec = Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max)
-    topics = topology.topics()
-    reader, graves = ColumnReader(topics, codec), DeadReader()
-    read_batches(settings, topology, reader.topics, reader.take, starts or {})
-    read_batches(settings, topology, [topics.dead], graves.take, starts or {}, with_headers=True)
-    return reader.log(graves.places)
 
 
 def read_batches(

@@ -23,7 +23,7 @@ import polars as pl
 
 from loadtest.column_audit import EXAMPLES_MAX, Breach
 from loadtest.column_log import ColumnLog, Starts, read_batches
-from loadtest.judge import OUTCOMES, Breakers, Facts, wrong
+from loadtest.judge import Breakers, Facts, wrong
 from schemas.codec import Codec
 from schemas.registry import FileRegistry, SchemaRegistry
 from schemas.topology import Topology
@@ -195,7 +195,7 @@ class _Reader:
         return _TaskFacts(
             ordered.get("tasks", []),
             ordered.get("dispatches", []),
-            [event for event in ordered.get("agent_events", []) if event["kind"] in OUTCOMES],
+            ordered.get("agent_events", []),
             ordered.get("orchestrator_events", []),
             ordered.get("results", []),
             partition=self._partitions.get(key, 0),

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
-from loadtest.oracle import Action, Dispatch, Note, Oracle, Result
+from loadtest.oracle import OUTCOMES, Action, Dispatch, Note, Oracle, Result
 from schemas.topology import Topology
 
 Record: TypeAlias = Mapping[str, Any]
-OUTCOMES = ("COMPLETED", "FAILED", "REFUSED")
 # Decided by the clock alone.
 BY_TIME = frozenset({"TIMED_OUT", "DEADLINE", "WRITE_UNCERTAIN"})
 SEEN_AHEAD_MS = 2_000  # clocks of broker and worker may differ

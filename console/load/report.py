@@ -13,7 +13,6 @@ import polars as pl
 
 from console.load.audit import Audited
 from console.load.probe import Sample
-from console.load.watch import OWN
 from loadtest import measures
 from loadtest.column_audit import ColumnAudit
 from loadtest.column_log import ColumnLog
@@ -24,8 +23,6 @@ from loadtest.thresholds import Threshold, Verdict, judge
 from schemas.access import PROCESSES
 
 FORMAT = 1
-# Apart from what is measured: what measures it.
-APART = ("generator", OWN)
 PIPELINE_PARTS = ("broker", "worker", "host", "store")
 CURVE = (50.0, 95.0, 99.0)
 
@@ -56,7 +53,7 @@ def report(run: Run) -> dict[str, Any]:
     spent = _Spent.of(samples, events)
     reasons = void_reasons(run, log)
     lag = _lag(samples, window)
-    steps = _steps(run, ended, log) if scenario.ramp else None
+    steps = _steps(run, ended, log, events) if scenario.ramp else None
     values = _Values(taken, spent, audit, lag, run, events, window, ended, steps)
     verdicts = judge(scenario.judged(), values)
     return {
@@ -90,7 +87,7 @@ def report(run: Run) -> dict[str, Any]:
         "statuses": _statuses(log),
         "audit": _audit(run.audited),
         "window": {"from_ms": window.from_ms, "to_ms": window.to_ms, "warm_up_s": _warm_up_s(scenario)},
-        "series": _series(run, log, ended, events, window),
+        "series": _series(run, log, ended, events, taken, window),
         **run.facts,
         "scenario_data": scenario.model_dump(mode="json"),
     }
@@ -220,7 +217,7 @@ def _generator(run: Run, spent: _Spent) -> dict[str, Any]:
     }
 
 
-def _steps(run: Run, ended: pl.DataFrame, log: ColumnLog) -> list[dict[str, Any]]:
+def _steps(run: Run, ended: pl.DataFrame, log: ColumnLog, events: pl.DataFrame) -> list[dict[str, Any]]:
     """A ramp's steps that were run to their end: whether each was sustained."""
     ramp = run.scenario.ramp
     assert ramp is not None
@@ -240,7 +237,7 @@ def _steps(run: Run, ended: pl.DataFrame, log: ColumnLog) -> list[dict[str, Any]
             {
                 "rate": round(stage.rate, 1),
                 "sustained": ok,
-                "events_per_second": round(measures.within(measures.events(log), window) / window.seconds, 1),
+                "events_per_second": round(measures.within(events, window) / window.seconds, 1),
                 "waiting_end": waiting,
                 "generator_behind_s": round(late, 3),
                 "p50_ms": _rounded(taken.percentile(50), 1),
@@ -278,7 +275,7 @@ class _Values:
         self._taken, self._spent, self._audit, self._lag, self._run, self._steps = taken, spent, audit, lag, run, steps
         seconds = window.seconds
         self.throughput = measures.within(events, window) / seconds if seconds > 0 else None
-        self.tasks = ended.filter(window.holds("appended_ms")).height / seconds if seconds > 0 else None
+        self.tasks = measures.within(ended, window) / seconds if seconds > 0 else None
         self.history_delay_ms: float | None = None
         if events.height and run.settled_us is not None:
             last_ms = float(events["appended_ms"].to_numpy().max())
@@ -352,12 +349,13 @@ def _audit(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _series(run: Run, log: ColumnLog, ended: pl.DataFrame, events: pl.DataFrame, window: Window) -> dict[str, Any]:
+def _series(
+    run: Run, log: ColumnLog, ended: pl.DataFrame, events: pl.DataFrame, taken: Latencies, window: Window
+) -> dict[str, Any]:
     """Second by second of the window; `samples` at their own times, seconds after its start, the warm-up included."""
     curves = measures.latency_by_second(ended, window, CURVE)
     seconds = max(1, round(window.seconds))
     at_ms = [window.from_ms + 1000 * number for number in range(1, seconds + 1)]
-    distribution = measures.latencies(ended, window)
     samples = [
         {
             "at_s": round(sample.at_us / 1e6 - window.from_ms / 1e3, 2),
@@ -372,7 +370,7 @@ def _series(run: Run, log: ColumnLog, ended: pl.DataFrame, events: pl.DataFrame,
         "tasks": measures.by_second(ended, "appended_ms", window),
         "in_flight": measures.in_flight(log, ended, at_ms),
         "latency_ms": {f"p{rank:g}": [_rounded(each, 1) for each in curve] for rank, curve in curves.items()},
-        "latency_curve": [[rank, _rounded(distribution.percentile(rank), 2)] for rank in measures.RANKS],
+        "latency_curve": [[rank, _rounded(taken.percentile(rank), 2)] for rank in measures.RANKS],
         "samples": samples,
     }
 

@@ -19,7 +19,7 @@ from loadtest.peers.judge import Place, Written
 from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.client import Prepared
-from streams.transport.admin import await_leaders, delete_topics, ensure_topics
+from streams.transport.admin import delete_topics, ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
@@ -43,7 +43,6 @@ class Stage:
         self._specs = self._topics.specs()
         self.outputs = (*self._topics.inboxes, self._topics.results, self._topics.orchestrator)
         ensure_topics(settings, self._specs, topology)
-        await_leaders(settings, self._specs, topology)
         config = client_config(settings, topology, "consumer", fetch="bulk", name="peers-judge")
         self._reader = BatchConsumer(config, str, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S)
         self._places = self._reader.partitions_of(self.outputs)

@@ -13,6 +13,7 @@ from typing import Any
 
 import confluent_kafka as ck
 
+from loadtest import partitioner
 from tests.simulation.broker import BrokerError
 from tests.simulation.log import ProducerId, Record
 from tests.simulation.wire import Client, Cluster, Listing, Message, exception
@@ -26,19 +27,8 @@ _FATAL = frozenset({ck.KafkaError.INVALID_PRODUCER_EPOCH, ck.KafkaError.INVALID_
 
 
 def murmur2(key: bytes) -> int:
-    """As Kafka's Java client: org.apache.kafka.common.utils.Utils.murmur2, of which the sign bit is dropped."""
-    mask, m = 0xFFFFFFFF, 0x5BD1E995
-    h = (0x9747B28C ^ len(key)) & mask
-    whole = len(key) // 4 * 4
-    for i in range(0, whole, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * m & mask
-        k = (k ^ (k >> 24)) * m & mask
-        h = (h * m & mask) ^ k
-    rest = key[whole:]
-    if rest:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ (h >> 13)) * m & mask
-    return (h ^ (h >> 15)) & 0x7FFFFFFF
+    """As Kafka's Java client uses it: the sign bit is dropped."""
+    return partitioner.murmur2(key) & 0x7FFFFFFF
 
 
 def refused(code: int, reason: str | None = None) -> Exception:
