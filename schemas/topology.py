@@ -21,6 +21,7 @@ from schemas.topology_agent import MIB, NUMBER_MAX, Agent, Names, Section, Whole
 from schemas.topology_build import build
 from schemas.topology_checks import check
 from schemas.topology_defaults import Defaults, Tenant
+from schemas.topology_history import HistoryPolicy
 from schemas.topology_syntax import place_of
 from schemas.topology_yaml import TEXT_BYTES_MAX, Document, KeyPath, Origin, path_text, read_yaml
 
@@ -215,6 +216,7 @@ class Topology(Section):
         default_factory=dict, description="librdkafka settings for every client; secrets belong in a file of their own."
     )
     topic_policy: TopicPolicy = Field(default_factory=TopicPolicy, description="How the topics are made.")
+    history_policy: HistoryPolicy = Field(default_factory=HistoryPolicy, description="How long the history keeps it.")
     delivery: Delivery = Field(
         "at_least_once",
         description="exactly_once: what a worker writes and what it has read are committed in one transaction.",

@@ -23,6 +23,7 @@ from streams.history.engine import Engine
 from streams.history.loader import Loader
 from streams.history.migrations import migrate
 from streams.history.queries import connect
+from streams.history.retention import retain
 from streams.history.sink import Sink
 from streams.transport.admin import require_topics
 from streams.transport.clients import client_config
@@ -67,6 +68,7 @@ def run_store(
             """A client of a history that has its tables: whoever drops one under us has it made again."""
             fresh = client()
             migrate(fresh)
+            retain(fresh, topology.history_policy)
             return fresh
 
         if not _prepare(prepared, stop):

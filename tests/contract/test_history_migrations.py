@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from schemas.errors import ConfigurationError
 from streams.history.door import Door
 from streams.history.engine import Engine
-from streams.history.migrations import Migration, load, lost, migrate
+from streams.history.migrations import DIRECTORY, Migration, load, lost, migrate
 from streams.history.queries import History, connect
 from streams.history.tables import DEAD_LETTERS, REDRIVES, TABLES
 
@@ -77,6 +78,15 @@ def test_a_changed_file_and_an_unknown_one_are_refused(client: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"0002_facts: this version has no such file"):
         migrate(client, [first])
     assert len(applied(client)) == len(load())
+
+
+def test_an_edit_of_a_file_that_was_applied_is_refused_be_it_a_comment(client: Any, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(DIRECTORY, tmp_path / "sql"))
+    migrate(client, load(copy))
+    edited = copy / "0004_people.sql"
+    edited.write_text(edited.read_text() + "-- a word more\n")
+    with pytest.raises(ConfigurationError, match=r"0004_people: its file was changed after it had been applied"):
+        migrate(client, load(copy))
 
 
 def test_names_without_gaps(tmp_path: Path) -> None:
