@@ -62,9 +62,7 @@ class Dispatched:
 
     def ids(self) -> list[AttemptId]:
         """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
-        tasks, slips = self.tasks, self.slips
-        columns = (_list(tasks, "tenant"), _list(tasks, "task_id"), _list(slips, "attempt"), _list(slips, "stage"))
-        return list(zip(*columns, strict=True))  # type: ignore[arg-type]
+        return list(zip(*_id_columns(self.slips, self.tasks), strict=True))
 
     def slice(self, number: int, start: int, stop: int) -> Dispatched:
         """Some of them, as a batch of their own."""
@@ -126,13 +124,12 @@ class Attempt:
 
 def attempt_ids(slips: pa.StructArray, tasks: pa.StructArray) -> Iterator[AttemptId]:
     """One per row, of dispatches or of events: `tasks` may be either's."""
-    return map(
-        AttemptId,
-        _list(tasks, "tenant"),
-        _list(tasks, "task_id"),
-        _list(slips, "attempt"),
-        _list(slips, "stage"),
-    )
+    return map(AttemptId, *_id_columns(slips, tasks))
+
+
+def _id_columns(slips: pa.StructArray, tasks: pa.StructArray) -> tuple[list[Any], ...]:
+    """In the order of AttemptId's fields."""
+    return _list(tasks, "tenant"), _list(tasks, "task_id"), _list(slips, "attempt"), _list(slips, "stage")
 
 
 def attempts(

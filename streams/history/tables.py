@@ -154,7 +154,11 @@ def rows_of(table: Table, batch: pa.RecordBatch, places: pa.RecordBatch) -> pa.R
         elif name in table.texts:
             column = pc.fill_null(column, "")
         columns[name] = column
-    return pa.RecordBatch.from_pydict(columns | dict(zip(PLACES, places.columns, strict=True)))
+    return _placed(columns, places)
+
+
+def _placed(columns: Mapping[str, Any], places: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({**columns, **dict(zip(PLACES, places.columns, strict=True))})
 
 
 def rows_of_dead_topic(raw: Batch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
@@ -171,8 +175,7 @@ def rows_of_dead_topic(raw: Batch) -> tuple[pa.RecordBatch, pa.RecordBatch | Non
 def _redrive_rows(raw: Batch, markers: Sequence[Redriven]) -> pa.RecordBatch:
     origins = [marker.origin for marker in markers]
     numbers = ("letter_offset", "to_offset", "attempt")
-    places = places_of(raw, np.arange(len(raw)))
-    return pa.RecordBatch.from_pydict(
+    return _placed(
         {
             "origin_topic": pa.array([origin.topic for origin in origins], pa.string()),
             "origin_partition": pa.array([origin.partition for origin in origins], pa.int64()),
@@ -180,8 +183,8 @@ def _redrive_rows(raw: Batch, markers: Sequence[Redriven]) -> pa.RecordBatch:
             **{name: pa.array([getattr(each, name) for each in markers], pa.int64()) for name in numbers},
             "changed": pa.array([marker.changed for marker in markers], pa.string()),
             "at": _time(pa.array([marker.at_ms for marker in markers], pa.int64()), _MS),
-            **dict(zip(PLACES, places.columns, strict=True)),
-        }
+        },
+        places_of(raw, np.arange(len(raw))),
     )
 
 
@@ -200,8 +203,7 @@ def dead_rows_of(raw: Batch) -> pa.RecordBatch:
         "key": pa.array(raw.keys, pa.binary()),
         "value": pa.array(raw.values, pa.binary()),
     }
-    places = places_of(raw, np.arange(len(raw)))
-    return pa.RecordBatch.from_pydict(columns | dict(zip(PLACES, places.columns, strict=True)))
+    return _placed(columns, places_of(raw, np.arange(len(raw))))
 
 
 def _described(letters: Sequence[DeadLetter]) -> dict[str, pa.Array]:

@@ -107,7 +107,7 @@ class Outbox:
     def _answer_swiftly(self, decided: Mapping[int, Answered]) -> None:
         each = list(decided.values())
         rows = np.concatenate([part.rows for part in each])
-        self._hand_over({n: part.keys for n, part in decided.items()}, answer_table(each, rows, self._version))
+        self._hand_over_results(answer_table(each, rows, self._version), {n: part.keys for n, part in decided.items()})
         for part in each:
             for ending, times in zip(part.endings, np.bincount(part.codes).tolist(), strict=False):
                 RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
@@ -115,16 +115,19 @@ class Outbox:
 
     def _agree(self, decided: Mapping[int, Agreed]) -> None:
         each = list(decided.values())
-        self._hand_over({n: part.keys for n, part in decided.items()}, agreed_table(each, self._version))
+        self._hand_over_results(agreed_table(each, self._version), {n: part.keys for n, part in decided.items()})
         rows = np.concatenate([part.best for part in each])
         RESULTS.labels(status=CONSENSUS.status, reason=CONSENSUS.reason.value).inc(len(rows))
         self._observe(each[0].batch, rows, each[0].decided_at)
 
-    def _hand_over(self, keys: Mapping[int, Sequence[bytes]], results: pa.RecordBatch) -> None:
-        """Results of all partitions, one partition's after the other's."""
-        values = iter(self._codec.encode(results, "TaskResult"))
+    def _hand_over(self, topic: str, name: str, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
+        """Records of this name for all partitions, one partition's rows after the other's."""
+        values = iter(self._codec.encode(rows, name))
         for partition, own in keys.items():
-            self._producer.send(self._topics.results, partition, list(islice(values, len(own))), own)
+            self._producer.send(topic, partition, list(islice(values, len(own))), own)
+
+    def _hand_over_results(self, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
+        self._hand_over(self._topics.results, "TaskResult", rows, keys)
 
     def _observe(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int) -> None:
         """Results of tasks in which nobody failed; `rows` are theirs among the events."""
@@ -154,10 +157,8 @@ class Outbox:
 
     def _answer(self, decided: Mapping[int, list[Result]]) -> None:
         results = list(chain.from_iterable(decided.values()))
-        values = iter(self._codec.encode(result_table(results, self._version), "TaskResult"))
-        for partition, own in decided.items():
-            keys = [result.key for result in own]
-            self._producer.send(self._topics.results, partition, list(islice(values, len(own))), keys)
+        keys = {partition: [result.key for result in own] for partition, own in decided.items()}
+        self._hand_over_results(result_table(results, self._version), keys)
         for (status, reason), count in Counter((result.status, result.reason) for result in results).items():
             RESULTS.labels(status=status, reason=reason).inc(count)
         CASCADE_DEPTH.observe([result.failed_agents for result in results])
@@ -166,10 +167,8 @@ class Outbox:
 
     def _note(self, decided: Mapping[int, list[Note]]) -> None:
         notes = list(chain.from_iterable(decided.values()))
-        values = iter(self._codec.encode(note_table(notes, self._version), "OrchestratorEvent"))
-        for partition, own in decided.items():
-            keys = [note.key for note in own]
-            self._producer.send(self._topics.orchestrator, partition, list(islice(values, len(own))), keys)
+        keys = {partition: [note.key for note in own] for partition, own in decided.items()}
+        self._hand_over(self._topics.orchestrator, "OrchestratorEvent", note_table(notes, self._version), keys)
         kinds = Counter(note.kind for note in notes)
         DUPLICATES.inc(kinds["DUPLICATE"])
         LATE_VOTES.inc(kinds["LATE_VOTE"])
