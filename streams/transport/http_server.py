@@ -22,6 +22,8 @@ log = get_logger("pointsman.http")
 CONNECTIONS_MAX = 64
 IDLE_TIMEOUT_S = 60.0
 POLL_S = 0.05
+LINGER_S = 2.0
+LINGER_BYTES_MAX = 16 << 20
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -72,6 +74,7 @@ class BoundedServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
+        _linger(request)
         super().shutdown_request(request)
         with self._changed:
             self._connections.discard(request)
@@ -92,6 +95,20 @@ class BoundedServer(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
         """A connection that broke is the client's affair."""
         log.debug("a connection broke", why=repr(sys.exception()))
+
+
+def _linger(connection: socket.socket) -> None:
+    """Says that nothing more comes, and takes what the client still sends, for a while: closed over a body that nobody
+    read, the connection is reset, and a client in the middle of sending never sees why it was refused."""
+    deadline, left = time.monotonic() + LINGER_S, LINGER_BYTES_MAX
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while left > 0 and (wait := deadline - time.monotonic()) > 0:
+            connection.settimeout(wait)
+            taken = len(connection.recv(1 << 16))
+            if not taken:
+                return
+            left -= taken
 
 
 class Exchange(BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -123,6 +124,17 @@ def test_a_body_without_length_or_bound_is_refused(connection: http.client.HTTPC
     head = {"Content-Length": str(BODY_BYTES_MAX + 1)}
     status, answer = ask(connection, "POST", f"/subjects/{SUBMITTED}", None, head)
     assert (status, json.loads(answer)["error_code"]) == (413, 413)
+
+
+def test_who_still_sends_a_body_that_was_refused_can_read_why(door: RegistryDoor) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as client:
+        client.sendall(f"POST /subjects/{SUBMITTED} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 411 ")
+        for _ in range(20):
+            client.sendall(b"400\r\n" + bytes(1024) + b"\r\n")
+            time.sleep(0.01)  # a reset would have come back by the next
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
 
 
 def test_topics_may_change_while_it_serves(connection: http.client.HTTPConnection) -> None:
