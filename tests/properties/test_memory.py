@@ -1,0 +1,132 @@
+"""The laws of memory: fold is refold from anywhere, the newest host's word counts, and what is revoked is gone."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.memory.canonical import state_bytes, state_of, window_bytes
+from agents.memory.fold import fold, pin, reach, refold
+from agents.memory.lines import tool_text
+from agents.memory.model import Caps, Directives, Diverged, Fact, Instruction, Interaction, State
+from agents.memory.render import messages, text
+from agents.memory.tokens import estimate
+from agents.memory.window import window
+from tests.support.memories import KEY, TEXTS, histories, history, interaction, interactions, mark
+
+
+def folded(all_: list[Interaction]) -> State:
+    return reduce(fold, all_, State(KEY))
+
+
+@settings(max_examples=25)
+@given(histories(), st.data())
+def test_memory_is_the_same_wherever_the_fold_begins(all_: list[Interaction], data: st.DataObject) -> None:
+    live = folded(all_)
+    start = data.draw(st.integers(1, reach(len(all_))))
+    facts = [
+        Fact.of(KEY, said, origin=each.id, ordinal=each.ordinal, at=each.at)
+        for each in all_[: start - 1]
+        for said in each.facts
+        if said.strip()
+    ]
+    cold = refold(KEY, all_[start - 1 :], facts_before=facts)
+    assert state_bytes(cold) == state_bytes(live)
+    assert window_bytes(window(cold)) == window_bytes(window(live))
+
+
+@settings(max_examples=25)
+@given(histories(), st.data())
+def test_a_crash_at_any_point_changes_nothing(all_: list[Interaction], data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(all_)))
+    again = data.draw(st.integers(0, at))  # what was folded before the crash is read again
+    snapshot = state_of(state_bytes(folded(all_[:at])))
+    assert state_bytes(reduce(fold, all_[again:], snapshot)) == state_bytes(folded(all_))
+
+
+@settings(max_examples=25)
+@given(histories((11, 20, 25, 121)), st.data())
+def test_nothing_derived_holds_what_was_revoked(all_: list[Interaction], data: st.DataObject) -> None:
+    gone = data.draw(st.sets(st.sampled_from([each.ordinal for each in all_]), min_size=1))
+    state = refold(KEY, all_, revoked=frozenset(each.id for each in all_ if each.ordinal in gone))
+    shown = window(state, Caps(20_000, 40_000))
+    held = state_bytes(state).decode() + text(shown) + str(messages(shown))
+    assert not [number for number in gone if mark(number) in held]
+    assert all(each.id not in held for each in all_ if each.ordinal in gone)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 24), st.integers(1, 8), st.integers(1, 8), st.randoms(use_true_random=False))
+def test_the_newest_hosts_word_counts_in_whatever_order_it_is_read(
+    before: int, zombies: int, own: int, random: object
+) -> None:
+    common = history(before)
+    stale = [interaction(before + at, asked=f"stale {at}", epoch=1) for at in range(1, zombies + 1)]
+    new = [interaction(before + at, asked=f"new {at}", epoch=2) for at in range(1, own + 1)]
+    writes = common + stale + new
+    random.shuffle(writes)  # type: ignore[attr-defined]
+    expected = state_bytes(refold(KEY, common + new))
+    assert state_bytes(refold(KEY, writes)) == expected
+    assert state_bytes(folded(common + new)) == expected
+
+
+@settings(max_examples=40)
+@given(st.lists(st.booleans(), min_size=2, max_size=12))
+def test_folding_two_hosts_one_by_one_is_right_or_says_that_it_is_not(turns: list[bool]) -> None:
+    writes: list[Interaction] = []
+    counts = {True: 0, False: 0}
+    for newer in turns:
+        counts[newer] += 1
+        writes.append(interaction(counts[newer], asked=f"{newer} {counts[newer]}", epoch=2 if newer else 1))
+    try:
+        one_by_one = folded(writes)
+    except Diverged:
+        return
+    assert state_bytes(one_by_one) == state_bytes(refold(KEY, writes))
+
+
+@settings(max_examples=25)
+@given(histories((0, 1, 11, 25, 121)), st.integers(0, 3_000), st.integers(0, 3_000), st.data())
+def test_a_window_keeps_its_caps_and_each_tool_call_its_result(
+    all_: list[Interaction], soft: int, more: int, data: st.DataObject
+) -> None:
+    caps = Caps(soft, soft + more)
+    said = data.draw(st.lists(st.sampled_from([each for each in TEXTS if each]), max_size=5))
+    directives = Directives(
+        tuple(Instruction(f"i{at}", KEY.agent_id, each) for at, each in enumerate(said)),
+        tuple(Fact.of(KEY, f"{each} {at}") for at, each in enumerate(said)),
+    )
+    shown = window(folded(all_), caps, directives)
+    assert estimate(text(shown)) <= shown.tokens <= max(caps.hard, 0) or not shown.lines
+    calls = {tool_text(call) for each in all_ for call in each.tool_calls}
+    assert all(line.text in calls for line in shown.lines if line.role == "tool")
+    by_id = {each.id: each for each in all_}
+    for each in shown.interactions[:-1]:
+        assert (each.asked, each.answer) == (by_id[each.id].asked, by_id[each.id].answer), "verbatim"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c" * 9000, "d" * 16000, "e"]), st.integers(0, 3)), max_size=30))
+def test_facts_can_be_pinned_one_by_one_or_all_at_once(said: list[tuple[str, int]]) -> None:
+    facts = [Fact.of(KEY, f"{word}{number}", ordinal=at) for at, (word, number) in enumerate(said)]
+    held: tuple[Fact, ...] = ()
+    full = False
+    for fact in facts:
+        held, full = pin(held, [fact], full=full)
+    at_once, _ = pin((), facts, full=False)
+    assert held == at_once
+
+
+@given(interactions(3))
+def test_what_is_rendered_cannot_pass_for_a_heading(one: Interaction) -> None:
+    lines = text(window(folded([interaction(1), interaction(2), one]))).splitlines()
+    heads = [line for line in lines if not line.startswith(("- ", "  ", "asked: ", "answered: ", "tool: "))]
+    assert len(heads) == len(set(heads)) <= 4
+    assert "Instructions from people:" not in heads
+
+
+@given(st.text())
+def test_no_text_has_more_tokens_than_bytes_or_none_where_there_are_words(said: str) -> None:
+    assert 0 <= estimate(said) <= 3 * len(said)
+    assert estimate(said) or not any(each.isalnum() for each in said)
