@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -88,6 +89,7 @@ class Host:
                 self._room,
                 self._ownership.confirmed,
                 self._fail,
+                partial(self._is_paused, name),
             )
             for name, agent in topology.agents.items()
         }
@@ -105,6 +107,9 @@ class Host:
         self._failed: asyncio.Future[None] | None = None
         self._is_assigned = False
         self._closing = False
+
+    def _is_paused(self, agent_id: str) -> bool:
+        return self._pauses is not None and agent_id in self._pauses.agents
 
     async def run(self, ready: Callable[[Mapping[str, object]], None], stop: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()

@@ -30,6 +30,7 @@ log = get_logger("pointsman.host")
 
 NOT_CALLED = timed_out("the time was over before the agent was called")
 OVERRUN = timed_out("the agent did not answer in time")
+PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not called")
 DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
 POLL_S = 0.005
 
@@ -76,7 +77,8 @@ class Service:
     """Belongs to one event loop. `pump` has to be called now and then: another agent may have made room.
 
     `owns` returns once the broker has said that this host still has its inboxes. `fail` is told of an error that is no
-    agent's; it must end the process.
+    agent's; it must end the process. While `paused` says so nothing is called: what waits is turned away, what runs
+    goes on.
     """
 
     def __init__(
@@ -89,10 +91,11 @@ class Service:
         room: Room,
         owns: Callable[[], Awaitable[None]],
         fail: Callable[[Exception], None],
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
         self._events, self._contexts, self._room, self._fail = events, contexts, room, fail
-        self._owns = owns
+        self._owns, self._paused = owns, paused
         self._writes = agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
         self._lanes: Lanes[_Work] = Lanes(1 if caller.batched else agent.running_max)
@@ -119,6 +122,8 @@ class Service:
 
     def pump(self) -> None:
         """Start what may start."""
+        if self._lanes.waiting and self._paused():
+            self._lanes.drop(self._turn_away)
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
             if work.rows is not None and work.rows.expires_ms[0] * 1000 <= wall_us():
                 work.expand()
@@ -128,6 +133,11 @@ class Service:
                 self._begin(work)
             else:
                 self._lanes.done(work)
+
+    def _turn_away(self, work: _Work) -> bool:
+        work.expand()
+        work.attempts = self._callable(work.attempts)
+        return not work.attempts
 
     async def release(self, inboxes: set[Inbox], timeout_s: float) -> None:
         """Give these inboxes up: what waits is dropped, what runs gets this time and is then cancelled."""
@@ -232,13 +242,15 @@ class Service:
 
         What is late is not begun, and what an earlier host began to write is never written again.
         """
-        now_us = wall_us()
+        now_us, paused = wall_us(), self._paused()
         ready = []
         for attempt in attempts:
             if self._writes and attempt.began_before:
                 self._end([attempt], [DOUBTFUL], now_us)
             elif attempt.expires_ms * 1000 <= now_us:
                 self._end([attempt], [NOT_CALLED], now_us)
+            elif paused:
+                self._end([attempt], [PAUSED], now_us)
             else:
                 ready.append(attempt)
         return ready

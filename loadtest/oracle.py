@@ -72,6 +72,10 @@ class Oracle(Panels):
         else:
             self._breakers[agent_id] = state
 
+    def set_paused(self, agents: frozenset[str]) -> None:
+        """Whom people have paused or retired."""
+        self._paused = agents
+
     def submit(self, record: Mapping[str, Any], now_ms: int) -> list[Action]:
         """A TaskSubmitted arrives."""
         self._submit(record, now_ms)
@@ -189,15 +193,21 @@ class Oracle(Panels):
     def _route_to_one(self, task: Task, now_ms: int, reason: str | None = None) -> None:
         first = task.route.agents[0]
         available = [agent for agent in task.route.agents if self._available(agent)]
-        chosen = available[0] if available else first
+        working = [agent for agent in self._plan_without(task, ()) if agent not in self._paused]
+        if not working:
+            self._nobody(task, now_ms)
+            return
+        chosen = available[0] if available else working[0]
+        passed_over = "AGENT_PAUSED" if first in self._paused else "BREAKER_OPEN"
         task.band = "SINGLE"
         task.chain = self._plan_without(task, (chosen,))
         if not available:
-            self._dispatch(task, chosen, 0, reason or "BREAKER_FLOOR", now_ms, whatever_its_breaker=True)
+            forced = "BREAKER_FLOOR" if chosen in task.route.agents else passed_over
+            self._dispatch(task, chosen, 0, reason or forced, now_ms, whatever_its_breaker=True)
         elif reason is not None:
             self._dispatch(task, chosen, 0, reason, now_ms, tell_probe=False)
         else:
-            self._dispatch(task, chosen, 0, "ROUTED" if chosen == first else "BREAKER_OPEN", now_ms)
+            self._dispatch(task, chosen, 0, "ROUTED" if chosen == first else passed_over, now_ms)
 
     def _route_to_fallback(self, task: Task, now_ms: int) -> None:
         self._note(task, "ESCALATED", "LOW_CONFIDENCE")
@@ -205,8 +215,16 @@ class Oracle(Panels):
         if fallback.agent is None:
             self._finish(task, "DEGRADED", "LOW_CONFIDENCE", now_ms, answer=fallback.answer)
             return
+        if fallback.agent in self._paused:
+            self._nobody(task, now_ms)
+            return
         task.band = "FALLBACK"
         self._dispatch(task, fallback.agent, 0, "LOW_CONFIDENCE", now_ms, whatever_its_breaker=True)
+
+    def _nobody(self, task: Task, now_ms: int) -> None:
+        """People have paused everyone who could be asked."""
+        answer = task.route.fallback.answer
+        self._finish(task, "FAILED" if answer is None else "DEGRADED", "AGENTS_PAUSED", now_ms, answer=answer)
 
     # ------------------------------------------------------------------ R7 to R9: an outcome
 

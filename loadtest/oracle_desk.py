@@ -59,6 +59,7 @@ class Desk:
         self._tasks: dict[Key, Task] = {}
         self._finished: dict[Key, Finished] = {}  # oldest first
         self._breakers: dict[str, Mapping[str, Any]] = {}
+        self._paused: frozenset[str] = frozenset()
         self._probes_used: set[tuple[str, int]] = set()
         self._actions: list[Action] = []
 
@@ -77,6 +78,8 @@ class Desk:
         return epoch if ours and (agent_id, epoch) not in self._probes_used else None
 
     def _available(self, agent_id: str) -> bool:
+        if agent_id in self._paused:
+            return False
         if self._breakers.get(agent_id, {}).get("state") not in ("OPEN", "HALF_OPEN"):
             return True
         return self._probe_epoch(agent_id) is not None

@@ -23,7 +23,8 @@ class Panels(Desk):
         if task.route.panel is not None:
             voters = list(task.route.panel)
         seated = [agent for agent in voters if self._available(agent)][:size]
-        forced = [agent for agent in voters if not self._available(agent)][: max(0, quorum - len(seated))]
+        resting = [agent for agent in voters if not self._available(agent) and agent not in self._paused]
+        forced = resting[: max(0, quorum - len(seated))]
         if len(seated) + len(forced) < quorum:
             return False
         task.band = "PANEL"

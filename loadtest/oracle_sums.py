@@ -78,6 +78,7 @@ _FAIL_OF_ERROR_CLASS = {
     "TIMEOUT": FailReason.TIMED_OUT,
     "OVERLOADED": FailReason.OVERLOADED,
     "QUOTA": FailReason.OVERLOADED,
+    "PAUSED": FailReason.PAUSED,
     "WRONG_INPUT": FailReason.WRONG_INPUT,
     "UNKNOWN_OUTCOME": FailReason.UNKNOWN_OUTCOME,
 }

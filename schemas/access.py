@@ -43,8 +43,8 @@ USES: dict[Kind, Use] = {
     # Whoever cannot take a record puts it there.
     "dead": Use(("worker", "host", "store", "mender"), ("store", "mender")),
     "pauses": Use(("worker", "host", "mender"), ("worker", "host", "store", "mender")),
-    "breakers": Use(("worker",), ("worker", "store")),
-    "cards": Use(("host",), ("store",)),
+    "breakers": Use(("worker",), ("worker", "store", "mender")),
+    "cards": Use(("host",), ("store", "mender")),
     "health": Use(("worker",), ("worker", "store")),
 }
 

@@ -15,6 +15,7 @@ class DispatchReason(StrEnum):
     LOW_CONFIDENCE = "LOW_CONFIDENCE"
     BREAKER_OPEN = "BREAKER_OPEN"  # an agent before it in the chain was passed over
     BREAKER_FLOOR = "BREAKER_FLOOR"  # no agent of the route is available; the first is asked all the same
+    AGENT_PAUSED = "AGENT_PAUSED"  # an agent before it in the chain was passed over: a person paused or retired it
     PANEL_TOO_SMALL = "PANEL_TOO_SMALL"  # too few agents may vote; one is asked
     PROBE = "PROBE"
     TIEBREAK = "TIEBREAK"
@@ -32,6 +33,7 @@ class FailReason(StrEnum):
     UNGROUNDED = "UNGROUNDED"
     INVALID_CONFIDENCE = "INVALID_CONFIDENCE"
     OVERLOADED = "OVERLOADED"
+    PAUSED = "PAUSED"
     WRONG_INPUT = "WRONG_INPUT"
     UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
 
@@ -39,8 +41,9 @@ class FailReason(StrEnum):
 class ErrorClass(StrEnum):
     """What a FAILED event says of its cause: the reaction that it asks for.
 
-    OVERLOADED and QUOTA move on and do not count against the agent; WRONG_INPUT does neither; UNKNOWN_OUTCOME says
-    that the host cannot tell whether the work was done. Any other text counts as INTERNAL.
+    OVERLOADED and QUOTA move on and do not count against the agent, and so does PAUSED: a person paused or retired the
+    agent, and its host did not call it. WRONG_INPUT does neither; UNKNOWN_OUTCOME says that the host cannot tell
+    whether the work was done. Any other text counts as INTERNAL.
     """
 
     INTERNAL = "INTERNAL"
@@ -48,6 +51,7 @@ class ErrorClass(StrEnum):
     UNREACHABLE = "UNREACHABLE"
     OVERLOADED = "OVERLOADED"
     QUOTA = "QUOTA"
+    PAUSED = "PAUSED"
     WRONG_INPUT = "WRONG_INPUT"
     UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
 
@@ -64,6 +68,7 @@ class ResultReason(StrEnum):
     FALLBACK_AGENT = "FALLBACK_AGENT"
     FALLBACK_ANSWER = "FALLBACK_ANSWER"
     CHAIN_EXHAUSTED = "CHAIN_EXHAUSTED"
+    AGENTS_PAUSED = "AGENTS_PAUSED"
     NO_QUORUM = "NO_QUORUM"
     NO_CONSENSUS = "NO_CONSENSUS"
     WRITE_UNCERTAIN = "WRITE_UNCERTAIN"
@@ -79,11 +84,23 @@ class ResultReason(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a topic was paused, or goes on."""
+    """Why a topic or an agent was paused, or goes on."""
 
     DEAD_SHARE = "DEAD_SHARE"  # too many of its records could not be taken
     PAUSED_BY_HAND = "PAUSED_BY_HAND"
     RESUMED_BY_HAND = "RESUMED_BY_HAND"
+    RETIRED = "RETIRED"  # of an agent: it is not meant to come back
+
+
+class AgentState(StrEnum):
+    """How an agent stands in the fleet."""
+
+    LIVE = "LIVE"
+    PARTLY = "PARTLY"  # some partitions of its inbox have no host
+    DOWN = "DOWN"
+    PAUSED = "PAUSED"
+    RETIRED = "RETIRED"
+    ASKED = "ASKED"  # neither paused nor retired
 
 
 class DeadReason(StrEnum):

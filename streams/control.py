@@ -5,7 +5,7 @@ I/O: Kafka, in a thread of each view's own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streams.core.breaker import Phase, State, from_row
 from streams.transport.clients import client_config
@@ -38,6 +38,25 @@ class BreakerView(CompactedView[State]):
     def changed(self, values: Mapping[str, State]) -> None:
         for agent_id in self._agents:
             BREAKER_STATE.labels(agent=agent_id).set(GAUGE[values.get(agent_id, CLOSED).phase])
+
+
+class CardView(CompactedView["dict[str, Any]"]):
+    """What the hosts said last of each agent, by its name, as `control.agents.v1` has it: AgentCard's fields.
+
+    `codec` is this view's own: it is used in its thread.
+    """
+
+    def __init__(self, settings: BrokerSettings, topology: Topology, codec: Codec) -> None:
+        config = client_config(settings, topology, "consumer", name="pointsman-card-view")
+        super().__init__(config, topology.topics().cards, lambda values: _cards(codec, values))
+
+
+def _cards(codec: Codec, values: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    decoded = codec.decode(values, "AgentCard")
+    cards: list[dict[str, Any] | None] = [None] * len(values)
+    for row, record in zip(decoded.rows.tolist(), decoded.batch.to_pylist(), strict=True):
+        cards[row] = record
+    return cards
 
 
 def _states(codec: Codec, values: Sequence[bytes]) -> list[State | None]:

@@ -13,7 +13,16 @@ from functools import cache
 from pathlib import Path
 
 from schemas.codes import ErrorCode, FaultCode
-from schemas.reasons import DeadReason, DispatchReason, ErrorClass, FailReason, LateReason, PauseReason, ResultReason
+from schemas.reasons import (
+    AgentState,
+    DeadReason,
+    DispatchReason,
+    ErrorClass,
+    FailReason,
+    LateReason,
+    PauseReason,
+    ResultReason,
+)
 from schemas.records import RECORDS
 from schemas.redrive import Refusal
 from streams.core.breaker import Cause, Phase
@@ -31,7 +40,8 @@ _REASONS: Mapping[str, type[StrEnum]] = {
     "why a record was dead-lettered": DeadReason,
     "why an outcome decided nothing": LateReason,
     "why a dead letter is not redriven": Refusal,
-    "why a topic was paused, or goes on": PauseReason,
+    "why a topic or agent was paused, or goes on": PauseReason,
+    "state of an agent": AgentState,
     "state of a breaker": Phase,
     "why a breaker changed": Cause,
 }

@@ -30,7 +30,7 @@ from streams.core.intake import Heard, Intake, Kind
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
 from streams.core.policy import Policy
-from streams.core.routing import SINGLE, plan
+from streams.core.routing import FALLBACK, SINGLE, band_of, plan, unasked
 from streams.core.swift import Swift
 from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
 from streams.core.timers import Timers
@@ -68,6 +68,10 @@ class Cell:
 
     def observe_breakers(self, breakers: Mapping[str, BreakerLike]) -> None:
         self.availability.observe(breakers)
+
+    def observe_paused(self, agents: frozenset[str]) -> None:
+        """Agents that people have paused or retired: nothing is sent to them from now on."""
+        self.availability.observe_paused(agents)
 
     def drain_health(self) -> dict[str, Counts]:
         """What was seen of each agent since the last call."""
@@ -283,8 +287,10 @@ class _Plans:
             return
         shared = self._plan(route.intent, confidence, tier, unstated_ms)
         if shared is None:
-            machine.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
-            machine.decisions.finish(task, "DEGRADED", ResultReason.LOW_CONFIDENCE, now_ms, text=route.fallback_answer)
+            reason = unasked(self._cell.policy, route, confidence, tier)
+            if band_of(self._cell.policy, confidence, tier) == FALLBACK:
+                machine.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
+            machine.fall_back(task, route, now_ms, reason)
             return
         machine.begin(task, shared, now_ms)
         if any(shared.probes):

@@ -15,6 +15,7 @@ _BY_ERROR_CLASS: dict[str, FailReason] = {
     ErrorClass.TIMEOUT: FailReason.TIMED_OUT,
     ErrorClass.OVERLOADED: FailReason.OVERLOADED,
     ErrorClass.QUOTA: FailReason.OVERLOADED,
+    ErrorClass.PAUSED: FailReason.PAUSED,
     ErrorClass.WRONG_INPUT: FailReason.WRONG_INPUT,
     ErrorClass.UNKNOWN_OUTCOME: FailReason.UNKNOWN_OUTCOME,
 }
@@ -22,7 +23,7 @@ _BY_ERROR_CLASS: dict[str, FailReason] = {
 AGAINST_THE_AGENT = frozenset(
     {FailReason.FAILED, FailReason.TIMED_OUT, FailReason.UNKNOWN_OUTCOME, FailReason.INVALID_CONFIDENCE}
 )
-"""Failures that its breaker counts: not an honest doubt, a refusal, overload or wrong input."""
+"""Failures that its breaker counts: not an honest doubt, a refusal, overload, a pause or wrong input."""
 
 LEAVES_DOUBT = frozenset({FailReason.TIMED_OUT, FailReason.UNKNOWN_OUTCOME})
 """Failures after which a write may have happened all the same."""

@@ -143,12 +143,13 @@ class Machine:
         self.decisions.note(task, "CASCADED", failure, now_ms, agent_id=slip.agent_id, slip=slip)
         self.dispatch(task, successor, slip.seat, WORK, DispatchReason.CASCADE, now_ms)
 
-    def fall_back(self, task: Task, route: RoutePolicy, now_ms: int) -> None:
-        """The end of the chain: the route's own answer, else an honest failure."""
+    def fall_back(self, task: Task, route: RoutePolicy, now_ms: int, unasked: ResultReason | None = None) -> None:
+        """The end of the chain: the route's own answer, else an honest failure; `unasked`, why nobody was asked."""
         if route.fallback_answer is None:
-            self.decisions.finish(task, "FAILED", ResultReason.CHAIN_EXHAUSTED, now_ms)
+            self.decisions.finish(task, "FAILED", unasked or ResultReason.CHAIN_EXHAUSTED, now_ms)
         else:
-            self.decisions.finish(task, "DEGRADED", ResultReason.FALLBACK_ANSWER, now_ms, text=route.fallback_answer)
+            reason = unasked or ResultReason.FALLBACK_ANSWER
+            self.decisions.finish(task, "DEGRADED", reason, now_ms, text=route.fallback_answer)
 
     def reject(self, task: Task, reason: ResultReason, now_ms: int, *, agent_id: str | None = None) -> None:
         self.decisions.note(task, "REFUSED", reason, now_ms, agent_id=agent_id)

@@ -1,11 +1,11 @@
-"""Who is asked first: a task's confidence band, value tier and the breakers make its plan.
+"""Who is asked first: a task's confidence band, value tier, the breakers and pauses make its plan.
 
 Rules R4 to R6 of docs/rules.md. I/O: none.
 """
 
 from __future__ import annotations
 
-from schemas.reasons import DispatchReason
+from schemas.reasons import DispatchReason, ResultReason
 from streams.core.availability import Availability
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.task import Plan
@@ -24,14 +24,14 @@ def band_of(policy: Policy, confidence: float, tier: str) -> str:
 def plan(
     policy: Policy, availability: Availability, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
 ) -> Plan | None:
-    """The plan of a new task; None where nobody may be asked and the fallback answer stands alone.
+    """The plan of a new task; None where nobody may be asked: `unasked` says why.
 
     `deadline_ms` is that of tasks that state none. A probe that the plan uses is spent by the caller, who knows whether
     the plan is carried out.
     """
     band = band_of(policy, confidence, tier)
     if band == FALLBACK:
-        return _fallback(route, confidence, tier, deadline_ms)
+        return _fallback(availability, route, confidence, tier, deadline_ms)
     if band == PANEL:
         seats = _seats(policy, availability, route, tier)
         if len(seats) >= policy.topology.consensus.quorum:
@@ -40,9 +40,18 @@ def plan(
     return _single(availability, route, confidence, tier, deadline_ms, None)
 
 
-def _fallback(route: RoutePolicy, confidence: float, tier: str, deadline_ms: int) -> Plan | None:
+def unasked(policy: Policy, route: RoutePolicy, confidence: float, tier: str) -> ResultReason:
+    """Why a task without a plan was sent to nobody."""
+    if band_of(policy, confidence, tier) == FALLBACK and route.fallback_agent is None:
+        return ResultReason.LOW_CONFIDENCE
+    return ResultReason.AGENTS_PAUSED
+
+
+def _fallback(
+    availability: Availability, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
+) -> Plan | None:
     agent = route.fallback_agent
-    if agent is None:
+    if agent is None or availability.is_paused(agent):
         return None
     reasons = (DispatchReason.LOW_CONFIDENCE.value,)
     return Plan(route, confidence, FALLBACK, tier, (), (agent,), reasons, (0,), (), deadline_ms)
@@ -55,18 +64,25 @@ def _single(
     tier: str,
     deadline_ms: int,
     because: DispatchReason | None,
-) -> Plan:
+) -> Plan | None:
     found = next((agent for agent in route.agents if availability.is_available(agent)), None)
-    agent = route.agents[0] if found is None else found
+    # A breaker is overruled where nobody is left; a person who paused an agent is not. The last of the chain is the
+    # fallback agent.
+    agent = found or next((agent for agent in route.chain if not availability.is_paused(agent)), None)
+    if agent is None:
+        return None
     probe = availability.probe_epoch(agent) if found is not None else 0
     if because is not None:
         reason = because
     elif probe:
         reason = DispatchReason.PROBE
-    elif found is None:
+    elif found is None and agent in route.agents:
         reason = DispatchReason.BREAKER_FLOOR
+    elif agent == route.agents[0]:
+        reason = DispatchReason.ROUTED
     else:
-        reason = DispatchReason.ROUTED if agent == route.agents[0] else DispatchReason.BREAKER_OPEN
+        passed_over = availability.is_paused(route.agents[0])
+        reason = DispatchReason.AGENT_PAUSED if passed_over else DispatchReason.BREAKER_OPEN
     chain = tuple(each for each in route.chain if each != agent)
     return Plan(route, confidence, SINGLE, tier, (), (agent,), (reason.value,), (probe,), chain, deadline_ms)
 
@@ -75,7 +91,8 @@ Seat = tuple[str, DispatchReason, int]
 
 
 def _seats(policy: Policy, availability: Availability, route: RoutePolicy, tier: str) -> list[Seat]:
-    """Available voters first; then as many others as the quorum needs: an intent never goes without its last agents."""
+    """Available voters first; then as many others as the quorum needs: an intent never goes without its last agents,
+    unless a person paused them."""
     consensus = policy.topology.consensus
     size = consensus.high_value_panel_size if tier == "HIGH" else consensus.panel_size
     seats: list[Seat] = []
@@ -85,7 +102,7 @@ def _seats(policy: Policy, availability: Availability, route: RoutePolicy, tier:
             seats.append((agent, DispatchReason.PROBE if probe else DispatchReason.PANEL, probe))
     seated = {agent for agent, _, _ in seats}
     for agent in route.voters:
-        if len(seats) < consensus.quorum and agent not in seated:
+        if len(seats) < consensus.quorum and agent not in seated and not availability.is_paused(agent):
             seats.append((agent, DispatchReason.BREAKER_FLOOR, 0))
     return seats
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from schemas.ids import fact_id
 from schemas.reasons import ResultReason
+from streams.core.availability import Blocked
 from streams.core.cohort import PAIR, Cohort, Departures, Ending, split
 from streams.core.consensus import vote_key
 from streams.core.effects import Agreed, Answered, Note
@@ -63,7 +64,7 @@ class Swift:
             self._depart(intake, departures, rows[goes], deadlines_ms[goes], now_ms)
         return _list(rows[~goes])
 
-    def _departures(self, intake: Intake, view: frozenset[str], now_ms: int) -> Departures:
+    def _departures(self, intake: Intake, view: Blocked, now_ms: int) -> Departures:
         found = intake.shared.get((view, now_ms))
         if found is None:
             found = Departures(self._cell.policy, self._cell.availability, intake.kinds, now_ms)

@@ -120,6 +120,7 @@ class Worker:
         self._paused: set[TopicPartition] = set()
         self._held, self._pauses, self._aside = held, pauses, SetAside()
         self._seen_version = -1
+        self._seen_absent: frozenset[str] = frozenset()
         self._outbox = Outbox(topology, codec, producer, pauses)
         self._breakers = BreakerProcessor(topology, codec, producer, view, pauses=pauses)
         self._health = HealthReport(self._topics.health, codec, producer)
@@ -184,6 +185,11 @@ class Worker:
     def _resting(self) -> frozenset[str]:
         """Topics that are paused for the whole fleet."""
         return self._pauses.resting if self._pauses is not None else frozenset()
+
+    @property
+    def _absent(self) -> frozenset[str]:
+        """Agents that people have paused or retired."""
+        return self._pauses.agents if self._pauses is not None else frozenset()
 
     def _take(self, processor: str, batch: Batch) -> None:
         """What may be taken of it now. What has waited longer comes first."""
@@ -267,6 +273,7 @@ class Worker:
             await self.driver.commit(self._cuts.cut(positions, dict.fromkeys(new, now_ms)))
         for number, each in found.items():
             each.cell.observe_breakers(self._view.snapshot())
+            each.cell.observe_paused(self._absent)
             self._cells[number], frontier = each.cell, Frontier()
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
@@ -365,6 +372,7 @@ class Worker:
             await asyncio.sleep(TICK_S)
             self._producer.poll()
             self._observe_breakers()
+            self._observe_pauses()
             self._release()
             before_ms, ticked_ms = ticked_ms, self._clock()
             self._tick(has_stalled=ticked_ms - before_ms > STALL_MS)
@@ -380,6 +388,13 @@ class Worker:
             self._seen_version = version
             for cell in self._cells.values():
                 cell.observe_breakers(shown)
+
+    def _observe_pauses(self) -> None:
+        absent = self._absent
+        if absent != self._seen_absent:
+            self._seen_absent = absent
+            for cell in self._cells.values():
+                cell.observe_paused(absent)
 
     def _tick(self, *, has_stalled: bool) -> None:
         if (self.driver.is_down or has_stalled) and self._resyncing is None:

@@ -1,4 +1,4 @@
-"""Topics that rest for the whole fleet: paused by whoever has to put away too much of one, or by hand; resumed by hand.
+"""What rests for the whole fleet: topics of which too much has to be put away, topics and agents that people pause.
 
 `control.pause.v1` is the state: it is read to its end before anything else is read, so a restart changes nothing. What
 a process pauses itself rests at once here, and everywhere as soon as the others have read it. I/O: Kafka, through the
@@ -24,21 +24,35 @@ from schemas.topology import Topology
 from streams.transport.batch import Batch
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.compacted import CompactedView
-from streams.transport.telemetry import TOPIC_PAUSED, get_logger
+from streams.transport.telemetry import AGENT_PAUSED, TOPIC_PAUSED, get_logger
 
 log = get_logger("pointsman.pauses")
 
 SCOPE = "topic:"
+AGENT = "agent:"
 
 
 class Pause(NamedTuple):
-    """Whether a topic rests, why, since when (microseconds), and who said so."""
+    """Whether a topic or an agent rests, why, since when (microseconds), who said so, and what they said of it.
 
-    topic: str
+    `scope` is `topic:NAME` or `agent:NAME`; `reason` is a code, `note` a person's words.
+    """
+
+    scope: str
     paused: bool
     reason: str
     at: int
     by: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the topic or the agent."""
+        return self.scope.partition(":")[2]
+
+    @property
+    def is_retired(self) -> bool:
+        return self.paused and self.reason == PauseReason.RETIRED
 
 
 class Sends(Protocol):
@@ -59,7 +73,7 @@ class Shown(Protocol):
 
 
 class PauseView(CompactedView[Pause]):
-    """The topics of `control.pause.v1`, by `topic:NAME`. `codec` is this view's own: it is used in its thread."""
+    """The scopes of `control.pause.v1`, by name. `codec` is this view's own: it is used in its thread."""
 
     def __init__(self, settings: BrokerSettings, topology: Topology, codec: Codec) -> None:
         config = client_config(settings, topology, "consumer", name="pointsman-pause-view")
@@ -70,8 +84,7 @@ def _pauses(codec: Codec, values: Sequence[bytes]) -> list[Pause | None]:
     decoded = codec.decode(values, "PauseState")
     found: list[Pause | None] = [None] * len(values)
     for row, fields in zip(decoded.rows.tolist(), decoded.batch.to_pylist(), strict=True):
-        scope = str(fields["scope"])
-        found[row] = Pause(scope.removeprefix(SCOPE), *(fields[name] for name in ("paused", "reason", "at", "by")))
+        found[row] = Pause(*(fields[name] for name in Pause._fields))
     return found
 
 
@@ -90,6 +103,13 @@ class TopicPauses:
         self._own: dict[str, Pause] = {}
         self._seen_version = -1
         self._resting: frozenset[str] = frozenset()
+        self._agents: frozenset[str] = frozenset()
+
+    @property
+    def agents(self) -> frozenset[str]:
+        """The agents that are not to be asked now."""
+        _ = self.resting  # looks whether the view has changed
+        return self._agents
 
     @property
     def resting(self) -> frozenset[str]:
@@ -117,7 +137,7 @@ class TopicPauses:
             return
         before = self._view.snapshot().get(SCOPE + topic)
         at = max(self._clock_us(), before.at + 1 if before else 0)  # clocks differ
-        pause = Pause(topic, True, PauseReason.DEAD_SHARE, at, f"{socket.gethostname()}-{os.getpid()}")
+        pause = Pause(SCOPE + topic, True, PauseReason.DEAD_SHARE, at, f"{socket.gethostname()}-{os.getpid()}")
         self._own[topic] = pause
         self._settle(self._view.snapshot())
         log.error(
@@ -132,15 +152,15 @@ class TopicPauses:
         """Says it to the fleet and to the history."""
         publish(self._producer, self._codec, self._topics.pauses, [pause])
         event = event_of(self._codec, pause, self._version, detail)
-        self._producer.send(self._topics.orchestrator, partition, [event], [pause.topic.encode()])
+        self._producer.send(self._topics.orchestrator, partition, [event], [pause.name.encode()])
 
     def _settle(self, shown: Mapping[str, Pause]) -> None:
         """The view is the state, but for what was paused here and has not come back to us yet."""
         for scope, pause in shown.items():
-            own = self._own.get(pause.topic)
-            if own is not None and scope == SCOPE + pause.topic and pause.at >= own.at:
-                del self._own[pause.topic]
-        of_fleet = {pause.topic for scope, pause in shown.items() if scope.startswith(SCOPE) and pause.paused}
+            own = self._own.get(pause.name)
+            if own is not None and scope == own.scope and pause.at >= own.at:
+                del self._own[pause.name]
+        of_fleet = {pause.name for scope, pause in shown.items() if scope.startswith(SCOPE) and pause.paused}
         resting = frozenset(of_fleet | self._own.keys())
         for topic in self._resting ^ resting:
             TOPIC_PAUSED.labels(topic=topic).set(topic in resting)
@@ -150,24 +170,36 @@ class TopicPauses:
         if new := resting - self._resting - self._own.keys():
             log.warning("topics are paused: they are not read", topics=sorted(new))
         self._resting = resting
+        self._settle_agents({pause.name: pause for scope, pause in shown.items() if scope.startswith(AGENT)})
+
+    def _settle_agents(self, shown: Mapping[str, Pause]) -> None:
+        agents = frozenset(name for name, pause in shown.items() if pause.paused)
+        for name in agents ^ self._agents:
+            AGENT_PAUSED.labels(agent=name).set(name in agents)
+            told = {} if name not in shown else {"reason": shown[name].reason, "by": shown[name].by}
+            log.warning("an agent is not asked" if name in agents else "an agent is asked again", agent=name, **told)
+        self._agents = agents
 
 
 def publish(producer: Sends, codec: Codec, topic: str, pauses: Sequence[Pause]) -> None:
     """The states to the topic of pauses. Raises DeliveryError."""
     columns: dict[str, Any] = {
-        "scope": [SCOPE + each.topic for each in pauses],
-        **{name: [getattr(each, name) for each in pauses] for name in ("paused", "by", "at")},
+        **{name: [getattr(each, name) for each in pauses] for name in ("scope", "paused", "by", "at", "note")},
         "reason": [str(each.reason) for each in pauses],
     }
     values = codec.encode(table("PauseState", columns, len(pauses)), "PauseState")
-    producer.send(topic, 0, values, [(SCOPE + each.topic).encode() for each in pauses])
+    producer.send(topic, 0, values, [each.scope.encode() for each in pauses])
 
 
 def event_of(codec: Codec, pause: Pause, version: str, detail: Mapping[str, int]) -> bytes:
     """The orchestrator's event that tells of it."""
-    told = {"topic": pause.topic, "paused": pause.paused, "by": pause.by, **detail}
+    is_agent = pause.scope.startswith(AGENT)
+    told = {"agent" if is_agent else "topic": pause.name, "paused": pause.paused, "by": pause.by, **detail}
+    if pause.note:
+        told["note"] = pause.note
     fields: dict[str, Any] = {
-        "event_id": fact_id("PAUSE_CHANGED", pause.topic, pause.at, pause.by, pause.reason),
+        "event_id": fact_id("PAUSE_CHANGED", pause.name, pause.at, pause.by, pause.reason),
+        "agent_id": pause.name if is_agent else None,
         "kind": "PAUSE_CHANGED",
         "reason": str(pause.reason),
         "detail": json.dumps(told, separators=(",", ":")),

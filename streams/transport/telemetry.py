@@ -69,6 +69,7 @@ RECORDS_HELD = Gauge(
 )
 
 # All
+AGENT_PAUSED = Gauge("pointsman_agent_paused", "1 while a person has paused or retired an agent", ("agent",))
 TOPIC_PAUSED = Gauge("pointsman_topic_paused", "1 while a topic is paused, and so not read", ("topic",))
 READY = Gauge("pointsman_ready", "1 once the process serves")
 CONSUMER_LAG = Gauge("pointsman_consumer_lag_records", "Records appended and not yet read", ("topic", "partition"))

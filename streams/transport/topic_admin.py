@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -26,6 +27,7 @@ from streams.transport.topic_plan import Change, ClusterState, TopicState
 
 CHECK_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 30.0
+OWNER_CHARS = 8  # of a member id, which is random: enough to tell members of one machine apart
 # The broker's default: Apache Kafka takes -1 for it since 2.4.
 DEFAULT_REPLICATION = -1
 HINT = "Is it running? Name another with --broker HOST:PORT or POINTSMAN_BROKER, or start one with `pointsman dev`."
@@ -97,15 +99,43 @@ class TopicAdmin:
 
     def positions(self, group: str) -> dict[tuple[str, int], int]:
         """What a consumer group has committed; empty where this user may not see it, or there is no such group."""
+        return {(each.topic, each.partition): each.offset for each in self._committed(group)}
+
+    def notes(self, group: str) -> dict[tuple[str, int], str]:
+        """What a consumer group has committed beside its positions; as `positions`."""
+        return {(each.topic, each.partition): each.metadata or "" for each in self._committed(group)}
+
+    def owners(self, group: str) -> dict[tuple[str, int], str]:
+        """Which member of a consumer group, as client and address, has which partition; as `positions`."""
+        (future,) = self._client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
+        found = self._unless_denied(future)
+        members = found.members if found is not None else []
+        return {
+            (each.topic, each.partition): f"{member.client_id}{member.host}#{member.member_id[-OWNER_CHARS:]}"
+            for member in members
+            for each in member.assignment.topic_partitions
+        }
+
+    def newest(self, tps: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Append time (ms) of the newest record of each partition that holds one."""
+        wanted = {ck.TopicPartition(*tp): OffsetSpec.max_timestamp() for tp in tps}
+        futures = self._client.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_S) if wanted else {}
+        found = {(tp.topic, tp.partition): self._unless_denied(future) for tp, future in futures.items()}
+        return {tp: each.timestamp for tp, each in found.items() if each is not None and each.timestamp >= 0}
+
+    def _committed(self, group: str) -> list[ck.TopicPartition]:
         request = [ck.ConsumerGroupTopicPartitions(group)]
         (future,) = self._client.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_S).values()
+        found = self._unless_denied(future)
+        return [] if found is None else [each for each in found.topic_partitions if each.offset >= 0]
+
+    def _unless_denied(self, future: Any) -> Any:
         try:
-            found = future.result().topic_partitions
+            return future.result()
         except ck.KafkaException as raised:
             if raised.args[0].code() in (*DENIED, _Error.GROUP_ID_NOT_FOUND):
-                return {}
+                return None
             raise self._unreachable(raised) from raised
-        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     def _metadata(self) -> Any:
         try:

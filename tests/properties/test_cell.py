@@ -86,6 +86,7 @@ steps = st.one_of(
     st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 30), answers), min_size=1, max_size=6)),
     st.tuples(st.just("wait"), st.sampled_from([1, 49, 700, 1_300, 2_299, 2_300, 5_000, 30_000])),
     st.tuples(st.just("breaker"), st.tuples(st.sampled_from(list(scenes.AGENTS)), breakers)),
+    st.tuples(st.just("pause"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
 )
 
 
@@ -101,6 +102,7 @@ class World:
         self.notes: list[Note] = []
         self.results: list[Result] = []
         self.breakers: dict[str, Breaker] = {}
+        self.paused: frozenset[str] = frozenset()
         self.offset = 0
         self.appended_ms: dict[tuple[str, str], int] = {}
 
@@ -114,6 +116,11 @@ class World:
         elif kind == "wait":
             self.now_ms += argument
             decided = self.cell.tick(self.now_ms), self.oracle.tick(self.now_ms)
+        elif kind == "pause":
+            self.paused = argument
+            self.cell.observe_paused(argument)
+            self.oracle.set_paused(argument)
+            decided = Effects(), []
         else:
             agent, breaker = argument
             self.breakers[agent] = breaker
@@ -158,6 +165,7 @@ class World:
         """A new cell made from the logs, each topic folded in the order that `shuffled` gives."""
         cell = Cell(POLICY, PARTITION)
         cell.observe_breakers(self.breakers)
+        cell.observe_paused(self.paused)
         fold = Fold(cell)
         # Each fact as if it was appended the moment its task was.
         asked_ms = [self.appended_ms[_key(d)] for d in self.dispatches]
@@ -284,8 +292,8 @@ def test_after_a_clean_stop_recovery_has_nothing_to_say(script: list[tuple[str, 
         world.take(step)
     world.take(("wait", 0))
     recovered, effects = world.recover(order)
-    # A breaker that closed since may let a seat be filled that was given up for want of anyone to ask.
-    if not world.breakers:
+    # A breaker that closed since may let a seat be filled that was given up for want of anyone to ask; so may a person.
+    if not world.breakers and not any(kind == "pause" for kind, _ in script):
         assert not effects, "C3"
     assert set(recovered.tasks) <= set(world.cell.tasks)
 

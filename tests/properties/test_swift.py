@@ -36,6 +36,7 @@ batches = st.one_of(
     st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 30), quick), min_size=1, max_size=10)),
     st.tuples(st.just("wait"), st.sampled_from([0, 49, 1_999, 2_300, 5_000, 40_000])),
     st.tuples(st.just("breaker"), st.tuples(st.sampled_from(list(scenes.AGENTS)), breakers)),
+    st.tuples(st.just("pause"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
 )
 cuts = st.lists(st.integers(0, 10), max_size=2)
 
@@ -76,6 +77,9 @@ class Pair:
             self.breakers[argument[0]] = argument[1]
             self.swift.observe_breakers(self.breakers)
             self.scalar.observe_breakers(self.breakers)
+        elif kind == "pause":
+            self.swift.observe_paused(argument)
+            self.scalar.observe_paused(argument)
         elif kind == "submit":
             for task in argument:
                 self.tasks.setdefault(f"{task.get('tenant', 'default')}/{task['task_id']}", task)

@@ -145,6 +145,7 @@ def codes() -> set[str]:
         reasons.ResultReason,
         reasons.DeadReason,
         reasons.LateReason,
+        reasons.AgentState,
     )
     for enum in (*enums, Refusal, Phase, Cause):
         found |= set(enum.__members__)

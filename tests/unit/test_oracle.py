@@ -87,6 +87,9 @@ class Stage:
             state = {"state": plain[1], "epoch": int(stated.get("epoch", 1)), "probe_partitions": partitions}
             self.oracle.set_breaker(plain[0], state)
             return []
+        if verb == "paused":
+            self.oracle.set_paused(frozenset(plain))
+            return []
         if verb == "submit":
             actions = self.oracle.submit(submission(plain[0], **stated), self.now_ms)
         elif verb == "tick":
@@ -422,6 +425,43 @@ def test_r6_a_write_agent_is_never_probed(stage: Stage) -> None:
         > submit t intent=bookings
           dispatch t alpha #1 seat 0 SINGLE BREAKER_OPEN chain ledger,beta
     """)
+
+
+def test_r6_nothing_is_sent_to_an_agent_that_a_person_paused_not_even_as_the_last(stage: Stage) -> None:
+    stage.play("""
+        > paused alpha
+        > submit a intent=reports
+          dispatch a beta #1 seat 0 SINGLE AGENT_PAUSED chain alpha,gamma,spare
+        > breaker beta OPEN
+        > breaker gamma OPEN
+        > submit b intent=reports
+          dispatch b beta #1 seat 0 SINGLE BREAKER_FLOOR chain alpha,gamma,spare
+        > paused alpha beta gamma
+        > submit c intent=reports
+          dispatch c spare #1 seat 0 SINGLE AGENT_PAUSED chain alpha,beta,gamma
+        > says c spare maybe
+          result c DEGRADED FALLBACK_AGENT "maybe" by spare
+        > paused alpha beta gamma spare
+        > submit d intent=reports
+          result d DEGRADED AGENTS_PAUSED "Ask Ann."
+        > submit e intent=alone conf=0.3
+          note e ESCALATED LOW_CONFIDENCE
+          result e FAILED AGENTS_PAUSED
+        > submit f intent=reports tier=HIGH
+          result f DEGRADED AGENTS_PAUSED "Ask Ann."
+    """)
+
+
+def test_r9_an_agent_that_was_paused_meanwhile_hands_its_work_on(stage: Stage) -> None:
+    stage.play("""
+        > submit a intent=reports
+          dispatch a alpha #1 seat 0 SINGLE ROUTED chain beta,gamma,spare
+        > paused beta
+        > fails a alpha PAUSED
+          note a CASCADED PAUSED alpha
+          dispatch a gamma #2 seat 0 SINGLE CASCADE chain beta,spare
+    """)
+    assert [each.verdict for each in stage.oracle.health] == ["neutral"], "its breaker hears nothing"
 
 
 def test_r6_panels(stage: Stage) -> None:

@@ -40,7 +40,7 @@ class Fleet:
         self.sent += [(record, partition, row) for row in CODEC.decode(values, record).batch.to_pylist()]
 
     def says(self, *, paused: bool, at: int) -> None:
-        self._shown[SCOPE + T] = Pause(T, paused, "PAUSED_BY_HAND" if paused else "RESUMED_BY_HAND", at, "me")
+        self._shown[SCOPE + T] = Pause(SCOPE + T, paused, "PAUSED_BY_HAND" if paused else "RESUMED_BY_HAND", at, "me")
         self.version += 1
 
     def now(self) -> int:

@@ -19,7 +19,7 @@ SUBMITTED = "fin.tasks.submitted.v1-value"
 MOOD = {"name": "mood", "type": ["null", "string"], "default": None}
 GROWN = with_field(definition("TaskSubmitted"), MOOD)
 FILE = FileRegistry.load()
-REGISTRY = FileRegistry([*FILE.entries, Entry(12, "pointsman.TaskSubmitted", 2, GROWN)])
+REGISTRY = FileRegistry([*FILE.entries, Entry(112, "pointsman.TaskSubmitted", 2, GROWN)])
 ANSWERS = Answers(Catalog(REGISTRY, TOPICS))
 
 
@@ -58,7 +58,7 @@ def test_a_record_stands_under_its_name_its_topics_and_both() -> None:
 )
 def test_a_subject_has_the_versions_and_ids_of_the_file(subject: str) -> None:
     assert get(f"/subjects/{subject}/versions") == (200, [1, 2])
-    newest = {"subject": subject, "version": 2, "id": 12, "schema": text_of(12)}
+    newest = {"subject": subject, "version": 2, "id": 112, "schema": text_of(112)}
     for version in ("2", "latest", "-1"):
         assert get(f"/subjects/{subject}/versions/{version}") == (200, newest)
     assert get(f"/subjects/{subject}/versions/1/schema") == (200, json.loads(text_of(11)))
@@ -67,20 +67,20 @@ def test_a_subject_has_the_versions_and_ids_of_the_file(subject: str) -> None:
 
 def test_an_id_gives_its_schema_and_where_it_stands() -> None:
     assert get("/schemas/ids/11") == (200, {"schema": text_of(11)})
-    assert get("/schemas/ids/11?fetchMaxId=true&subject=x") == (200, {"schema": text_of(11), "maxId": 12})
+    assert get("/schemas/ids/11?fetchMaxId=true&subject=x") == (200, {"schema": text_of(11), "maxId": 112})
     assert get("/schemas/ids/11/schema") == (200, json.loads(text_of(11)))
     assert SUBMITTED in get("/schemas/ids/11/subjects")[1]
-    assert {"subject": SUBMITTED, "version": 2} in get("/schemas/ids/12/versions")[1]
-    assert {"subject": SUBMITTED, "version": 1} not in get("/schemas/ids/12/versions")[1]
+    assert {"subject": SUBMITTED, "version": 2} in get("/schemas/ids/112/versions")[1]
+    assert {"subject": SUBMITTED, "version": 1} not in get("/schemas/ids/112/versions")[1]
 
 
 def test_schemas_are_listed() -> None:
     every = get("/schemas?subjectPrefix=pointsman.TaskS")[1]
     assert [(each["subject"], each["version"], each["id"]) for each in every] == [
         ("pointsman.TaskSubmitted", 1, 11),
-        ("pointsman.TaskSubmitted", 2, 12),
+        ("pointsman.TaskSubmitted", 2, 112),
     ]
-    assert [each["id"] for each in get("/schemas?subjectPrefix=pointsman.TaskS&latestOnly=true")[1]] == [12]
+    assert [each["id"] for each in get("/schemas?subjectPrefix=pointsman.TaskS&latestOnly=true")[1]] == [112]
     assert get("/schemas/types") == (200, ["AVRO"])
 
 

@@ -30,6 +30,7 @@ GIVEN_OUT = {
     9: ("TaskDispatched", 1, "f8315306"),
     10: ("TaskResult", 1, "9491f2df"),
     11: ("TaskSubmitted", 1, "99d42390"),
+    12: ("PauseState", 2, "32bc5ad5"),
 }
 
 

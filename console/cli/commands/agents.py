@@ -1,4 +1,4 @@
-"""Commands about agents: `init agent`, `agents test`.
+"""Commands about agents: `init agent`, `agents test`, `list`, `show`, `pause`, `resume`, `retire`.
 
 I/O: through the commands.
 """
@@ -12,7 +12,7 @@ import typer
 
 from console.cli.completion import agents as agent_names
 from console.cli.completion import routes
-from console.cli.flags import Output_, TopologyFile, deployment_of, settings_of
+from console.cli.flags import Broker, Output_, TopologyFile, deployment_of, settings_of
 from console.cli.output import Format, Output
 from console.scaffold.templates import Kind
 
@@ -62,3 +62,73 @@ def agents_test(
     flags = {"tenant": tenant, "intent": intent, "conversation_id": "agents test" if after else None}
     tasks = [one_task(each, {**flags, "payload": payload}, label or []) for each in asked]
     raise typer.Exit(try_out(deployment, name, tasks, form=output, out=Output()))
+
+
+Agent = Annotated[str, typer.Argument(help="As in the topology.", autocompletion=agent_names)]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept with it, for whoever asks later.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can be asked.")]
+
+
+@agents_app.command("list")
+def agents_list(broker: Broker = None, topology: TopologyFile = None, output: Output_ = Format.TABLE) -> None:
+    """Show every agent: whether it is live, in which epoch and version, its breaker, and what waits for it."""
+    from console.cli.agent_list import list_agents
+
+    raise typer.Exit(list_agents(deployment_of(broker=broker, topology=topology), form=output, out=Output()))
+
+
+@agents_app.command("show")
+def agents_show(
+    name: Agent, broker: Broker = None, topology: TopologyFile = None, output: Output_ = Format.TABLE
+) -> None:
+    """Show one agent, and who serves which of its partitions."""
+    from console.cli.agent_list import show_agent
+
+    raise typer.Exit(show_agent(deployment_of(broker=broker, topology=topology), name, form=output, out=Output()))
+
+
+@agents_app.command("pause")
+def agents_pause(
+    name: Agent,
+    why: Why = "",
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Ask an agent no more, in the whole fleet; what waits in its inbox goes on along the chains."""
+    from console.cli.agent_pauses import PAUSE, change
+
+    deployment = deployment_of(broker=broker, topology=topology)
+    raise typer.Exit(change(deployment, name, PAUSE, why=why, form=output, out=Output()))
+
+
+@agents_app.command("resume")
+def agents_resume(
+    name: Agent,
+    why: Why = "",
+    yes: Yes = False,
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Ask an agent again that was paused; also one that was retired, after a question."""
+    from console.cli.agent_pauses import RESUME, change
+
+    deployment = deployment_of(broker=broker, topology=topology)
+    raise typer.Exit(change(deployment, name, RESUME, why=why, yes=yes, form=output, out=Output()))
+
+
+@agents_app.command("retire")
+def agents_retire(
+    name: Agent,
+    why: Why = "",
+    yes: Yes = False,
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Take an agent out of service for good: nothing is sent to it, and its log stays readable."""
+    from console.cli.agent_pauses import RETIRE, change
+
+    deployment = deployment_of(broker=broker, topology=topology)
+    raise typer.Exit(change(deployment, name, RETIRE, why=why, yes=yes, form=output, out=Output()))
