@@ -105,6 +105,7 @@ class BatchConsumer:
         self._channel_of, self._with_headers = channel_of, with_headers
         self._rows_max, self._bytes_max, self._poll_s = rows_max, bytes_max, poll_s
         self._at_end: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
 
     def subscribe(
         self,
@@ -114,7 +115,10 @@ class BatchConsumer:
         on_revoke: RebalanceCallback | None = None,
         on_lost: RebalanceCallback | None = None,
     ) -> None:
-        """Join the group. `on_revoke` may still commit; after `on_lost` (default: `on_revoke`) nothing may be."""
+        """Join the group. `on_revoke` may still commit; after `on_lost` (default: `on_revoke`) nothing may be.
+
+        What is given up or lost is no longer paused when it comes back.
+        """
 
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             if on_assign:
@@ -123,16 +127,19 @@ class BatchConsumer:
         def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             if on_revoke:
                 on_revoke(_ours(partitions))
+            self._forget_pauses(_ours(partitions))
 
         def lost(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             if on_lost or on_revoke:
                 (on_lost or on_revoke)(_ours(partitions))  # type: ignore[misc]
+            self._forget_pauses(_ours(partitions))
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
     def assign(self, positions: Mapping[TP, int]) -> None:
         """Read exactly these topic-partitions, from these offsets, outside any group."""
         self._at_end.clear()
+        self._forget_pauses(self._paused)
         self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
 
     def assignment(self) -> list[TopicPartition]:
@@ -157,14 +164,23 @@ class BatchConsumer:
         )
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
-        self._consumer.pause(_theirs(tps))
+        paused = {TopicPartition(*tp) for tp in tps}
+        self._paused |= paused
+        self._consumer.pause(_theirs(paused))
 
     def resume(self, tps: Iterable[tuple[str, int]]) -> None:
         resumed = _theirs(tps)
+        self._paused.difference_update(_ours(resumed))
         self._consumer.resume(resumed)
         # Where all was paused, librdkafka's thread of that broker sleeps up to a second on; any request wakes it.
         with suppress(ck.KafkaException):
             self._consumer.offsets_for_times([ck.TopicPartition(p.topic, p.partition, 0) for p in resumed], WAKE_S)
+
+    def _forget_pauses(self, tps: Iterable[TopicPartition]) -> None:
+        """librdkafka would keep them paused in the next assignment, and nobody would know."""
+        paused = self._paused.intersection(tps)
+        self._paused -= paused
+        self._consumer.resume(_theirs(paused))
 
     def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """Commit next offsets with metadata, and wait for the answer.

@@ -145,6 +145,38 @@ def test_one_that_does_not_poll_is_told_that_it_has_lost_them(broker: str, prefi
     slow.source.close()
 
 
+def test_what_was_paused_when_it_was_given_up_is_read_when_it_is_assigned_again(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}resumed", 2)
+    one = Member(broker, f"{prefix}group", topic)
+    until(lambda: one.held == [0, 1], one)
+    one.source.pause([(topic, 0), (topic, 1)])
+    two = Member(broker, f"{prefix}group", topic)
+    until(lambda: len(one.held) == len(two.held) == 1, one, two)
+    _send_to_each(broker, topic)
+    until(lambda: sorted(map(bytes, filter(None, one.values + two.values))) == [b"0", b"1"], one, two)
+    one.source.close()
+    two.source.close()
+
+
+def test_what_was_paused_when_it_was_lost_is_read_when_it_is_assigned_again(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}regained", 2)
+    slow = Member(broker, f"{prefix}group", topic, **{"max.poll.interval.ms": 6_000})
+    until(lambda: slow.held == [0, 1], slow)
+    slow.source.pause([(topic, 0), (topic, 1)])
+    time.sleep(7.5)
+    until(lambda: slow.told[1:] == [("lost", [0, 1]), ("assigned", [0, 1])], slow)
+    _send_to_each(broker, topic)
+    until(lambda: set(slow.values) == {b"0", b"1"}, slow)
+    slow.source.close()
+
+
+def _send_to_each(broker: str, topic: str) -> None:
+    out = Producer(client_config(Settings(broker), None, "producer"))
+    for number in (0, 1):
+        out.send(topic, number, [str(number).encode()])
+    out.flush(20)
+
+
 def test_paused_partitions_give_nothing_and_then_everything_in_order(broker: str, prefix: str) -> None:
     topic = make(broker, f"{prefix}paused", 2)
     source = reader(broker)

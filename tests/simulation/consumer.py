@@ -51,6 +51,7 @@ class Consumer(Client):
         self._tells_end = bool(config.get("enable.partition.eof", False))
         self._reset = str(config.get("auto.offset.reset", "latest"))
         self._slots: dict[tuple[str, int], Slot] = {}
+        self._paused: set[tuple[str, int]] = set()  # as librdkafka does it, over all assignments until they are resumed
         self._messages: deque[Message] = deque()
         self._found: list[Message] = []
         self.membership = Membership(self)
@@ -108,6 +109,7 @@ class Consumer(Client):
         # As librdkafka does it: what a call has gathered before it served a rebalance is outdated.
         self._found.clear()
         for slot in self._slots.values():
+            slot.is_paused = (slot.topic, slot.partition) in self._paused
             self._begin(slot)
 
     def unassign(self) -> None:
@@ -128,11 +130,13 @@ class Consumer(Client):
     def pause(self, partitions: Sequence[Any]) -> None:
         for slot in self._known(partitions):
             slot.is_paused = True
+            self._paused.add((slot.topic, slot.partition))
             slot.restart()
 
     def resume(self, partitions: Sequence[Any]) -> None:
         for slot in self._known(partitions):
             slot.is_paused = False
+            self._paused.discard((slot.topic, slot.partition))
             self._fetch(slot)
 
     def _known(self, partitions: Sequence[Any]) -> list[Slot]:
