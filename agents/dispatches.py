@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from agents.context import Conversation
 from agents.contract import BATCH_INPUT, NO_LABELS, Task
-from agents.inbox import AttemptId, Inbox
+from agents.inbox import Inbox
+from agents.recognition import AttemptId
 from schemas.records import record
 from schemas.tenants import TenantDefaults
 
@@ -76,7 +77,8 @@ class Dispatched:
 class Attempt:
     """One dispatch, from the moment it is read to its outcome.
 
-    `expires_ms` is wall time: the attempt's timeout counted from when it was routed, but at most the task's deadline.
+    `routed_at` is in us. `expires_ms` is wall time: the attempt's timeout counted from when it was routed, but at most
+    the task's deadline.
     `conversation` is None where nothing has to be kept in order. `began_before`: its STARTED is in the log of an
     earlier host.
     """
@@ -92,6 +94,7 @@ class Attempt:
     intent: str
     language: str | None
     deadline_ms: int
+    routed_at: int
     expires_ms: int
     labels: list[tuple[str, str]]
     traceparent: str | None
@@ -167,6 +170,7 @@ def attempts(
             intent,
             language,
             deadline_ms,
+            routed_at,
             min(routed_at // 1000 + timeout_ms, deadline_ms),
             labels,
             traceparent,

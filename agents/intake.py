@@ -14,8 +14,9 @@ import numpy as np
 from agents.context import Contexts
 from agents.contract import Interaction
 from agents.dispatches import Attempt, Dispatched, attempts
-from agents.inbox import IN_HAND, Inbox
+from agents.inbox import Inbox
 from agents.outcome import STARTED
+from agents.recognition import IN_HAND
 from agents.rows import Rows, Span
 from schemas.codec import Codec
 from schemas.tenants import TenantDefaults
@@ -73,7 +74,7 @@ class Intake:
         decoded = self._codec.decode(batch.values, "TaskDispatched")
         offsets = batch.offsets.tolist()
         for run in runs:
-            run.inbox.take(offsets[run.start : run.stop], int(batch.timestamps_ms[run.start]))
+            run.inbox.tracker.take(offsets[run.start : run.stop], int(batch.timestamps_ms[run.start]))
         bury(self._producer, self._topics, batch, decoded.faults, COMPONENT)
         if self._pauses is not None:
             self._pauses.saw(batch, [fault.row for fault in decoded.faults])
@@ -103,7 +104,7 @@ class Intake:
                 continue
             if inbox.agent_id in self._in_columns:
                 span = Span(inbox, start, stop, ids[start:stop], offsets[start:stop])
-                if inbox.meet_all(span.ids):
+                if inbox.known.meet_all(span.ids, offsets[start]):
                     columns.setdefault(inbox.agent_id, []).append(span)
                     continue
                 if inbox.agent_id in columns:  # what comes one by one comes behind what is there already
@@ -153,7 +154,7 @@ class Intake:
 
     def _is_new(self, attempt: Attempt) -> bool:
         """Whether the agent has to be called for it; what is known of it already is done with, or remembered."""
-        known = attempt.inbox.meet(attempt.id)
+        known = attempt.inbox.known.meet(attempt.id, attempt.offset, attempt.routed_at)
         if known is None:
             return True
         if known.kind == STARTED:

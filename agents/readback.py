@@ -1,7 +1,8 @@
 """What a host has to know of an inbox before it reads on: the outcomes that are in the log, and the conversations.
 
 An agent is its log. So what a dispatch that is read again has led to, and what the agent remembers, are both read back
-on assignment. The memory is bounded: LOOKBACK_MS and LOOKBACK_ROWS before the first dispatch that is not committed.
+on assignment. The memory is bounded: LOOKBACK_MS and LOOKBACK_ROWS before the first dispatch that is not committed, and
+of agents that write, whatever may come again and be called (agents/recognition.py).
 I/O: Kafka.
 """
 
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from agents.calls import wall_us
 from agents.context import Conversation
 from agents.contract import Interaction
 from agents.dispatches import attempt_ids
-from agents.inbox import AttemptId, Inbox, Logged, read_note
+from agents.inbox import Inbox, read_note
 from agents.outcome import OUTCOMES, STARTED
+from agents.recognition import AttemptId, Logged, Memory, Recognition
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
 from schemas.topology import Topology
@@ -24,6 +27,7 @@ from streams.transport.consumer import NO_OFFSET, BatchConsumer
 
 LOOKBACK_MS = 600_000
 LOOKBACK_ROWS = 2_000
+EVENTS_OF_A_WRITE = 2  # STARTED, and what came of it
 
 
 Claim = Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]]
@@ -53,6 +57,8 @@ class ReadBack:
         topics = topology.topics()
         self._agents = {topics.inbox(name): name for name in topology.agents}
         self._events = {topics.inbox(name): topics.events(name) for name in topology.agents}
+        limits = topology.limits
+        self._memories = {topics.inbox(name): Memory.of(agent, limits) for name, agent in topology.agents.items()}
         # A batch agent is shown no context.
         self._with_memory = {topics.inbox(name) for name, agent in topology.agents.items() if agent.kind != "batch"}
 
@@ -80,7 +86,8 @@ class ReadBack:
         for tp in inboxes:
             outcomes = logged.get(logs[tp], {})
             agent_id, questions, log = self._agents[tp.topic], asked.get(tp, {}), logs[tp]
-            inbox = Inbox(agent_id, tp.topic, tp.partition, outcomes, marks[tp][1], own[log], epochs.of(log))
+            known = Recognition(outcomes, marks[tp][1], self._memories[tp.topic])
+            inbox = Inbox(agent_id, tp.topic, tp.partition, known, own[log], epochs.of(log))
             recovered.inboxes.append(inbox)
             for attempt, logged_as in outcomes.items():
                 question = questions.get(attempt)
@@ -131,6 +138,11 @@ class ReadBack:
         starts |= self._consumer.offsets_for_times(margin)
         for tp, offset in self._consumer.offsets_for_times(memory).items():
             starts[tp] = min(starts[tp], max(offset, marks[tp][1] - LOOKBACK_ROWS))
+        now_us = wall_us()
+        writes = {logs[tp]: self._memories[tp.topic] for tp in since if self._memories[tp.topic].writes}
+        done = {tp: max(now_us - memory.kept_us, 0) // 1000 for tp, memory in writes.items()}
+        for tp, offset in self._consumer.offsets_for_times(done).items():
+            starts[tp] = min(starts[tp], max(offset, marks[tp][1] - EVENTS_OF_A_WRITE * writes[tp].outcomes_max))
         return {tp: max(min(start, marks[tp][1] - 1), marks[tp][0]) for tp, start in starts.items()}
 
     def _read_logs(

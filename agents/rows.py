@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from agents.contract import BATCH_OUTPUT, BATCH_REFUSED
 from agents.dispatches import Attempt, Dispatched
-from agents.inbox import AttemptId, Inbox
+from agents.inbox import Inbox
 from agents.outcome import COMPLETED, ERROR_CHARS_MAX, FAILED, REFUSED, SILENT, Outcome, column_of, rows_of
+from agents.recognition import AttemptId
 from schemas.ids import joined, task_fact_id
 from schemas.reasons import ErrorClass
 
@@ -76,10 +77,10 @@ class Rows:
         """Of each span."""
         return (self.source.keys[span.start : span.stop] for span in self.spans)
 
-    def ended(self) -> None:
-        """They have their outcomes."""
+    def ended(self, at: int) -> None:
+        """They have their outcomes; `at` in us."""
         for span in self.spans:
-            span.inbox.ended_all(span.ids)
+            span.inbox.known.ended_all(span.ids, at)
 
 
 class Outcomes(NamedTuple):

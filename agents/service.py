@@ -233,7 +233,7 @@ class Service:
         gone = [attempt for attempt in work.attempts if attempt.inbox in inboxes]
         work.attempts = [attempt for attempt in work.attempts if attempt.inbox not in inboxes]
         for attempt in gone:
-            attempt.inbox.forget(attempt.id)
+            attempt.inbox.known.forget(attempt.id)
         self._count(-len(gone))
         return not work.attempts
 
@@ -259,7 +259,7 @@ class Service:
         finished_us = wall_us()
         for attempt, outcome in zip(attempts, outcomes, strict=True):
             self._counters[outcome.kind].inc()
-            attempt.inbox.ended(attempt.id)
+            attempt.inbox.known.ended(attempt.id, finished_us)
             self._events.write(attempt, outcome._replace(started_at=started_us, finished_at=finished_us))
             if attempt.conversation is not None:
                 self._contexts.fold(
@@ -275,7 +275,7 @@ class Service:
         finished_us = wall_us()
         for kind, n in outcomes.counts().items():
             self._counters[kind].inc(n)
-        rows.ended()
+        rows.ended(finished_us)
         times = {"started_at": started_us, "finished_at": finished_us}
         self._events.write_rows(rows, Outcomes(outcomes.kinds, {**outcomes.columns, **times}))
         self._durations.observe((finished_us - started_us) / 1e6)

@@ -141,6 +141,10 @@ def test_one_that_does_not_poll_is_told_that_it_has_lost_them(broker: str, prefi
     slow = Member(broker, f"{prefix}group", topic, **{"max.poll.interval.ms": 6_000})
     until(lambda: slow.held == [0], slow)
     time.sleep(7.5)
+    # The group is empty, and takes positions from whoever never joined; not from one that it has thrown out.
+    with pytest.raises(CommitRejectedError):
+        slow.source.commit({(topic, 0): (5, "")})
+    assert slow.source.committed([(topic, 0)]) == {(topic, 0): (NO_OFFSET, "")}
     until(lambda: slow.told[1:] == [("lost", [0]), ("assigned", [0])], slow)
     slow.source.close()
 

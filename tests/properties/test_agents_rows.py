@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,11 +22,10 @@ from agents.rows import outcomes_of
 from agents.runners.in_process import BatchRunner
 from agents.service import Room, Service
 from schemas.codec import Codec
-from schemas.records import record, table
 from schemas.registry import FileRegistry
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
-from tests.support.agents_bench import now_ms
+from tests.support.agents_polls import poll_of
 
 NAMES, PARTITIONS, BYTES_MAX = ("one", "two"), 2, 4_096
 TOPOLOGY = Topology.model_validate(
@@ -192,39 +190,6 @@ ROW = st.tuples(
 )
 
 
-def batch_of(rows: Sequence[tuple[str, int, int, str]], first: int, interleaved: bool) -> Batch:
-    if not interleaved:
-        rows = sorted(rows, key=lambda row: row[:2])
-    n, now, fields = len(rows), now_ms(), record("TaskSubmitted")
-    ids = [f"t{partition}-{task}" for _, partition, task, _ in rows]
-    conversations = [f"c{task % 3}" if task % 2 else None for _, _, task, _ in rows]
-    columns: dict[str, Any] = {name: [fields.defaults.get(name)] * n for name in fields.arrow.names}
-    columns |= {"task_id": ids, "text": [text for *_, text in rows], "submitted_at": [1] * n, "labels": [[]] * n}
-    columns["conversation_id"] = conversations
-    slip: dict[str, Any] = {
-        "agent_id": [row[0] for row in rows],
-        "attempt": 1,
-        "intent": "all",
-        "confidence": 0.9,
-        "attempts": 1,
-        "reason": "ROUTED",
-        "route_version": "v",
-        "timeout_ms": 60_000,
-        "deadline_default_ms": now + 60_000,
-        "routed_at": [(now - (90_000 if row[3] == "overdue" else 0)) * 1000 for row in rows],
-    }
-    values: list[bytes | None] = list(
-        CODEC.encode(table("TaskDispatched", {"slip": slip, "task": columns}, n), "TaskDispatched")
-    )
-    values = [b"junk" if row[3] == "garbage" else value for row, value in zip(rows, values, strict=True)]
-    topics = [TOPICS.inbox(row[0]) for row in rows]
-    numbers = np.array([row[1] for row in rows], np.int32)
-    offsets = np.arange(first, first + n)
-    keys: list[bytes | None] = [(c or t).encode() for c, t in zip(conversations, ids, strict=True)]
-    ends = dict(zip(zip(topics, numbers.tolist(), strict=True), offsets.tolist(), strict=True))
-    return Batch("dispatches", values, keys, topics, numbers, offsets, np.full(n, now), None, ends)
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=4),
@@ -242,7 +207,7 @@ def test_batch_agents_in_columns_leave_what_they_leave_row_by_row(
         rows = [row for row in rows if not broken or row[3] in {"breaks", "overdue", "garbage"}]
         if not rows:
             continue
-        batches.append(batch_of(rows, first, interleaved))
+        batches.append(poll_of(TOPICS, CODEC, rows if interleaved else sorted(rows, key=lambda row: row[:2]), first))
         first += len(rows)
     logs, positions, buried = asyncio.run(served(batches, in_columns=True, given_up=given_up))
     expected, expected_positions, expected_buried = asyncio.run(served(batches, in_columns=False, given_up=given_up))

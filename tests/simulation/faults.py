@@ -107,6 +107,12 @@ def _doubts(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [*pauses, Fault(rng.uniform(0.5, 4.0), "add_host")]
 
 
+def _writes(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """All tasks are for an agent that writes, and come while processes are killed again and again."""
+    found = [Fault(at, "kill", rng.randrange(slots)) for at in (1.5, 3.0, 4.5) for _ in range(rng.randint(1, 2))]
+    return [fault._replace(at=fault.at + rng.uniform(-0.7, 0.7)) for fault in found]
+
+
 def _zombies(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """A host is stopped, for longer than its session, when it is about to say what came of a call."""
     point = "produce agents.alpha.events.v1"
@@ -160,6 +166,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "store": (2, _store),
     "absent": (1, _absent),
     "doubts": (1, _doubts),
+    "writes": (1, _writes),
     "zombies": (1, _zombies),
     "early": (1, _early),
     "everything": (2, _everything),

@@ -12,8 +12,10 @@ from typing import Any
 
 from agents.event_log import EventLog
 from agents.inbox import Inbox
+from agents.intake import Intake
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
+from agents.recognition import Recognition
 from agents.service import Service
 from agents.tracker import OffsetTracker
 from streams.core.cell import Cell
@@ -31,13 +33,14 @@ from tests.simulation.mutants_transactions import TRANSACTIONS
 
 # ---------------------------------------------------------------------- recovery
 
-_facts, _starts, _cut, _tick, _read, _callable = (
+_facts, _starts, _cut, _tick, _read, _callable, _take = (
     Recovery._facts,
     Recovery._starts,
     Cuts.cut,
     Worker._tick,
     ReadBack.read,
     Service._callable,
+    Intake.take,
 )
 
 
@@ -154,6 +157,13 @@ def _begun_anew(self: Service, attempts: Any) -> Any:
     return _callable(self, attempts)
 
 
+def _caught_up_ahead(self: Intake, batch: Any) -> Any:
+    for run in self._runs(batch):
+        if run.inbox is not None and batch.offsets[run.start] >= run.inbox.known._until:
+            run.inbox.known = Recognition()
+    return _take(self, batch)
+
+
 async def _never_asked(self: Ownership) -> None:
     pass
 
@@ -238,6 +248,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "STARTED is not logged": Mutant("agents.event_log.EventLog.start", _not_started, frozenset({"E1"}), 100, "crashes"),
     "what was begun is begun again": Mutant(
         "agents.service.Service._callable", _begun_anew, frozenset({"E1"}), 100, "crashes"
+    ),
+    "a host forgets what its log says with the first poll that reads beyond it": Mutant(
+        "agents.intake.Intake.take", _caught_up_ahead, frozenset({"E1"}), 300, "writes"
     ),
     "a host writes without asking whose the inbox is": Mutant(
         "agents.ownership.Ownership.confirmed", _never_asked, frozenset({"E1"}), 100, "doubts"

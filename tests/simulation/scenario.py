@@ -169,7 +169,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     if rng.random() < 0.25:
         weather.stuck_share = rng.choice((0.03, 0.15))
     faults = PROFILES[profile][1](rng, len(slots), weather)
-    submissions = _submissions(rng, EARLY_S if profile == "early" else TASKS_S)
+    submissions = _submissions(rng, EARLY_S if profile == "early" else TASKS_S, writes_only=profile == "writes")
     mode = rng.choice(tuple(Mode))
     bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
     if profile == "takeovers":
@@ -194,14 +194,16 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
 # ---------------------------------------------------------------------- tasks
 
 
-def _submissions(rng: Random, within_s: float) -> list[Submitted]:
-    count = rng.randint(3, 10)
+def _submissions(rng: Random, within_s: float, *, writes_only: bool = False) -> list[Submitted]:
+    count = rng.randint(20, 30) if writes_only else rng.randint(3, 10)
     burst = rng.random() < 0.3 and within_s > EARLY_S
     found = []
     for number in range(count):
         at = rng.uniform(1.0, 1.2) if burst else rng.uniform(0.02 * within_s, within_s)
         task: dict[str, Any] = {"task_id": f"t{number}", "intent": rng.choice(("money", "money", "deeds"))}
-        if rng.random() < 0.1:
+        if writes_only:
+            task["intent"] = "deeds"
+        elif rng.random() < 0.1:
             del task["intent"]
             task["text"] = "our revenue"
         if rng.random() < 0.5:

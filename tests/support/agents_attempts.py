@@ -7,7 +7,8 @@ from typing import Any
 
 from agents.context import Conversation
 from agents.dispatches import Attempt, Dispatched
-from agents.inbox import AttemptId, Inbox
+from agents.inbox import Inbox
+from agents.recognition import AttemptId
 from tests.support.agents_bench import now_ms
 
 
@@ -28,6 +29,7 @@ def attempt_of(
         "intent": "all",
         "language": None,
         "deadline_ms": now_ms() + 60_000,
+        "routed_at": now_ms() * 1000,
         "expires_ms": now_ms() + timeout_ms,
         "labels": [],
         "traceparent": None,

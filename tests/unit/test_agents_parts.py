@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from agents.context import Contexts, Conversation
 from agents.contract import BATCH_OUTPUT, AgentFailed, Answer, Interaction
-from agents.inbox import IN_HAND, RECENT_MAX, AttemptId, Inbox, Logged
 from agents.lanes import Lanes
 from agents.outcome import Outcome, UnusableAnswer, from_answer, from_batch, from_error
+from agents.recognition import IN_HAND, RECENT_MAX, AttemptId, Logged, Memory, Recognition
 from streams.transport.threads import DaemonPool
-from tests.support.agents_bench import until
+from tests.support.agents_bench import make_topology, until
 
 
 @dataclass(eq=False)
@@ -139,41 +139,102 @@ def attempt(number: int) -> AttemptId:
     return AttemptId("default", f"t{number}", 1, "WORK")
 
 
+S = 1_000_000
+MEMORY = Memory(writes=True, outcomes_max=3, horizon_us=50 * S, kept_us=100 * S)
+
+
 def test_an_attempt_is_new_once() -> None:
-    inbox = Inbox("a", "inbox", 0)
-    assert inbox.meet(attempt(1)) is None
-    assert inbox.meet(attempt(1)) is IN_HAND
-    inbox.ended(attempt(1))
-    assert inbox.meet(attempt(1)) is IN_HAND
-    assert inbox.meet(attempt(1)._replace(stage="REGROUND")) is None
+    known = Recognition()
+    assert known.meet(attempt(1), 0, 0) is None
+    assert known.meet(attempt(1), 1, 0) is IN_HAND
+    known.ended(attempt(1), 0)
+    assert known.meet(attempt(1), 2, 0) is IN_HAND
+    assert known.meet(attempt(1)._replace(stage="REGROUND"), 3, 0) is None
 
 
 def test_one_that_was_given_up_is_new_again() -> None:
-    inbox = Inbox("a", "inbox", 0)
-    inbox.meet(attempt(1))
-    inbox.forget(attempt(1))
-    assert inbox.meet(attempt(1)) is None
+    known = Recognition()
+    known.meet(attempt(1), 0, 0)
+    known.forget(attempt(1))
+    assert known.meet(attempt(1), 0, 0) is None
 
 
 def test_the_log_of_an_earlier_host_is_known_until_the_inbox_is_read_past_it() -> None:
     logged = {attempt(1): Logged("COMPLETED", "yes", 5), attempt(2): Logged("STARTED"), attempt(3): Logged("FAILED")}
-    inbox = Inbox("a", "inbox", 0, logged, until=10)
-    inbox.take([7, 8, 9], 0)
-    assert inbox.meet(attempt(1)) == Logged("COMPLETED", "yes", 5)
-    assert inbox.meet(attempt(1)) is IN_HAND, "the second time it is a repeat as any other"
-    assert inbox.meet(attempt(2)) == Logged("STARTED")
-    assert inbox.meet(attempt(2)) is IN_HAND
-    inbox.take([10], 0)
-    assert inbox.meet(attempt(3)) is IN_HAND, "and it is remembered beyond that"
+    known = Recognition(logged, until=10)
+    assert known.meet(attempt(1), 7, 0) == Logged("COMPLETED", "yes", 5)
+    assert known.meet(attempt(1), 8, 0) is IN_HAND, "the second time it is a repeat as any other"
+    assert not known.meet_all([attempt(4)], 9), "one by one, as long as there is anything to recognise"
+    assert known.meet(attempt(2), 9, 0) == Logged("STARTED")
+    assert known.meet(attempt(2), 9, 0) is IN_HAND
+    assert known.meet_all([attempt(5)], 10)
+    assert known.meet(attempt(3), 11, 0) is IN_HAND, "and it is remembered beyond that"
+
+
+def test_what_was_begun_is_known_however_late_it_comes_again_where_it_must_not_run_twice() -> None:
+    logged = {attempt(1): Logged("STARTED")}
+    for memory, found in ((MEMORY, Logged("STARTED")), (MEMORY._replace(writes=False), None)):
+        known = Recognition(logged, until=10, memory=memory)
+        known.meet(attempt(2), 10, 0)
+        assert known.meet(attempt(1), 11, 0) == found
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    inbox = Inbox("a", "inbox", 0)
+    known = Recognition()
     for number in range(RECENT_MAX + 1):
-        inbox.meet(attempt(number))
-        inbox.ended(attempt(number))
-    assert inbox.meet(attempt(0)) is None
-    assert inbox.meet(attempt(2)) is IN_HAND
+        known.meet(attempt(number), number, 0)
+        known.ended(attempt(number), number)
+    assert known.meet(attempt(0), RECENT_MAX + 1, 0) is None
+    assert known.meet(attempt(2), RECENT_MAX + 2, 0) is IN_HAND
+
+
+def test_nothing_is_remembered_for_longer_than_its_dispatch_may_come_again() -> None:
+    known = Recognition(memory=MEMORY)
+    known.ended(attempt(1), 0)
+    known.ended(attempt(2), 100 * S)
+    assert known.meet(attempt(1), 0, 0) is IN_HAND
+    known.ended(attempt(3), 100 * S + 1)
+    assert known.meet(attempt(1), 0, 0) is None
+
+
+def test_a_dispatch_that_is_routed_long_after_the_outcome_is_that_of_a_new_task_of_the_same_id() -> None:
+    """Rule R1.4: beyond its horizon a repeated id is a new task, and waits for an answer of its own."""
+    logged = {attempt(2): Logged("COMPLETED", "yes", 10 * S)}
+    for late, found in ((60 * S, IN_HAND), (60 * S + 1, None)):
+        known = Recognition(logged, until=5, memory=MEMORY)
+        known.ended(attempt(1), 10 * S)
+        assert known.meet(attempt(1), 0, late) is found
+        assert known.meet(attempt(2), 1, late) == (None if found is None else logged[attempt(2)])
+
+
+def test_an_agent_that_writes_is_asked_once_for_a_task_whatever_two_workers_call_the_attempt() -> None:
+    again = attempt(1)._replace(attempt=2)
+    began = Logged("STARTED")
+    in_hand, done, read_back, other = (Recognition(memory=MEMORY) for _ in range(4))
+    in_hand.meet(attempt(1), 0, 0)
+    assert in_hand.meet(again, 1, 0) == began
+    done.meet(attempt(1), 0, 0)
+    done.ended(attempt(1), 10 * S)
+    assert done.meet(again, 1, 60 * S) == began
+    assert done.meet(again, 2, 60 * S) is IN_HAND
+    for kind in ("STARTED", "COMPLETED"):
+        read_back = Recognition({attempt(1): Logged(kind, None, 10 * S)}, until=5, memory=MEMORY)
+        assert read_back.meet(again, 1, 60 * S) == began
+    done.ended(again, 10 * S)
+    assert done.meet(attempt(1)._replace(attempt=3), 3, 60 * S + 1) is None, "a new task"
+    reads = Recognition(memory=MEMORY._replace(writes=False))
+    reads.meet(attempt(1), 0, 0)
+    assert reads.meet(again, 1, 0) is None
+    other.meet(attempt(1), 0, 0)
+    assert other.meet(again._replace(tenant="another"), 1, 0) is None
+
+
+def test_what_a_host_remembers_follows_from_its_topology() -> None:
+    topology = make_topology("", {"reader": {"timeout_ms": 5_000}, "writer": {"effect": "write", "timeout_ms": 9_000}})
+    assert Memory.of(topology.agents["reader"], topology.limits) == Memory(False, 10_000, 50 * S, 75 * S)
+    assert Memory.of(topology.agents["writer"], topology.limits) == Memory(True, 200_000, 50 * S, 79 * S)
+    tight = topology.limits.model_copy(update={"duplicate_horizon_ms": 4_000, "finished_tasks_max": 7})
+    assert Memory.of(topology.agents["reader"], tight) == Memory(False, 7, 2 * S, 19 * S)
 
 
 # Outcomes.
