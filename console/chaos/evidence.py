@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,8 @@ def read_results(
     """
     topic, codec = topology.topics().results, Codec(FileRegistry.load(), topology.limits.record_bytes_max)
     consumer = _consumer(settings, topology, None)
-    partitions, appended, meant, first = [], [], [], dict[TaskKey, int]()
+    partitions, appended, meant, completed, first = [], [], [], [], dict[TaskKey, int]()
+    statuses = Counter[str]()
     try:
         marks = consumer.watermarks(consumer.partitions_of([topic]))
         starts, ends = ({tp: pair[which] for tp, pair in marks.items()} for which in (0, 1))
@@ -127,6 +129,10 @@ def read_results(
             partitions.append(batch.partitions[rows])
             appended.append(batch.timestamps_ms[rows])
             meant.append(columns.column("submitted_at").to_numpy(zero_copy_only=False).astype(np.int64) // 1000)
+            statuses.update(
+                {each["values"]: each["counts"] for each in columns.column("status").value_counts().to_pylist()}
+            )
+            completed.append(pc.equal(columns.column("status"), "COMPLETED").to_numpy(zero_copy_only=False))
             tenants, tasks = (columns.column(name).to_pylist() for name in ("tenant", "task_id"))
             for key, at in zip(zip(tenants, tasks, strict=True), appended[-1].tolist(), strict=True):
                 first[key] = min(at, first.get(key, at))
@@ -134,8 +140,17 @@ def read_results(
         consumer.close(1.0)
     if not partitions:
         empty = np.empty(0, np.int64)
-        return Results(empty.astype(np.int32), empty, empty), first
-    return Results(np.concatenate(partitions), np.concatenate(appended), np.concatenate(meant)), first
+        return Results(empty.astype(np.int32), empty, empty, empty.astype(np.bool_)), first
+    return (
+        Results(
+            np.concatenate(partitions),
+            np.concatenate(appended),
+            np.concatenate(meant),
+            np.concatenate(completed),
+            statuses,
+        ),
+        first,
+    )
 
 
 def read_positions(settings: Settings, topology: Topology) -> tuple[dict[str, Positions], dict[str, int]]:

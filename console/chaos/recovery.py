@@ -1,16 +1,17 @@
-"""How long after a fault results flow again, as the results themselves tell.
+"""How long after a fault agents' answers flow again, as the results themselves tell.
 
-A partition flows again with the first result of a task that was meant to be sent after the fault was over; a fault that
-the deployment mends by itself (a process was killed) counts from its injection, or from when the broker is back. The
-slowest partition is the measure, and times are those at which the broker appended the results. What concerns the
-history alone has recovered when the store has committed all that stood in the topics when the fault was over. I/O:
-none.
+A partition flows again with the first COMPLETED result of a task that was meant to be sent after the fault was over: a
+fleet whose hosts do nothing any more still gives results, of tasks that ran out of time. A fault that the deployment
+mends by itself (a process was killed) counts from its injection, or from when the broker is back. The slowest partition
+is the measure, and times are those at which the broker appended the results. What concerns the history alone has
+recovered when the store has committed all that stood in the topics when the fault was over. I/O: none.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,16 @@ HISTORY = frozenset({"store", "clickhouse"})
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Columns of the results topic. Times are in milliseconds since the epoch; `meant_ms`: when the task was due."""
+    """Columns of the results topic. Times are in milliseconds since the epoch; `meant_ms`: when the task was due.
+
+    `completed`: whether an agent, or a rule, has answered. `by_status`: how many there are of each status.
+    """
 
     partitions: npt.NDArray[np.int32]
     appended_ms: npt.NDArray[np.int64]
     meant_ms: npt.NDArray[np.int64]
+    completed: npt.NDArray[np.bool_]
+    by_status: Counter[str] = field(default_factory=Counter)
 
     @property
     def latencies_ms(self) -> npt.NDArray[np.int64]:
@@ -74,10 +80,16 @@ def recovery_s(injected: Injected, results: Results, every: Sequence[Injected] =
         return injected.history_s
     after = results.meant_ms >= since
     firsts = [
-        int(results.appended_ms[after & (results.partitions == number)].min())
+        _first_answer_ms(results, after & (results.partitions == number))
         for number in np.unique(results.partitions[after]).tolist()
     ]
     return None if not firsts else max(0.0, (max(firsts) - since) / 1000)
+
+
+def _first_answer_ms(results: Results, of_partition: npt.NDArray[np.bool_]) -> int:
+    """Of a partition that has not answered up to the end: when that was, and longer it took."""
+    answered = of_partition & results.completed
+    return int(results.appended_ms[answered].min() if answered.any() else results.appended_ms[of_partition].max())
 
 
 def percentiles(values: Iterable[float | None]) -> tuple[float | None, float | None]:

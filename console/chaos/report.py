@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ class Outcome:
     history_duplicated: int
     recoveries: list[tuple[Injected, float | None]]
     latency_ms: tuple[float | None, float | None]
+    results_by_status: Mapping[str, int]
     verdicts: list[Verdict]
     ended: int
     behind_s: float
@@ -102,6 +103,7 @@ def outcome_of(
         history_duplicated=sum(len(part.repeated) + len(part.surplus) for part in parts if part.name != "dead topic"),
         recoveries=recoveries,
         latency_ms=(p50, p99),
+        results_by_status=dict(evidence.results.by_status.most_common()),
         verdicts=judge(evidence),
         ended=len(evidence.ended),
         behind_s=sender.behind_s,
@@ -158,6 +160,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "history_missing": outcome.history_missing,
         "history_duplicated": outcome.history_duplicated,
         "recovery_s": {"p50": p50, "p99": p99},
+        "results_by_status": outcome.results_by_status,
         "latency_ms": {"p50": outcome.latency_ms[0], "p99": outcome.latency_ms[1]},
         "invariants": [
             {
@@ -225,6 +228,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         f"  tasks      {outcome.accepted} accepted, {outcome.lost} lost, {outcome.duplicated} duplicated"
         + (f", {outcome.extra_copies} extra copies" if outcome.extra_copies else "")
     )
+    yield f"  results    {', '.join(f'{n} {status}' for status, n in outcome.results_by_status.items()) or 'none'}"
     yield f"  history    {outcome.history_missing} missing, {outcome.history_duplicated} duplicated"
     yield f"  recovery   p50 {_seconds(p50)}, p99 {_seconds(p99)}; slowest: {_slowest(outcome)}"
     low, high = outcome.latency_ms

@@ -182,6 +182,8 @@ def _look(stage: Stage, load: Load, plan: Plan, dues: Sequence[Due]) -> Evidence
 
     with closing(_history(fleet)) as history:
         rested = time.monotonic()
+        # Read before the log is: what lies below a position then must have left its traces by the time the log is read.
+        positions, unread = _settled_positions(stage)
         settings, topology = fleet.settings, fleet.topology
         log, audit = found.at_rest(
             settings, topology, history.facts, stage.corrupter.places, plan.settle_s, stage.tend, complete
@@ -191,7 +193,6 @@ def _look(stage: Stage, load: Load, plan: Plan, dues: Sequence[Due]) -> Evidence
         calls = found.read_journal(fleet.journal)
         changed = _replayed(stage, log, calls)
         results, ended_ms = found.read_results(settings, topology)
-        positions, unread = _settled_positions(stage)
     deaf = fleet.stop()
     for done, follower in stage.catching_up:
         done.history_s = follower.took_s

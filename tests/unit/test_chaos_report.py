@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +35,23 @@ def due(kind: str = "kill", on: str = "worker-1", for_s: float = 0.0) -> Due:
     return Due(1.0, for_s, on, PLAN.faults[0].model_copy(update={"fault": kind}), 1)
 
 
-def results(*rows: tuple[int, int, int]) -> Results:
-    """Partition, when it was appended, when its task was meant to be sent."""
+def results(*rows: tuple[int, int, int], failed: int = 0) -> Results:
+    """Partition, when it was appended, when its task was meant to be sent; the first so many failed."""
     columns = np.array(rows, np.int64).reshape(-1, 3).T
-    return Results(columns[0].astype(np.int32), columns[1], columns[2])
+    completed = np.arange(len(rows)) >= failed
+    return Results(columns[0].astype(np.int32), columns[1], columns[2], completed, Counter(COMPLETED=len(rows)))
 
 
 def test_a_crash_has_recovered_when_the_slowest_partition_answers_what_was_sent_after_it() -> None:
     found = results((0, 900, 800), (0, 1600, 1100), (1, 3000, 900), (1, 5000, 1200), (1, 5100, 1300))
     assert recovery_s(Injected(due(), 1000, 9999), found) == 4.0
+
+
+def test_results_of_tasks_that_nobody_answered_are_no_recovery() -> None:
+    found = results((0, 1200, 1100), (0, 2000, 1150), (0, 7000, 1300), failed=2)
+    assert recovery_s(Injected(due(), 1000, 1000), found) == 6.0
+    never = results((0, 1200, 1100), (0, 9000, 1150), (1, 1100, 1050), failed=2)
+    assert recovery_s(Injected(due(), 1000, 1000), never) == 8.0, "at least"
 
 
 def test_an_outage_counts_from_its_end() -> None:
