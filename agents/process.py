@@ -26,6 +26,7 @@ from schemas.topology import Agent, Topology
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.gathering import Gathering
 from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
@@ -35,6 +36,9 @@ log = get_logger("pointsman.host")
 T = TypeVar("T")
 
 CLOSE_S = 0.2
+FIRST_S = 0.02
+"""How long a poll waits for its first record: rebalances and the end of the process wait as long."""
+
 LEFT_BEHIND_S = 0.1
 
 
@@ -117,11 +121,12 @@ def _consumer(
 ) -> BatchConsumer:
     limits = topology.limits
     return BatchConsumer(
-        client_config(settings, topology, "consumer", group=group, name=name),
+        client_config(settings, topology, "consumer", group=group, fetch="steady", name=name),
         channel_of,
         # What one poll brings is taken in whole: it must not fill the host with one agent's work.
         rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),
         bytes_max=limits.batch_bytes_max,
-        poll_s=limits.poll_ms / 1000,
+        poll_s=FIRST_S,
         with_headers=True,
+        gathering=Gathering(limits.poll_ms / 1000),
     )

@@ -52,8 +52,12 @@ class Limits(Section):
     )
     batch_rows_max: Whole = Field(20_000, ge=1, description="Records handed to a processor at once.")
     batch_bytes_max: Whole = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
-    poll_ms: Whole = Field(20, ge=1, description="Longest wait for a batch to fill.")
-    linger_ms: Whole = Field(5, ge=0, description="How long a producer waits for company before it sends.")
+    poll_ms: Whole = Field(
+        100,
+        ge=1,
+        description="Longest wait of worker and host for a batch to fill; the less there is to read, the less.",
+    )
+    linger_ms: Whole = Field(1, ge=0, description="How long a producer waits for company before it sends.")
     commit_interval_ms: Whole = Field(
         500, ge=1, description="Time between two commits: a host's, and with at_least_once a worker's, too."
     )
@@ -68,7 +72,7 @@ class Limits(Section):
     )
     health_interval_ms: Whole = Field(200, ge=1, description="Time between two counts sent to the breaker.")
     drain_ms: Whole = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
-    host_inflight_max: Whole = Field(2_000, ge=1, description="Attempts that one host runs at the same time.")
+    host_inflight_max: Whole = Field(20_000, ge=1, description="Attempts that one host has in hand at the same time.")
     context_interactions: Whole = Field(
         10, ge=0, description="Earlier interactions of the conversation that an agent is shown."
     )

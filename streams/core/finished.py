@@ -5,7 +5,8 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterable
 from itertools import repeat
 
 from streams.core.task import TaskKey
@@ -17,6 +18,8 @@ class Finished:
     def __init__(self, count_max: int, horizon_ms: int) -> None:
         self._count_max, self._horizon_ms = count_max, horizon_ms
         self._ended: dict[TaskKey, tuple[int, tuple[str, ...]]] = {}
+        # The same in the order in which they came. A dict has no quick first key: it steps over all that has gone.
+        self._order: deque[TaskKey] = deque()
 
     def __contains__(self, task: TaskKey) -> bool:
         return task in self._ended
@@ -25,11 +28,14 @@ class Finished:
         return len(self._ended)
 
     def add(self, task: TaskKey, now_ms: int, event_ids: tuple[str, ...]) -> None:
-        _, known = self._ended.get(task, (0, ()))
-        self._ended[task] = (now_ms, known + event_ids)
+        found = self._ended.get(task)
+        if found is None:
+            self._order.append(task)
+        self._ended[task] = (now_ms, event_ids if found is None else found[1] + event_ids)
 
-    def add_all(self, tasks: Iterable[TaskKey], now_ms: int, event_ids: Iterable[tuple[str, ...]]) -> None:
+    def add_all(self, tasks: Collection[TaskKey], now_ms: int, event_ids: Iterable[tuple[str, ...]]) -> None:
         """Tasks that are not known here, each with the events that were seen of it."""
+        self._order.extend(tasks)
         self._ended.update(zip(tasks, zip(repeat(now_ms), event_ids, strict=False), strict=True))
 
     def knows_none_of(self, tasks: Iterable[TaskKey]) -> bool:
@@ -48,8 +54,7 @@ class Finished:
 
     def evict(self, now_ms: int) -> None:
         """Forgets what is over either bound."""
-        while self._ended:
-            oldest = next(iter(self._ended))
-            if len(self._ended) <= self._count_max and self._ended[oldest][0] >= now_ms - self._horizon_ms:
-                return
-            del self._ended[oldest]
+        overdue_ms = now_ms - self._horizon_ms
+        ended, order = self._ended, self._order
+        while order and (len(ended) > self._count_max or ended[order[0]][0] < overdue_ms):
+            del ended[order.popleft()]

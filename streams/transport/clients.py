@@ -107,7 +107,7 @@ _OURS = ("group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.off
 # When the broker answers a fetch. Its cost is per request, so those who read many trickles let it wait for a few.
 _FETCH: dict[Fetch, dict[str, Scalar]] = {
     "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
-    "steady": {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 20},
+    "steady": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 10},
     "bulk": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 500},
 }
 # librdkafka warns about a property of the other client type: what a shared properties file may name for both is sorted

@@ -27,6 +27,8 @@ from streams.transport.clients import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from streams.transport.gathering import Gathering
+
     RebalanceCallback = Callable[[list[TopicPartition]], None]
 
 log = logging.getLogger("pointsman.kafka")
@@ -87,7 +89,8 @@ class BatchConsumer:
     """Reads channel-wise batches of at most `rows_max` records and `bytes_max` bytes of keys and values.
 
     `config` comes from `client_config(..., "consumer")`; `channel_of` names the channel of a topic. One thread polls;
-    rebalance callbacks run inside its `poll`. A poll waits `poll_s` at most, less while little is read.
+    rebalance callbacks run inside its `poll`. A poll waits `poll_s` for its rows; with `gathering`, so long for the
+    first one, and then as that says for company.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class BatchConsumer:
         bytes_max: int,
         poll_s: float,
         with_headers: bool = False,
+        gathering: Gathering | None = None,
     ) -> None:
         self._watch = ConnectionWatch(str(config.get("client.id", "consumer")))
         self._consumer = opened(ck.Consumer, {"enable.partition.eof": True, **config}, self._watch)
@@ -106,6 +110,7 @@ class BatchConsumer:
         self._rows_max, self._bytes_max, self._poll_s = rows_max, bytes_max, poll_s
         self._at_end: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._gathering, self._rebalances = gathering, 0
 
     def subscribe(
         self,
@@ -121,15 +126,18 @@ class BatchConsumer:
         """
 
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            self._rebalances += 1
             if on_assign:
                 on_assign(_ours(partitions))
 
         def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            self._rebalances += 1
             if on_revoke:
                 on_revoke(_ours(partitions))
             self._forget_pauses(_ours(partitions))
 
         def lost(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+            self._rebalances += 1
             if on_lost or on_revoke:
                 (on_lost or on_revoke)(_ours(partitions))  # type: ignore[misc]
             self._forget_pauses(_ours(partitions))
@@ -150,11 +158,13 @@ class BatchConsumer:
 
         Raises TransportError when the consumer cannot go on (its position is gone, access denied, a fatal error).
         """
-        messages = self._consumer.consume(self._rows_max, self._poll_s if timeout_s is None else timeout_s)
+        messages = self._messages(self._poll_s if timeout_s is None else timeout_s)
         records = records_of(messages, self._watch, self._note_end)
         if not records:
             return []
         self._watch.up()
+        if self._gathering is not None:
+            self._gathering.saw(len(records), time.monotonic())
         return by_channel(
             records,
             self._channel_of,
@@ -162,6 +172,16 @@ class BatchConsumer:
             bytes_max=self._bytes_max,
             with_headers=self._with_headers,
         )
+
+    def _messages(self, wait_s: float) -> list[Any]:
+        if self._gathering is None or self._rows_max == 1:
+            return list(self._consumer.consume(self._rows_max, wait_s))
+        first, rebalances = self._consumer.consume(1, wait_s), self._rebalances
+        if not first:
+            return []
+        rest = self._consumer.consume(self._rows_max - 1, self._gathering.wait_s)
+        # A rebalance served in between: what was read before it is read again, by whoever has the partition now.
+        return [*first, *rest] if self._rebalances == rebalances else list(rest)
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         paused = {TopicPartition(*tp) for tp in tps}

@@ -23,6 +23,7 @@ from streams.transport.clients import ConnectionWatch, TransportError, opened
 from streams.transport.consumer import close, records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
+from streams.transport.gathering import Gathering
 
 T = TypeVar("T")
 
@@ -36,9 +37,6 @@ _PATIENCE_S = 0.5
 _SLICE_S = 0.01
 _PROBE_EVERY_S = 1.0
 _PROBE_TIMEOUT_S = 0.2
-# Gathering pays with the rate: from this one on for a whole `poll_s`, for less the less there is to gather.
-_BUSY_ROWS_PER_S = 10_000
-_LINGER_MIN_S = 0.005
 
 
 class Owner(Protocol):
@@ -77,7 +75,7 @@ class Reader:
         self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
         self._early: list[Any] = []
         self._callback_error: BaseException | None = None
-        self._rows_per_s, self._read_at = 0.0, 0.0
+        self._gathering = Gathering(options.poll_s)
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._paused: frozenset[TopicPartition] = frozenset()
         self._lock = threading.Lock()
@@ -145,7 +143,7 @@ class Reader:
         messages, self._early = self._early, []
         if not messages:
             messages += self._consume(1, min(options.poll_s, _SLICE_S))
-        deadline = time.monotonic() + self._linger_s()
+        deadline = time.monotonic() + self._gathering.wait_s
         while messages and self._live == live and len(messages) < options.rows_max:
             left_s = deadline - time.monotonic() if self._requests.are_none else 0.0
             messages += self._consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
@@ -156,9 +154,7 @@ class Reader:
         if not records or not live or self._live != live:
             return []
         self.watch.up()
-        now = time.monotonic()
-        self._rows_per_s += (len(records) / max(now - self._read_at, _LINGER_MIN_S) - self._rows_per_s) / 2
-        self._read_at = now
+        self._gathering.saw(len(records), time.monotonic())
         # Headers for the few that are put away: a record that was redriven says so in them.
         return by_channel(
             records,
@@ -173,10 +169,6 @@ class Reader:
         if self._callback_error is not None:
             raise self._callback_error
         return messages
-
-    def _linger_s(self) -> float:
-        wanted_s = self._options.poll_s * self._rows_per_s / _BUSY_ROWS_PER_S
-        return min(max(wanted_s, _LINGER_MIN_S), self._options.poll_s)
 
     def _hand_over(self, batches: list[Batch]) -> None:
         generation = self._live
