@@ -6,6 +6,7 @@ I/O: Kafka, through the producer that it is given.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +17,7 @@ import pyarrow as pa
 from agents.dispatches import Attempt, Dispatched
 from agents.outcome import COMPLETED, STARTED, Outcome, failed
 from agents.rows import Outcomes, Rows, event_ids
+from agents.version import Declared
 from schemas.codec import Codec
 from schemas.epochs import CLAIMED
 from schemas.ids import agent_event_id, fact_id
@@ -56,8 +58,14 @@ class Sender(Protocol):
     def drained(self, timeout_s: float = 0.0) -> bool: ...
 
 
-def claims(agents: Sequence[str], epochs: Mapping[TopicPartition, int]) -> pa.RecordBatch:
-    """Columns of AgentEvent: one NOTE for each log, about no task."""
+def claims(
+    agents: Sequence[str],
+    epochs: Mapping[TopicPartition, int],
+    versions: Sequence[str] = (),
+    changes: Sequence[str | None] = (),
+) -> pa.RecordBatch:
+    """Columns of AgentEvent: one NOTE for each log, about no task. `versions` are those that answer from now on,
+    `changes` say what they consist of, as JSON, where the log does not know them."""
     slip = {"agent_id": list(agents), "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0, "attempts": 0}
     slip |= {"reason": CLAIMED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0, "routed_at": 0}
     columns: dict[str, Any] = {
@@ -66,6 +74,8 @@ def claims(agents: Sequence[str], epochs: Mapping[TopicPartition, int]) -> pa.Re
         "slip": slip,
         "task": {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0},
         "epoch": list(epochs.values()),
+        "agent_version": list(versions) or "",
+        "payload": list(changes) or None,
     }
     return table("AgentEvent", columns, len(epochs))
 
@@ -90,12 +100,15 @@ class EventLog:
     commit if it is read right after `drained` said yes.
     """
 
-    def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
+    def __init__(
+        self, topology: Topology, codec: Codec, producer: Sender, versions: Mapping[str, Declared] | None = None
+    ) -> None:
         self._codec, self._producer = codec, producer
         topics = topology.topics()
         self._topics = {name: topics.events(name) for name in topology.agents}
         self._agents = {topic: name for name, topic in self._topics.items()}
-        self._versions: Mapping[str, str] = {name: agent.version for name, agent in topology.agents.items()}
+        self._declared = versions or {name: Declared(each.version, {}) for name, each in topology.agents.items()}
+        self._versions = {name: each.name for name, each in self._declared.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
         self._pending: list[_Entry | _Block] = []
@@ -128,9 +141,21 @@ class EventLog:
         self._queue([_Entry(attempt, event, delivered) for attempt in attempts], len(attempts))
         await delivered
 
-    async def claim(self, epochs: Mapping[TopicPartition, int], timeout_s: float) -> bool:
-        """Whether each of these logs holds a claim with its epoch (schemas/epochs.py) within this time."""
-        values = self._codec.encode(claims([self._agents[log.topic] for log in epochs], epochs), "AgentEvent")
+    async def claim(
+        self, epochs: Mapping[TopicPartition, int], timeout_s: float, known: Mapping[TopicPartition, str] | None = None
+    ) -> bool:
+        """Whether each of these logs holds a claim with its epoch (schemas/epochs.py) within this time.
+
+        A claim names the version that answers from there on. Where that is not the `known` one, the log's last, it says
+        what the version consists of.
+        """
+        agents = [self._agents[log.topic] for log in epochs]
+        versions = [self._versions[name] for name in agents]
+        changes = [
+            None if (known or {}).get(log) == version else json.dumps({"declared": dict(self._declared[name].parts)})
+            for log, name, version in zip(epochs, agents, versions, strict=True)
+        ]
+        values = self._codec.encode(claims(agents, epochs, versions, changes), "AgentEvent")
         for log, value in zip(epochs, values, strict=True):
             self._producer.send(log.topic, log.partition, [value], [self._agents[log.topic].encode()])
         return await self._confirmed_within(timeout_s)

@@ -26,6 +26,7 @@ from agents.readback import ReadBack, Recovered
 from agents.registry import Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
+from agents.version import Declared
 from schemas.codec import Codec
 from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology
@@ -72,10 +73,11 @@ class Host:
         producer: Producer,
         read_back: ReadBack,
         pauses: TopicPauses | None = None,
+        versions: Mapping[str, Declared] | None = None,
     ) -> None:
         self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
-        self._events = EventLog(topology, codec, producer)
+        self._events = EventLog(topology, codec, producer, versions)
         self._contexts = Contexts(topology.limits.context_interactions)
         self._ownership = Ownership(lambda: self._reader.run(self._is_granted))
         self._room = Room(topology.limits.host_inflight_max)
@@ -274,7 +276,9 @@ class Host:
         )
         log.info("inboxes assigned", inboxes=len(tps))
 
-    def _claim(self, newest: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+    def _claim(
+        self, newest: Mapping[TopicPartition, int], versions: Mapping[TopicPartition, str]
+    ) -> Mapping[TopicPartition, int]:
         """The epochs in which this host owns the agents' logs, once these say so.
 
         Raises CommitRejectedError where the inboxes are another's by now, CommitUnavailableError or TransportError
@@ -286,7 +290,7 @@ class Host:
             self._stands()
             log.warning("the host's group counts anew; its epochs go on from where they were", generation=generation)
         epochs = {log_: next_epoch(generation, epoch) for log_, epoch in newest.items()}
-        if not self._ask(self._events.claim(epochs, CLAIM_S)):
+        if not self._ask(self._events.claim(epochs, CLAIM_S, versions)):
             raise TransportError("the broker did not take the claims of the agents' logs; start the host again")
         return epochs
 

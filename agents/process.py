@@ -17,6 +17,7 @@ from agents.host import SHARE, Host
 from agents.readback import ReadBack
 from agents.registry import Target, resolve
 from agents.targets import Program
+from agents.version import Declared, declared
 from schemas.access import used_by
 from schemas.codec import Codec
 from schemas.records import table
@@ -66,10 +67,12 @@ def run_host(
     view = PauseView(settings, topology, Codec(registry, bytes_max))
     try:
         view.start()
-        announce(topology, targets, codec, producer)
+        # What answers is the same for as long as this process lives: a change comes with the next one, and its claim.
+        versions = {name: declared(agent) for name, agent in topology.agents.items()}
+        announce(topology, targets, codec, producer, versions)
         pauses = TopicPauses(topology, codec, producer, view)
         read_back = ReadBack(topology, Codec(registry, bytes_max), history)
-        host = Host(topology, targets, codec, consumer, producer, read_back, pauses)
+        host = Host(topology, targets, codec, consumer, producer, read_back, pauses, versions)
         run_loop(host.run(ready, stop))
     finally:
         view.close()
@@ -94,7 +97,13 @@ def run_loop(serving: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
-def announce(topology: Topology, targets: Mapping[str, Target], codec: Codec, producer: Producer) -> None:
+def announce(
+    topology: Topology,
+    targets: Mapping[str, Target],
+    codec: Codec,
+    producer: Producer,
+    versions: Mapping[str, Declared],
+) -> None:
     """Publish a card of each agent. That of a program says what protects from it, and so does the log."""
     names = list(topology.agents)
     agents = list(topology.agents.values())
@@ -103,7 +112,8 @@ def announce(topology: Topology, targets: Mapping[str, Target], codec: Codec, pr
         log.info("program", agent=name, protection=protection)
     columns: dict[str, object] = {
         "agent_id": names,
-        **{name: [getattr(agent, name) for agent in agents] for name in ("version", "kind", "effect")},
+        "version": [versions[name].name for name in names],
+        **{name: [getattr(agent, name) for agent in agents] for name in ("kind", "effect")},
         "description": [_description(agent, protections.get(name)) for name, agent in topology.agents.items()],
         "host_id": f"{socket.gethostname()}-{os.getpid()}",
         "announced_at": wall_us(),

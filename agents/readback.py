@@ -30,8 +30,9 @@ LOOKBACK_ROWS = 2_000
 EVENTS_OF_A_WRITE = 2  # STARTED, and what came of it
 
 
-Claim = Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]]
-"""Given the newest epoch in each log, claims them; gives the epochs that are now one's own."""
+Claim = Callable[[Mapping[TopicPartition, int], Mapping[TopicPartition, str]], Mapping[TopicPartition, int]]
+"""Given the newest epoch in each log, and the version that answered last, claims them; gives the epochs that are now
+one's own."""
 
 
 class _Asked(NamedTuple):
@@ -78,10 +79,11 @@ class ReadBack:
         asked = self._read_inboxes(committed, since, marks)
         logged: dict[TopicPartition, dict[AttemptId, Logged]] = {}
         ends = {log: marks[log][1] for log in logs.values()}
-        self._read_logs(self._starts(logs, since, marks), ends, epochs, logged)
-        own = claim({log: epochs.of(log).newest for log in logs.values()})
+        versions: dict[TopicPartition, str] = {}
+        self._read_logs(self._starts(logs, since, marks), ends, epochs, logged, versions)
+        own = claim({log: epochs.of(log).newest for log in logs.values()}, versions)
         claimed = {log: high for log, (_, high) in self._consumer.watermarks(logs.values()).items()}
-        self._read_logs(ends, claimed, epochs, logged)
+        self._read_logs(ends, claimed, epochs, logged, versions)
         recovered = Recovered()
         for tp in inboxes:
             outcomes = logged.get(logs[tp], {})
@@ -151,8 +153,9 @@ class ReadBack:
         ends: Mapping[TopicPartition, int],
         epochs: Epochs,
         logged: dict[TopicPartition, dict[AttemptId, Logged]],
+        versions: dict[TopicPartition, str],
     ) -> None:
-        """The last event of each attempt, in the order of the log; what is void is passed over."""
+        """The last event of each attempt, in the order of the log, and who answered last; without what is void."""
         for batch in self._consumer.read_to_end(starts, ends):
             decoded = self._codec.decode(batch.values, "AgentEvent")
             places = _rows(batch, decoded.rows.tolist())
@@ -163,12 +166,16 @@ class ReadBack:
             columns = zip(
                 places,
                 attempt_ids(decoded.batch.column("slip"), decoded.batch.column("task")),
-                *(decoded.batch.column(name).to_pylist() for name in ("kind", "answer", "finished_at")),
+                *(
+                    decoded.batch.column(name).to_pylist()
+                    for name in ("kind", "answer", "finished_at", "agent_version")
+                ),
                 strict=True,
             )
-            for row, ((tp, _), attempt, kind, answer, at) in enumerate(columns):
+            for row, ((tp, _), attempt, kind, answer, at, version) in enumerate(columns):
                 if row in passed_over:
                     continue
+                versions[tp] = version
                 of_log = logged.setdefault(tp, {})
                 if kind in OUTCOMES:
                     if attempt in of_log and of_log[attempt].kind != STARTED:

@@ -119,7 +119,11 @@ class Agent(Section):
     costly: bool = Field(
         default=False, description="Whether STARTED is logged before the call; a write agent's always is."
     )
-    version: str = Field("1", min_length=1, description="Version of its code, prompt and model; goes into its log.")
+    version: str = Field(
+        "1",
+        min_length=1,
+        description="Version of its code, prompt and model, as people count; its log has it, with a digest.",
+    )
     description: str = Field("", description="What it does, for people.")
     options: Mapping[str, Scalar] = Field(
         default_factory=dict,

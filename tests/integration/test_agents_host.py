@@ -73,7 +73,8 @@ def test_an_event_echoes_slip_and_task_and_goes_where_the_dispatch_came_from(ben
         "citations": ["a", "b"],
         "facts": ["f"],
     }
-    assert (one["tokens_in"], one["tokens_out"], one["cost_microusd"], one["agent_version"]) == (3, 4, 5, "7")
+    assert (one["tokens_in"], one["tokens_out"], one["cost_microusd"]) == (3, 4, 5)
+    assert one["agent_version"].startswith("7+")
     assert one["slip"]["routed_at"] <= one["started_at"] <= one["finished_at"]
 
 
@@ -269,4 +270,4 @@ def test_cards_say_who_serves_what(bench: Bench) -> None:
     bench.host()
     cards = {row["agent_id"]: row for row in bench.read_cards(7)}
     assert set(cards) == set(bench.topology.agents)
-    assert (cards["moody"]["version"], cards["writer"]["effect"], cards["rows"]["kind"]) == ("7", "write", "batch")
+    assert (cards["moody"]["version"][:2], cards["writer"]["effect"], cards["rows"]["kind"]) == ("7+", "write", "batch")

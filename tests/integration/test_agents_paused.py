@@ -4,59 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from console.cli.failures import ExitCode
 from schemas.settings import Settings
 from schemas.topology import load_topology
-from streams.client import Client
-from streams.history.queries import History
 from streams.transport.admin import ensure_topics
 from tests.support.console import Said, pointsman
 from tests.support.contract import breaches, promises
-from tests.support.fleet import Fleet, wait_for
+from tests.support.fleet import wait_for
+from tests.support.gated import WAIT_S, Scene, staged, write_gated
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
 Say = Callable[..., Said]
-WAIT_S = 60.0
-
-TOPOLOGY = """
-prefix: "{prefix}"
-partitions: 2
-agents:
-  gated: {{run: "gated_agent:run", effect: read, concurrency: 1, timeout_ms: 120000, description: waits for a file}}
-  spare: {{run: "agents.builtin.echo:reply", effect: read}}
-routes:
-  all: {{agents: [gated, spare], deadline_ms: 600000, fallback: {{answer: "Ask Ann."}}}}
-default_route: all
-"""
-AGENT = """
-import asyncio, pathlib
-from agents.contract import Answer
-
-GATE, CALLS = (pathlib.Path(__file__).with_name(name) for name in ("gate", "calls"))
-
-async def run(task, context):
-    with CALLS.open("a") as calls:
-        calls.write(task.task_id + "\\n")
-    while not GATE.exists():
-        await asyncio.sleep(0.01)
-    return Answer("gated", 0.9)
-"""
 
 
 @pytest.fixture
 def path(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "gated_agent.py").write_text(AGENT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    path = tmp_path / "topology.yaml"
-    path.write_text(TOPOLOGY.format(prefix=prefix))
-    return path
+    return write_gated(tmp_path, prefix)
 
 
 @pytest.fixture
@@ -99,46 +68,10 @@ def test_what_is_printed_keeps_the_promises_of_the_page(say: Say, broker: str, p
     assert say("pause", "gate").code == say("show", "nobody").code == ExitCode.NOT_FOUND
 
 
-class Scene:
-    """A fleet, whom to ask, and what came of it."""
-
-    def __init__(self, fleet: Fleet, client: Client, history: History, directory: Path) -> None:
-        self.fleet, self._client, self.history, self._directory = fleet, client, history, directory
-
-    def submit(self, *ids: str) -> None:
-        """In one conversation: one partition, and one call at a time."""
-        columns: dict[str, Any] = {"task_id": list(ids), "text": ["hello"] * len(ids), "intent": ["all"] * len(ids)}
-        columns |= {"confidence": [0.95] * len(ids), "conversation_id": ["c"] * len(ids)}
-        self._client.send([self._client.prepare_columns(columns)])
-
-    def ask(self, task_id: str) -> tuple[str, str, list[str]]:
-        """Submits a task; gives status, reason and agents of its result."""
-        self.submit(task_id)
-        wait_for(lambda: task_id in self.results(), WAIT_S, f"the result of {task_id}")
-        return self.results()[task_id]
-
-    def results(self) -> dict[str, tuple[str, str, list[str]]]:
-        rows = self.rows("SELECT task_id, status, reason, agents FROM results")
-        return {task: (status, reason, agents) for task, status, reason, agents in rows}
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return list(self.history.query(sql).rows)
-
-    def calls(self) -> list[str]:
-        path = self._directory / "calls"
-        return path.read_text().split() if path.exists() else []
-
-    def heard(self, words: str, times: int = 1) -> None:
-        for name in ("worker", "host"):
-            wait_for(lambda name=name: self.fleet.said(name).count(words) >= times, WAIT_S, f"{name}: {words}")  # type: ignore[misc]
-
-
 @pytest.fixture
 def scene(broker: str, path: Path, tmp_path: Path) -> Iterator[Scene]:
-    with Fleet(broker, tmp_path, path) as fleet, Client.of(fleet.settings, fleet.topology) as client:
-        fleet.start("store", "worker", "host")
-        with closing(History(fleet.clickhouse)) as history:
-            yield Scene(fleet, client, history, tmp_path)
+    with staged(broker, path, tmp_path) as scene:
+        yield scene
 
 
 @pytest.mark.slow
