@@ -107,6 +107,14 @@ def _doubts(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [*pauses, Fault(rng.uniform(0.5, 4.0), "add_host")]
 
 
+def _full(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Inboxes go and come back while their host has all that it can hold, and has paused them."""
+    away = rng.choice(("outage", "pause"))
+    at, for_s = rng.uniform(1.5, 4.0), rng.choice((7.0, 9.0))
+    hosts = [Fault(at, away, slot, for_s) for slot in range(slots if away == "pause" else 1)]
+    return [*hosts, Fault(rng.uniform(1.5, 6.0), "add_host")][: len(hosts) + rng.randrange(2)]
+
+
 def _writes(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """All tasks are for an agent that writes, and come while processes are killed again and again."""
     found = [Fault(at, "kill", rng.randrange(slots)) for at in (1.5, 3.0, 4.5) for _ in range(rng.randint(1, 2))]
@@ -167,6 +175,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "absent": (1, _absent),
     "doubts": (1, _doubts),
     "writes": (1, _writes),
+    "full": (1, _full),
     "zombies": (1, _zombies),
     "early": (1, _early),
     "everything": (2, _everything),

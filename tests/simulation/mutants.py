@@ -178,6 +178,10 @@ def _always_drained(self: Producer, timeout_s: float = 0.0) -> bool:
     return True
 
 
+def _kept(*_: Any) -> None:
+    pass
+
+
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1"})
 TWICE = frozenset({"P1", "A2", "E1"})
 
@@ -254,6 +258,9 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "a host writes without asking whose the inbox is": Mutant(
         "agents.ownership.Ownership.confirmed", _never_asked, frozenset({"E1"}), 100, "doubts"
+    ),
+    "what is paused when it goes stays paused": Mutant(
+        "streams.transport.consumer.BatchConsumer._forget_pauses", _kept, frozenset({"Q1"}), 100, "full"
     ),
     "a host commits past unfinished work": Mutant(
         "agents.tracker.OffsetTracker.position", property(_last_taken), frozenset({"P3"}), 100, "crashes"

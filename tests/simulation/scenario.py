@@ -89,7 +89,7 @@ BOUNDS: tuple[tuple[int, Mapping[str, int]], ...] = (
 """How often each is drawn: room for all; everything waits for everything; agents remember nothing; transactions outlive
 sessions; and so do attempts, which are still open when their host's successor, and then the host itself, go on."""
 
-LONG_TRANSACTIONS, LONG_ATTEMPTS = 3, 4
+LITTLE_ROOM, LONG_TRANSACTIONS, LONG_ATTEMPTS = 1, 3, 4
 
 TOPOLOGIES = {(mode, number): topology(mode, **own) for mode in Mode for number, (_, own) in enumerate(BOUNDS)}
 
@@ -169,13 +169,20 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     if rng.random() < 0.25:
         weather.stuck_share = rng.choice((0.03, 0.15))
     faults = PROFILES[profile][1](rng, len(slots), weather)
-    submissions = _submissions(rng, EARLY_S if profile == "early" else TASKS_S, writes_only=profile == "writes")
+    submissions = _submissions(
+        rng,
+        EARLY_S if profile == "early" else TASKS_S,
+        many=profile in ("writes", "full"),
+        writes_only=profile == "writes",
+    )
     mode = rng.choice(tuple(Mode))
     bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
     if profile == "takeovers":
         mode, bounds = Mode.EXACTLY_ONCE, LONG_TRANSACTIONS
     elif profile == "zombies":
         bounds = LONG_ATTEMPTS
+    elif profile == "full":
+        bounds = LITTLE_ROOM
     return Scenario(
         seed=seed,
         profile=profile,
@@ -194,8 +201,8 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
 # ---------------------------------------------------------------------- tasks
 
 
-def _submissions(rng: Random, within_s: float, *, writes_only: bool = False) -> list[Submitted]:
-    count = rng.randint(20, 30) if writes_only else rng.randint(3, 10)
+def _submissions(rng: Random, within_s: float, *, many: bool = False, writes_only: bool = False) -> list[Submitted]:
+    count = rng.randint(20, 30) if many else rng.randint(3, 10)
     burst = rng.random() < 0.3 and within_s > EARLY_S
     found = []
     for number in range(count):
