@@ -43,6 +43,8 @@ USES: dict[Kind, Use] = {
     # Whoever cannot take a record puts it there.
     "dead": Use(("worker", "host", "store", "mender"), ("store", "mender")),
     "pauses": Use(("worker", "host", "mender"), ("worker", "host", "store", "mender")),
+    # What people say about the memory of agents.
+    "memory": Use(("mender",), ("host", "store", "mender")),
     "breakers": Use(("worker",), ("worker", "store", "mender")),
     "cards": Use(("host",), ("store", "mender")),
     "health": Use(("worker",), ("worker", "store")),

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, cast
 
 Cleanup = Literal["delete", "compact"]
 Kind = Literal[
-    "submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health", "pauses"
+    "submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health", "pauses", "memory"
 ]
 
 HOUR_MS = 3_600_000
@@ -115,6 +115,10 @@ class Topics:
         return f"{self.prefix}control.pause.v1"
 
     @property
+    def memory(self) -> str:
+        return f"{self.prefix}control.memory.v1"
+
+    @property
     def health(self) -> str:
         return f"{self.prefix}control.health.v1"
 
@@ -151,6 +155,7 @@ class Topics:
             self._spec(self.breakers, "breakers", "BreakerState", DAY_MS, compacted=True),
             self._spec(self.cards, "cards", "AgentCard", DAY_MS, compacted=True),
             self._spec(self.pauses, "pauses", "PauseState", DAY_MS, compacted=True),
+            self._spec(self.memory, "memory", "MemoryDirective", DAY_MS, compacted=True),
             self._spec(self.health, "health", "HealthCounts", HOUR_MS),
         )
 

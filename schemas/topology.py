@@ -74,7 +74,20 @@ class Limits(Section):
     drain_ms: Whole = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
     host_inflight_max: Whole = Field(20_000, ge=1, description="Attempts that one host has in hand at the same time.")
     context_interactions: Whole = Field(
-        10, ge=0, description="Earlier interactions of the conversation that an agent is shown."
+        10,
+        ge=0,
+        le=10,
+        description="Last interactions of the conversation that an agent is shown verbatim, after a summary of those "
+        "before; 0: agents are shown nothing.",
+    )
+    context_tokens: Whole = Field(
+        4_000, ge=0, description="Tokens that the context of a call is made to fit, where the agent states none."
+    )
+    context_tokens_max: Whole = Field(
+        8_000, ge=0, description="Tokens that no context exceeds, not even by instructions and pinned facts."
+    )
+    context_bytes_max: Whole = Field(
+        256 * MIB, ge=0, description="Memory of conversations that one host keeps at hand; others are read again."
     )
     dead_share_max: float = Field(
         0.2,

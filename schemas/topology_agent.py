@@ -119,6 +119,12 @@ class Agent(Section):
     costly: bool = Field(
         default=False, description="Whether STARTED is logged before the call; a write agent's always is."
     )
+    context: bool | None = Field(
+        None, description="Whether it is shown its conversation so far; null: yes, unless it is of kind batch."
+    )
+    context_tokens: Whole | None = Field(
+        None, ge=0, description="Tokens that the context of a call is made to fit; null: limits.context_tokens."
+    )
     version: str = Field(
         "1",
         min_length=1,
@@ -134,6 +140,11 @@ class Agent(Section):
     def logs_start(self) -> bool:
         """STARTED must be in the log before the call."""
         return self.costly or self.effect == "write"
+
+    @property
+    def remembers(self) -> bool:
+        """It is shown its conversation so far."""
+        return self.kind != "batch" if self.context is None else self.context
 
     @property
     def running_max(self) -> int:

@@ -193,6 +193,7 @@ _ORDERS = (
     _Order(("topic_policy", "min_insync_replicas"), ("topic_policy", "replication")),
     _Order(("limits", "health_interval_ms"), ("breaker", "window_ms")),
     _Order(("limits", "transaction_interval_ms"), ("limits", "transaction_timeout_ms")),
+    _Order(("limits", "context_tokens"), ("limits", "context_tokens_max")),
     _Order(("limits", "record_bytes_max"), ("limits", "batch_bytes_max")),
     _Order(("limits", "record_bytes_max"), ("limits", "inflight_bytes_max")),
     _Order(("limits", "batch_bytes_max"), ("limits", "history_buffer_bytes_max"), at_low=False),

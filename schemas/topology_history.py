@@ -30,6 +30,7 @@ class HistoryPolicy(Section):
     breaker_states_retention_ms: Whole | None = _kept("states of breakers are")
     agent_cards_retention_ms: Whole | None = _kept("agents' cards are")
     pause_states_retention_ms: Whole | None = _kept("pauses are")
+    memory_directives_retention_ms: Whole | None = _kept("instructions, pinned facts and revocations are")
     health_counts_retention_ms: Whole | None = _kept("health counts are", 7 * DAY_MS)
 
     def tables(self) -> Iterator[tuple[str, int | None]]:

@@ -205,10 +205,12 @@ class State:
 
 
 class Caps(NamedTuple):
-    """Tokens of a window: `soft` is what it is made to fit; `hard` is never exceeded, not even by facts."""
+    """Tokens of a window: `soft` is what it is made to fit; `hard` is never exceeded, not even by facts. `recent`: how
+    many interactions are shown verbatim at most, up to RECENT."""
 
     soft: int = 4_000
     hard: int = 8_000
+    recent: int = RECENT
 
 
 Section = Literal["instruction", "fact", "summary", "interaction"]

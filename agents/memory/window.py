@@ -64,7 +64,7 @@ def window(
     room = max(caps.soft - HEADINGS - spent, min(hard - spent, int(caps.soft * ROOM_SHARE)), 0)
     recent = [each for each in state.recent if each.ordinal > state.count - RECENT]
     reserved = min(int(room * SUMMARY_SHARE), _need(state, count))
-    shown, cut = _verbatim(recent, room - reserved, count)
+    shown, cut = _verbatim(recent[max(len(recent) - caps.recent, 0) :], room - reserved, count)
     verbatim = [line for each in shown for line in interaction_lines(each, count)]
     rest = recent[: len(recent) - len(shown)]
     summary = _summary(state, rest, room - sum(line.tokens for line in verbatim), count)

@@ -67,9 +67,10 @@ class Storm:
 
 def read_by(process: Principal, topics: Topics) -> list[str]:
     """Topics that a process' group reads: those that it uses, less what a worker only reads back."""
-    back = {"worker": {"inbox", "results", "orchestrator", "breakers", "pauses"}, "host": {"events", "pauses"}}.get(
-        process, set()
-    )
+    back = {
+        "worker": {"inbox", "results", "orchestrator", "breakers", "pauses"},
+        "host": {"events", "pauses", "memory"},
+    }.get(process, set())
     return [
         spec.name
         for spec in topics.specs()

@@ -24,8 +24,16 @@ FIXED: Mapping[str, str] = {
 EVERYBODY = frozenset({"store", "worker", "host"})
 # Whom a key concerns; every other is the worker's alone, as all that decides.
 SECTIONS: Mapping[str, frozenset[str]] = {"kafka": EVERYBODY, "limits": EVERYBODY}
+HOSTS = (
+    "host_inflight_max",
+    "drain_ms",
+    "context_interactions",
+    "context_tokens",
+    "context_tokens_max",
+    "context_bytes_max",
+)
 LIMITS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("host_inflight_max", "context_interactions", "drain_ms"), frozenset({"host"})),
+    **dict.fromkeys(HOSTS, frozenset({"host"})),
     **dict.fromkeys(("history_rows_max", "history_interval_ms", "history_buffer_bytes_max"), frozenset({"store"})),
 }
 NAMES_OF_AGENTS = frozenset(SERVICES)  # they are names of topics, which all of them read or tell of

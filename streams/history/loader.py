@@ -139,7 +139,7 @@ class Loader:
 
     def _is_compacted(self, topic: str) -> bool:
         """There a null value is a tombstone, not a fault."""
-        return topic in (self._topics.breakers, self._topics.cards, self._topics.pauses)
+        return topic in (self._topics.breakers, self._topics.cards, self._topics.pauses, self._topics.memory)
 
     def _insert(self, table: str, parts: Sequence[Rows]) -> None:
         """As one block, until ClickHouse has answered that it holds it."""

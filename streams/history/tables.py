@@ -82,7 +82,7 @@ TABLES: Mapping[str, Table] = {
                 **_under("task", "submitted_at", "deadline_ms"),
                 **_same("event_id", "kind", "agent_version", "epoch", "answer", "vote_key", "payload", "confidence"),
                 **_same("citations", "facts", "error_class", "error", "tokens_in", "tokens_out", "cost_microusd"),
-                **_same("started_at", "finished_at", "drift"),
+                **_same("started_at", "finished_at", "drift", "ordinal", "tool_calls"),
             },
             times=frozenset({"routed_at", "submitted_at", "started_at", "finished_at"}),
         ),
@@ -105,6 +105,13 @@ TABLES: Mapping[str, Table] = {
             "PauseState",
             _same(*(field.name for field in record("PauseState").arrow)),
             times=frozenset({"at"}),
+        ),
+        Table(
+            "memory_directives_log",
+            "MemoryDirective",
+            _same(*(field.name for field in record("MemoryDirective").arrow)),
+            times=frozenset({"at"}),
+            texts=frozenset({"tenant", "conversation_id"}),
         ),
         Table(
             "agent_cards_log",

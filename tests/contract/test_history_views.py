@@ -19,7 +19,7 @@ from streams.history.tables import DEAD_LETTERS, REDRIVES, TABLES, dead_rows_of,
 from tests.support.history import KINDS, T0_US, slip, unique
 from tests.support.history_rows import Rows, identity_free, insert, note, put, raw, result, samples
 
-CONTROL = ("BreakerState", "AgentCard", "PauseState")
+CONTROL = ("BreakerState", "AgentCard", "PauseState", "MemoryDirective")
 
 
 @pytest.fixture(scope="module")

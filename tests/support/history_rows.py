@@ -89,6 +89,7 @@ def samples(ids: list[str]) -> dict[str, Rows]:
         },
         "BreakerState": {"agent_id": ids, "state": "OPEN", "epoch": 3, "reason": "FAILURE_RATE", "since_ms": 5},
         "PauseState": {"scope": ids, "paused": True, "reason": "DEAD_SHARE", "by": "h", "at": T0_US},
+        "MemoryDirective": {"id": ids, "kind": "INSTRUCTION", "agent_id": "a", "text": "be brief", "at": T0_US},
         "AgentCard": {
             "agent_id": ids,
             "version": "1",

@@ -83,8 +83,11 @@ def test_each_process_joins_its_own_group_alone() -> None:
 
 def test_a_process_makes_sure_of_the_topics_that_it_uses() -> None:
     topics = Topics(("a",), 1)
-    assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("worker", topics)} == {"cards"}
+    assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("worker", topics)} == {
+        "cards",
+        "memory",
+    }
     assert {spec.kind for spec in used_by("host", topics)} == {
-        *("inbox", "events", "cards", "dead", "orchestrator", "pauses")
+        *("inbox", "events", "cards", "dead", "orchestrator", "pauses", "memory")
     }
     assert used_by("store", topics) == topics.specs()

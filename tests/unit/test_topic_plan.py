@@ -39,7 +39,7 @@ def test_nothing_is_to_be_done_where_the_broker_has_it_all() -> None:
     assert actions(plan) == {}
     assert len(plan.steps) == len(TOPICS.specs())
     assert plan.warnings == ()
-    assert plan.replicas() == 3 * (4 * (len(TOPICS.specs()) - 3) + 3)
+    assert plan.replicas() == 3 * (4 * (len(TOPICS.specs()) - 4) + 4)
 
 
 def test_a_missing_topic_is_created() -> None:
