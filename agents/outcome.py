@@ -144,7 +144,9 @@ def column_of(rows: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if index < 0:
         return pa.nulls(rows.num_rows, field.type)
     try:
-        column = rows.column(index).cast(field.type)
+        column = rows.column(index)
+        if column.type != field.type:
+            column = column.cast(field.type)
         column.validate(full=True)  # text that is not UTF-8 would stop the reader, not the writer
     except pa.ArrowException as error:
         raise UnusableAnswer(f"column {field.name} cannot be read as {field.type}") from error

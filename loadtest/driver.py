@@ -33,7 +33,7 @@ from streams.transport.admin import check_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 
-TICK_S = 0.02
+TICK_S = 0.01
 FLUSH_S = 60.0
 ROWS_MAX = 20_000  # of a tick that has to catch up
 LINGER_MS = 1  # a tick is a batch already

@@ -117,8 +117,8 @@ class Cell:
         `rows` are those of this partition, each agent's in offset order; None: all.
         """
         others = self._swift.take_answers(heard, _places(rows, len(heard)), now_ms)
-        for row in others.rows:
-            task_id, outcome = heard.ids[row], heard.outcomes[row]
+        for row, outcome in zip(others.rows, heard.outcomes.at(others.rows), strict=True):
+            task_id = heard.ids[row]
             if outcome.kind not in OUTCOMES:
                 continue
             task = self._task(task_id)
@@ -142,8 +142,8 @@ class Cell:
 
     def fence(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
         """Takes note of outcomes that count for nothing: their host had lost its inbox (schemas/epochs.py)."""
-        for row in range(len(heard)) if rows is None else rows:
-            outcome = heard.outcomes[row]
+        places = _places(rows, len(heard)).tolist()
+        for row, outcome in zip(places, heard.outcomes.at(places), strict=True):
             if outcome.kind in OUTCOMES:
                 self._note_late(heard.events, row, heard.ids[row], outcome, now_ms, reason=LateReason.FENCED)
         return self.machine.decisions.take()

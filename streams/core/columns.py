@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -58,10 +58,6 @@ def labels(column: pa.MapArray) -> list[tuple[tuple[str, str], ...]]:
     return [tuple(row or ()) for row in column.to_pylist()]
 
 
-def child(batch: pa.RecordBatch, struct: str, field: str) -> list[Any]:
-    return list(batch.column(struct).field(field).to_pylist())
-
-
 def identities(parent: pa.RecordBatch | pa.StructArray) -> list[Identity]:
     """From TaskSubmitted columns, or from the `task` of an AgentEvent or a TaskDispatched."""
     get = parent.column if isinstance(parent, pa.RecordBatch) else parent.field
@@ -74,42 +70,51 @@ def task_keys(parent: pa.RecordBatch | pa.StructArray) -> list[TaskKey]:
     return list(zip(get("tenant").to_pylist(), get("task_id").to_pylist(), strict=True))
 
 
-class Outcomes(Sequence[Outcome]):
-    """One per row of AgentEvent columns, whatever its kind; made when it is asked for, for few rows are."""
+class Outcomes:
+    """What AgentEvent columns say, as one object a row, whatever its kind; made when it is asked for: few rows are."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._batch = batch
 
-    def __len__(self) -> int:
-        return int(self._batch.num_rows)
-
-    @overload
-    def __getitem__(self, row: int) -> Outcome: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Outcome]: ...
-    def __getitem__(self, row: int | slice) -> Outcome | list[Outcome]:
-        if isinstance(row, slice):
-            return list(map(self.__getitem__, range(*row.indices(len(self)))))
-        return Outcome(*(column[row] for column in self._columns))
-
     def __iter__(self) -> Iterator[Outcome]:
         return map(Outcome, *self._columns)
 
+    def at(self, rows: Sequence[int]) -> Iterator[Outcome]:
+        """Those of these rows, in the order in which they are given."""
+        if len(rows) * FEW < self._batch.num_rows:
+            return map(Outcome, *_values(self._batch, pa.array(rows, pa.int64())))
+        columns = self._columns
+        return (Outcome(*(column[row] for column in columns)) for row in rows)
+
     @cached_property
     def _columns(self) -> list[list[Any]]:
-        batch = self._batch
-        column = {name: batch.column(name).to_pylist() for name in (*_TIMES, *_TOKENS)}
-        return [
-            batch.column("event_id").to_pylist(),
-            batch.column("kind").to_pylist(),
-            *(child(batch, "slip", name) for name in ("agent_id", "attempt", "stage")),
-            *(batch.column(name).to_pylist() for name in ("confidence", "answer", "payload", "vote_key")),
-            [length > 0 for length in batch.column("citations").value_lengths().to_pylist()],
-            *(batch.column(name).to_pylist() for name in ("error_class", "cost_microusd")),
-            [sum(each) for each in zip(*(column[name] for name in _TOKENS), strict=True)],
-            [(end - start) // 1000 for start, end in zip(*(column[name] for name in _TIMES), strict=True)],
-        ]
+        return _values(self._batch)
 
+
+def _values(batch: pa.RecordBatch, rows: pa.Int64Array | None = None) -> list[list[Any]]:
+    """The fields of Outcome, a list for each, of these rows or of all."""
+
+    def picked(column: pa.Array) -> pa.Array:
+        return column if rows is None else column.take(rows)
+
+    def listed(names: Sequence[str], parent: pa.RecordBatch | pa.StructArray = batch) -> list[list[Any]]:
+        get = parent.column if isinstance(parent, pa.RecordBatch) else parent.field
+        return [picked(get(name)).to_pylist() for name in names]
+
+    starts, ends, tokens_in, tokens_out = listed((*_TIMES, *_TOKENS))
+    return [
+        *listed(("event_id", "kind")),
+        *listed(("agent_id", "attempt", "stage"), batch.column("slip")),
+        *listed(("confidence", "answer", "payload", "vote_key")),
+        [length > 0 for length in picked(batch.column("citations").value_lengths()).to_pylist()],
+        *listed(("error_class", "cost_microusd")),
+        [sum(each) for each in zip(tokens_in, tokens_out, strict=True)],
+        [(end - start) // 1000 for start, end in zip(starts, ends, strict=True)],
+    ]
+
+
+FEW = 4
+"""Where one row of so many is asked for, it is picked out of the columns; where more are, all rows are made at once."""
 
 _TIMES, _TOKENS = ("started_at", "finished_at"), ("tokens_in", "tokens_out")
 

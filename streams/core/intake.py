@@ -21,7 +21,7 @@ from streams.core.columns import Events, Outcomes, Submissions, labels, task_key
 from streams.core.factor import factor
 from streams.core.hearing import Hearing
 from streams.core.policy import Policy
-from streams.core.task import Identity, Outcome, TaskKey
+from streams.core.task import Identity, TaskKey
 
 TIERS = ("UNKNOWN", "LOW", "MEDIUM", "HIGH")
 UNSTATED_MS = 0
@@ -152,7 +152,7 @@ class Heard:
     """
 
     ids: Sequence[TaskKey]
-    outcomes: Sequence[Outcome]
+    outcomes: Outcomes
     events: Events
     _hearing: Hearing | None = None
 
