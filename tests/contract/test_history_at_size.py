@@ -1,0 +1,35 @@
+"""The bench of the history: rows that are lives, each view asked, and facts folded."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from console.bench_history import QUERIES, history, measure
+from console.cli.output import Output
+from console.synthetic import Lives
+from schemas.topology import load_topology
+
+TASKS = 5_000
+
+
+def test_a_store_of_made_up_lives_answers_every_query_and_folds_what_was_written_twice(tmp_path: Path) -> None:
+    lives = Lives(load_topology(Path("topology.yaml")), TASKS, int(time.time()) - 86_400)
+    figures = measure(
+        tmp_path / "h", lives, 1, ["SELECT count() FROM dispatches WHERE task_id = '{task_id}'"], Output()
+    )
+    assert [each["query"] for each in figures["queries"]] == [*QUERIES, "also 1"]
+    assert {each["table"] for each in figures["tables"]} >= {"tasks_log", "agent_events_log", "results_log"}
+    with history(tmp_path / "h", lives, Output()) as client:
+
+        def one(sql: str) -> object:
+            return client.query(sql).result_rows[0][0]
+
+        assert one("SELECT count() FROM tasks") == one("SELECT count() FROM results") == TASKS
+        assert one("SELECT sum(tasks) FROM spend") == TASKS
+        outcomes = one("SELECT count() FROM agent_events WHERE kind != 'NOTE'")
+        assert one("SELECT count() FROM dispatches") == outcomes
+        assert one("SELECT sum(outcomes) FROM agent_minute") == outcomes, "nothing of it was written behind a claim"
+        panels = one("SELECT count() FROM results WHERE notEmpty(votes)")
+        assert one("SELECT sum(votes) / 2 FROM calibration") == panels
+        assert one("SELECT sum(attempts) FROM results") == outcomes
