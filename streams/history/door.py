@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from schemas.codes import ErrorCode
@@ -96,20 +100,24 @@ class _Exchange(Exchange):
             self._answer(404, b"There is no handle for this path; statements go to /\n")
 
     def _serve(self, query_string: str, *, read_only: bool) -> None:
+        with ExitStack() as held:
+            self._exchange(query_string, held, read_only=read_only)
+
+    def _exchange(self, query_string: str, held: ExitStack, *, read_only: bool) -> None:
+        """`held` closes what the answer is read from."""
         query_id = str(uuid.uuid4())
         try:
             self._refuse_browsers()
             request = read_request(query_string, self.headers, self.rfile, read_only=read_only)
             self._authenticate(request)
-            answer, output = self._run(request)
+            spool = held.enter_context(_spool()) if request.spooled else None
+            answer, output = self._run(request, spool)
         except EngineError as error:
             # What is left of the request's body would be read as the next request.
             self.close_connection = True
             headers = {"X-ClickHouse-Exception-Code": str(error.code), "X-ClickHouse-Query-Id": query_id}
             self._answer(status_of(error), (error.message.rstrip() + "\n").encode(errors="replace"), headers)
             return
-        accepted = self.headers.get("Accept-Encoding", "") if request.compressed else ""
-        body, encoding = encoded(answer.body, accepted)
         headers = {
             "Content-Type": content_type(output),
             "X-ClickHouse-Query-Id": query_id,
@@ -117,6 +125,11 @@ class _Exchange(Exchange):
             "X-ClickHouse-Timezone": self.server.engine.timezone,
             "X-ClickHouse-Summary": summary(answer),
         }
+        if spool is not None and spool.seek(0, os.SEEK_END):
+            self.answer_file(200, spool, headers)
+            return
+        accepted = self.headers.get("Accept-Encoding", "") if request.compressed else ""
+        body, encoding = encoded(answer.body, accepted)
         self._answer(200, body, headers | ({"Content-Encoding": encoding} if encoding else {}))
 
     def _refuse_browsers(self) -> None:
@@ -133,7 +146,7 @@ class _Exchange(Exchange):
             text = f"{request.user}: Authentication failed: password is incorrect, or there is no user with such name"
             raise fault(516, "AUTHENTICATION_FAILED", text)
 
-    def _run(self, request: Request) -> tuple[Answer, str]:
+    def _run(self, request: Request, spool: BinaryIO | None) -> tuple[Answer, str]:
         """The statement is the `query` parameter followed by the body, as in ClickHouse."""
         start, rest = _beginning(request)
         head = insert_head(start)
@@ -150,6 +163,8 @@ class _Exchange(Exchange):
             raise fault(62, "SYNTAX_ERROR", "Empty query")
         output = answer_format(sql) or request.output
         with self.server.sessions.handle(request, sql) as handle:
+            if spool is not None and is_query(sql):
+                return handle.spool(without_format(sql), output, request.params, spool), output
             answer = handle.run(sql, request.output, request.params)
             if output == "Native" and not answer.body and is_query(sql):
                 answer = replace(answer, body=_columns_of(handle, sql, request))
@@ -157,6 +172,12 @@ class _Exchange(Exchange):
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.answer(status, body, headers or {"Content-Type": "text/plain; charset=UTF-8"})
+
+
+@contextmanager
+def _spool() -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as file:
+        yield file
 
 
 def _columns_of(handle: Handle, sql: bytes, request: Request) -> bytes:

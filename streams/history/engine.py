@@ -13,7 +13,7 @@ import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import chdb
 
@@ -147,6 +147,14 @@ class Handle:
             # The engine's streaming insert would spare the copy, but chDB 4.4 calls it finished even where the disk had
             # no room for its part. A statement that reads a file says so.
             return self.run(f"{head} FROM INFILE {_literal(path)} COMPRESSION 'none' FORMAT {_name(input_format)}")
+
+    def spool(self, sql: bytes, output: str, params: Mapping[str, str], file: BinaryIO) -> Answer:
+        """Run one query that names no format, its answer into `file`: as much memory as a block. Raises EngineError."""
+        # The engine writes the whole into a file of its own name before it renames it, unless it appends.
+        where = f"INTO OUTFILE {_literal(f'/dev/fd/{file.fileno()}')} APPEND FORMAT {_name(output)}"
+        answer = self.run(sql.rstrip(b"; \r\n\t") + b"\n" + where.encode(), output, params)
+        file.seek(0)
+        return answer
 
     def use(self, database: str) -> None:
         """Make `database` the default of this handle. Raises EngineError."""

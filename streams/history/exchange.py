@@ -24,7 +24,7 @@ SESSION_TIMEOUT_S_MAX = 3600
 # Parameters that say how to run a statement; every other one is a setting, or a parameter of the query (`param_*`).
 _IGNORED = frozenset(
     {
-        *("query_id", "quota_key", "wait_end_of_query", "buffer_size", "client_protocol_version", "stacktrace"),
+        *("query_id", "quota_key", "wait_end_of_query", "client_protocol_version", "stacktrace"),
         # An answer here is whole when its first byte leaves, so these settings have nothing to act on.
         *("send_progress_in_http_headers", "http_headers_progress_interval_ms", "http_wait_end_of_query"),
         *(
@@ -92,7 +92,11 @@ def status_of(error: EngineError) -> int:
 
 @dataclass(slots=True)
 class Request:
-    """What a request asks for. `body` gives its bytes, decoded, piece by piece; it can be read once."""
+    """What a request asks for. `body` gives its bytes, decoded, piece by piece; it can be read once.
+
+    `spooled`: the answer may be larger than memory. As ClickHouse's, a client says so with `buffer_size`, beyond which
+    what has to wait for the query's end waits in a file; here all of it does.
+    """
 
     query: bytes
     body: Iterator[bytes]
@@ -103,6 +107,7 @@ class Request:
     session_timeout_s: float = 60.0
     output: str = "TabSeparated"
     compressed: bool = False
+    spooled: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
 
@@ -134,6 +139,8 @@ def _take(request: Request, name: str, value: str) -> None:
             request.session_timeout_s = _seconds(value)
         case "default_format":
             request.output = value
+        case "buffer_size":
+            request.spooled = True
         case "enable_http_compression":
             request.compressed = value == "1"
         case _ if name.startswith("param_"):

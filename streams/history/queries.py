@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
 
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError, UnreachableError
@@ -28,6 +31,14 @@ HINT = (
 _ERRNO = re.compile(r"\[Errno -?\d+\] (?P<text>[\w ]+)")
 # Nothing that asks the history changes it; settings of a query itself may be changed.
 READ_ONLY = {"readonly": "2"}
+# Of any size, within an hour; whatever fails, fails before the first row leaves, for the answer waits in a file.
+SPOOLED = {
+    "wait_end_of_query": "1",
+    "buffer_size": str(1024**2),
+    "max_result_bytes": "0",
+    "max_result_rows": "0",
+    "max_execution_time": "3600",
+}
 # One task is a few rows of five tables: threads cost more than they bring, and where FINAL folds, ClickHouse filters by
 # the key before it reads the other columns only if it is told to.
 LOOK_UP = {"max_threads": "1", "optimize_move_to_prewhere_if_final": "1"}
@@ -122,6 +133,26 @@ class History:
         except ClickHouseError as error:
             raise explained(error, self._url) from error
         return Table(tuple(result.column_names), [tuple(row) for row in result.result_rows])
+
+    @contextmanager
+    def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatchReader]:
+        """The answer of one query as Arrow batches, as they come; however large, no more than a few are in memory.
+
+        Raises UnreachableError, QueryError, also while it is read: an answer that breaks off is none.
+        """
+        try:
+            raw = self._client.raw_stream(sql, dict(parameters or {}), {**READ_ONLY, **SPOOLED}, fmt="ArrowStream")
+            try:
+                with pa.ipc.open_stream(pa.PythonFile(raw, "r")) as reader:
+                    yield reader
+            finally:
+                raw.close()
+        except ClickHouseError as error:
+            raise explained(error, self._url) from error
+        except (pa.ArrowInvalid, HTTPError) as error:
+            raise UnreachableError(
+                "ClickHouse", self._url, f"its answer broke off: {error}", HINT, code=ErrorCode.NO_CLICKHOUSE
+            ) from error
 
     def facts(self, kind: str, task_ids: str = "") -> list[Hashable]:
         """The identities of all facts of a kind, as often as its view shows them (which should be once); with

@@ -6,6 +6,8 @@ They are doors for tools beside the pipeline; nothing of the pipeline's own way 
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import sys
 import threading
@@ -13,7 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, BinaryIO
 
 from streams.transport.telemetry import get_logger
 
@@ -24,6 +26,7 @@ IDLE_TIMEOUT_S = 60.0
 POLL_S = 0.05
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 16 << 20
+PIECE_BYTES = 256 * 1024
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -138,16 +141,24 @@ class Exchange(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self.serve()
 
-    def answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        """Sends a whole answer; to HEAD, all of it but the body."""
+    def answer(self, status: int, body: bytes, headers: Mapping[str, str], size: int | None = None) -> None:
+        """Sends a whole answer; to HEAD, all of it but the body. `size`: of a body that the caller sends himself."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if size is None else size))
         self.send_header("Connection", "close" if self.close_connection else "keep-alive")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        self.wfile.flush()
+
+    def answer_file(self, status: int, file: BinaryIO, headers: Mapping[str, str]) -> None:
+        """Sends a file as the answer, from its beginning, piece by piece."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        self.answer(status, b"", headers, size)
+        shutil.copyfileobj(file, self.wfile, PIECE_BYTES)
         self.wfile.flush()
 
     def version_string(self) -> str:

@@ -6,11 +6,13 @@ import datetime as dt
 import gzip
 import http.client
 import json
+import resource
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -24,6 +26,7 @@ from schemas.errors import ConfigurationError
 from streams.history import bodies
 from streams.history.door import Door
 from streams.history.engine import Engine
+from streams.history.queries import History, QueryError
 from streams.transport.http_server import CONNECTIONS_MAX
 
 
@@ -415,3 +418,24 @@ def test_closing_lets_a_statement_finish(engine: Engine) -> None:
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", door.port), timeout=1)
     idle.close()
+
+
+def test_an_answer_larger_than_memory_allows_waits_in_a_file(door: Door, client: Any) -> None:
+    """The engine refuses results of more than 512 MiB in memory; a spooled one has no such bound, and fails whole."""
+    rows = 3_000_000
+    client.command("CREATE DATABASE IF NOT EXISTS pointsman")
+    with closing(History(door.url)) as history:
+        before = _peak_kib()
+        with history.stream(f"SELECT number, repeat('x', 200) AS text FROM numbers({rows})") as reader:
+            assert sum(batch.num_rows for batch in reader) == rows
+        assert _peak_kib() - before < 400 * 1024
+        with history.stream("SELECT 1 AS a WHERE 0") as reader:
+            assert [batch.num_rows for batch in reader if batch.num_rows] == []
+            assert reader.schema.names == ["a"]
+        broken = "SELECT throwIf(number = 2000000) FROM numbers(3000000) SETTINGS max_threads = 1; "
+        with pytest.raises(QueryError, match="throwIf"), history.stream(broken):
+            pytest.fail("nothing of it may come")
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
