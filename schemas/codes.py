@@ -118,6 +118,7 @@ class ErrorCode(StrEnum):
     NO_AGENT = "E405"
     NO_PLAN = "E406"
     NO_LETTER = "E407"
+    NO_REPORT = "E408"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"

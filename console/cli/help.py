@@ -33,7 +33,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "results": ("pointsman results --limit 5", "pointsman results --follow -o jsonl | jq .answer"),
     "task show": ("pointsman task show 4f1c0a52-8d0e-4c7b-9a43-7d0f3b8c2f11 --tenant acme",),
     "history": (
-        'pointsman history "show tables"',
+        "pointsman history",
+        "pointsman history cascades --since 1h --agent sql_agent",
+        "pointsman history results --since 7d --out results.parquet",
         'pointsman history "select status, count() from results group by status" -o json',
     ),
     "dlq list": ("pointsman dlq list --since 2h", "pointsman dlq list --summary -o json"),

@@ -14,6 +14,7 @@ from console.cli.output import Format, Output
 from console.cli.show import tree_of
 from loadtest.audit_log import Log
 from streams.client import Result
+from streams.history.lives import life
 from streams.history.queries import History
 
 TABLES = {
@@ -59,7 +60,7 @@ def print_report(results: Sequence[Result], log: Log, history: History, out: Out
     [(tenant, task_id), *_] = history.query(STORY).rows
     out.line()
     out.line(f"One task's life (pointsman task show {task_id})")
-    out.tree(tree_of(history.timeline(task_id, tenant)))
+    out.tree(tree_of(life(history, history.timeline(task_id, tenant))))
     out.line()
     out.line(f'One question (pointsman history "{QUESTION}")')
     print_table(history.query(QUESTION), Format.TABLE, out)

@@ -35,6 +35,7 @@ READ_ONLY = {"readonly": "2"}
 SPOOLED = {
     "wait_end_of_query": "1",
     "buffer_size": str(1024**2),
+    "max_block_size": "8192",  # a dozen blocks are under way at a time
     "max_result_bytes": "0",
     "max_result_rows": "0",
     "max_execution_time": "3600",

@@ -120,9 +120,9 @@ def redrive(
     output: Output_ = Format.TABLE,
 ) -> None:
     """Send dead letters back to the topic and partition they came from: key, value and task id as they were."""
+    from console.cli.moments import length_ms
     from console.dlq.redriving import Options
     from console.dlq.redriving import redrive as send_back
-    from console.dlq.selection import length_ms
 
     deployment = deployment_of(broker=broker, clickhouse=clickhouse, topology=topology)
     wanted = _selection(deployment, topic, reason, tenant, since, until, partition, from_, to)
@@ -156,7 +156,8 @@ def _selection(
     """Raises UsageError."""
     import time
 
-    from console.dlq.selection import Selection, moment_ms, reasons_of, topics_of
+    from console.cli.moments import moment_ms
+    from console.dlq.selection import Selection, reasons_of, topics_of
 
     topics, now_ms = deployment.topology.topics(), time.time_ns() // 1_000_000
     return Selection(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from console.cli.completion import routes, tiers
+from console.cli.completion import agents, routes, tiers
 from console.cli.flags import (
     Broker,
     ClickHouse,
@@ -105,11 +105,34 @@ def task_show(
 
 @app.command()
 def history(
-    sql: Annotated[str, typer.Argument(help="A SELECT; `show tables` names the views.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SQL|REPORT", help="A SELECT, or the name of a report. Default: which reports there are."
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="RFC 3339, or how long ago: 30m, 2h, 1d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Likewise; excluded.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", autocompletion=agents, help="This agent's rows.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="This tenant's rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="The latest rows of a report. Default: 50; all with --out.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Written instead: .parquet, .arrow, .jsonl or .csv.")
+    ] = None,
     clickhouse: ClickHouse = None,
     output: Output_ = Format.TABLE,
 ) -> None:
-    """Ask the history in SQL."""
-    from console.cli.history import print_answer
+    """Ask the history: a report by its name, or SQL."""
+    import time
 
-    print_answer(settings_of(clickhouse=clickhouse), sql, form=output, out=Output())
+    from console.cli.history import print_answer
+    from console.cli.moments import moment_ms
+    from console.cli.reports import Filters
+
+    now_ms = int(time.time() * 1000)
+    filters = Filters(moment_ms(since, "--since", now_ms), moment_ms(until, "--until", now_ms), agent, tenant, limit)
+    print_answer(settings_of(clickhouse=clickhouse), what, filters, file=file, form=output, out=Output())
