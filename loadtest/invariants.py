@@ -8,7 +8,7 @@ the invariant; nothing, where it holds. I/O: none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -123,7 +123,7 @@ class Traces(NamedTuple):
     """
 
     first_facts_ms: Mapping[TaskKey, int]
-    ended: Container[TaskKey]
+    ended: Collection[TaskKey]
     buried: Container[int]
 
 

@@ -42,6 +42,8 @@ USES: dict[Kind, Use] = {
     "orchestrator": Use(("worker", "host", "mender"), ("worker", "store")),
     # Whoever cannot take a record puts it there.
     "dead": Use(("worker", "host", "store", "mender"), ("store", "mender")),
+    # Tasks that are in flight for long, for whoever owns their partition next.
+    "spilled": Use(("worker",), ("worker",)),
     "pauses": Use(("worker", "host", "mender"), ("worker", "host", "store", "mender")),
     # What people say about the memory of agents.
     "memory": Use(("mender",), ("host", "store", "mender")),

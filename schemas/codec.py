@@ -28,7 +28,7 @@ FRAME_BYTES = 5
 JSON_SCHEMA_ID = -1  # stands for "today's" where a record came as JSON; no datum has it
 HTTP_NOT_FOUND = 404
 # These carry a task, or labels and answers, beside what is theirs: what was let in has to get through.
-CARRIERS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult"})
+CARRIERS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult", "TaskSpilled"})
 READERS_MAX = 1_000  # schemas that a codec has at hand; of others it makes a reader anew
 CARRIED_MAX = 4  # times the limit; with its default, what Kafka takes by default
 

@@ -66,6 +66,10 @@ class LogEpochs:
     def since(self) -> Since:
         return list(zip(self._offsets, self._epochs, strict=True))
 
+    def claimed(self, end: int, epoch: int) -> LogEpochs:
+        """As of an owner who has read the log to its end, and writes no claim in it."""
+        return LogEpochs([*(each for each in self.since if each[0] < end - 1), (end - 1, epoch)])
+
     def note(self, offset: int, epoch: int) -> None:
         """A record in its turn: one with a higher epoch than all before it is in force from here on."""
         if epoch > self.newest and (not self._offsets or offset > self._offsets[-1]):

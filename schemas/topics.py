@@ -9,11 +9,22 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 Cleanup = Literal["delete", "compact"]
 Kind = Literal[
-    "submitted", "inbox", "events", "results", "orchestrator", "dead", "breakers", "cards", "health", "pauses", "memory"
+    "submitted",
+    "inbox",
+    "events",
+    "results",
+    "orchestrator",
+    "dead",
+    "spilled",
+    "breakers",
+    "cards",
+    "health",
+    "pauses",
+    "memory",
 ]
 
 HOUR_MS = 3_600_000
@@ -99,6 +110,10 @@ class Topics:
         return f"{self.prefix}tasks.dead.v1"
 
     @property
+    def spilled(self) -> str:
+        return f"{self.prefix}tasks.spilled.v1"
+
+    @property
     def orchestrator(self) -> str:
         return f"{self.prefix}orchestrator.events.v1"
 
@@ -152,6 +167,7 @@ class Topics:
             self._spec(self.results, "results", "TaskResult", tasks),
             self._spec(self.orchestrator, "orchestrator", "OrchestratorEvent", logs),
             self._spec(self.dead, "dead", None, logs),
+            self._spec(self.spilled, "spilled", "TaskSpilled", DAY_MS, compacted=True),
             self._spec(self.breakers, "breakers", "BreakerState", DAY_MS, compacted=True),
             self._spec(self.cards, "cards", "AgentCard", DAY_MS, compacted=True),
             self._spec(self.pauses, "pauses", "PauseState", DAY_MS, compacted=True),
@@ -162,9 +178,11 @@ class Topics:
     def _spec(
         self, name: str, kind: Kind, record: str | None, retention_ms: int, *, compacted: bool = False
     ) -> TopicSpec:
-        partitions, cleanup = (1, "compact") if compacted else (self.partitions, "delete")
+        cleanup: Cleanup = "compact" if compacted else "delete"
+        # What the owners of tasks' partitions keep is theirs by number; what everybody knows stands in one place.
+        partitions = 1 if compacted and kind != "spilled" else self.partitions
         replicas = (self.settings.replication, self.settings.min_insync_replicas)
-        return TopicSpec(name, record, partitions, cast("Cleanup", cleanup), retention_ms, kind, *replicas)
+        return TopicSpec(name, record, partitions, cleanup, retention_ms, kind, *replicas)
 
     def record_of(self, topic: str) -> str | None:
         """The Avro record that `topic` carries; None for the dead topic and for foreign names."""

@@ -50,6 +50,14 @@ class Limits(Section):
     clock_skew_margin_ms: Whole = Field(
         10_000, ge=0, description="How much earlier recovery starts reading, for brokers whose clocks differ."
     )
+    spill_after_ms: Whole = Field(
+        30_000,
+        ge=1,
+        description="Age at which an unfinished task is spilled, so that recovery does not read back to it.",
+    )
+    spill_after_tasks: Whole = Field(
+        50_000, ge=1, description="Submissions of its partition after which an unfinished task is spilled, too."
+    )
     batch_rows_max: Whole = Field(20_000, ge=1, description="Records handed to a processor at once.")
     batch_bytes_max: Whole = Field(16 * MIB, ge=1, description="Bytes handed to a processor at once.")
     poll_ms: Whole = Field(

@@ -38,11 +38,11 @@ class Corrupter:
         self.sent = 0
 
     def send(self, count: int, draw: random.Random) -> None:
-        """`count` of them to each topic that carries records, to partitions by the seed."""
+        """`count` of them to each topic that carries records for a group to read, to partitions by the seed."""
         if self._producer is None:
             config = client_config(self._settings, self._topology, "producer", name="pointsman-chaos-corrupt")
             self._producer = opened(ck.Producer, config, ConnectionWatch("chaos-corrupt"))
-        specs = [spec for spec in self._topology.topics().specs() if spec.record is not None]
+        specs = [spec for spec in self._topology.topics().specs() if spec.record is not None and spec.kind != "spilled"]
         samples = self._samples(specs)
         for spec in specs:
             for _ in range(count):

@@ -68,7 +68,7 @@ class Storm:
 def read_by(process: Principal, topics: Topics) -> list[str]:
     """Topics that a process' group reads: those that it uses, less what a worker only reads back."""
     back = {
-        "worker": {"inbox", "results", "orchestrator", "breakers", "pauses"},
+        "worker": {"inbox", "results", "orchestrator", "spilled", "breakers", "pauses"},
         "host": {"events", "pauses", "memory"},
     }.get(process, set())
     return [

@@ -15,6 +15,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
 from streams.core.policy import Policy
 from streams.core.routing import FALLBACK, SINGLE, band_of, plan, unasked
+from streams.core.spill import SPILL_BYTES_MAX, SPILLS_MAX, Spill, Spills
 from streams.core.swift import Swift
 from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
 from streams.core.timers import Timers
@@ -47,6 +49,7 @@ class Cell:
         # Oldest submission first. A number is that of a task in a cohort.
         self.tasks: dict[TaskKey, Task | int] = {}
         self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
+        self.spills = Spills(limits.spill_after_ms, limits.spill_after_tasks)
         self._timers, self._swift = Timers(), Swift(self)
         self.bytes = 0
         self._folded: dict[TaskKey, int] = {}
@@ -78,13 +81,35 @@ class Cell:
         return self.health.drain()
 
     def low_watermark(self) -> int | None:
-        """Append time (ms) of the oldest unfinished submission; None when all are finished."""
+        """Append time (ms) of the oldest unfinished submission, but for those that are spilled; None without any."""
         return next(self.appended_ms(), None)
 
     def appended_ms(self) -> Iterator[int]:
-        """Append time of each unfinished submission, oldest first."""
-        for held in self.tasks.values():
-            yield self._swift.appended_ms(held) if isinstance(held, int) else held.appended_ms
+        """Append time of each unfinished submission that is not spilled, oldest first."""
+        return map(self._appended_ms, self.spills.unwritten(self.tasks))
+
+    def _appended_ms(self, task_id: TaskKey) -> int:
+        held = self.tasks[task_id]
+        return self._swift.appended_ms(held) if isinstance(held, int) else held.appended_ms
+
+    def spill(self, position: int, now_ms: int) -> list[Spill]:
+        """What a cut at `position` of the submissions has to say in the compacted topic, before it is committed.
+
+        Whoever asks writes it, or tells `spills.keep` of a task that is too large for that.
+        """
+        spills = self.spills
+        found = [Spill(task_id, self._task(task_id)) for task_id in spills.take_changed(self.tasks)]
+        before_ms, size = spills.old_before_ms(position, now_ms), 0
+        old = takewhile(lambda each: self._appended_ms(each) < before_ms, spills.candidates(self.tasks))
+        for task_id in list(islice(old, SPILLS_MAX)):
+            task = self._task(task_id)
+            assert task is not None, "it is in flight"
+            size += task.size
+            if size > SPILL_BYTES_MAX and size > task.size:
+                break
+            spills.wrote(task_id)
+            found.append(Spill(task_id, task))
+        return found
 
     def submit(self, intake: Intake, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
         """Takes in new tasks, in order; a repeat of a known one is noted and nothing else.
@@ -128,6 +153,7 @@ class Cell:
                 continue
             if outcome.event_id in task.event_ids:
                 continue
+            self.spills.touch(task_id)
             task.charge(outcome)
             attempt = task.attempts.get(outcome.attempt)
             if attempt is None or not _belongs(outcome, task, outcome.attempt) or not task.takes(attempt):
@@ -155,6 +181,7 @@ class Cell:
         for task in self._timers.due(now_ms):
             if task.finished:  # it was due twice
                 continue
+            self.spills.touch(task.id)
             if now_ms >= task.deadline_ms:
                 self.machine.expire(task, now_ms)
             else:

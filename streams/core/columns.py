@@ -5,7 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -126,8 +126,12 @@ def outcomes(batch: pa.RecordBatch) -> list[Outcome]:
 
 def slips(batch: pa.RecordBatch) -> Iterator[Slip]:
     """The `slip` of each row of AgentEvent or TaskDispatched columns."""
-    for row in batch.column("slip").to_pylist():
-        yield Slip(**{**row, "panel": tuple(row["panel"]), "chain": tuple(row["chain"])})
+    yield from map(slip_of, batch.column("slip").to_pylist())
+
+
+def slip_of(row: Mapping[str, Any]) -> Slip:
+    """From a Slip in the shape of a dict."""
+    return Slip(**{**row, "panel": tuple(row["panel"]), "chain": tuple(row["chain"])})
 
 
 def filled(column: pa.Array, where_null: float) -> npt.NDArray[Any]:

@@ -6,16 +6,19 @@ in Kubernetes controllers. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from schemas.reasons import FailReason
 from streams.core.cell import Cell
-from streams.core.columns import Dispatches, Events, identities, outcomes, slips, task_keys
+from streams.core.columns import Dispatches, Events, identities, outcomes, slip_of, slips, task_keys
+from streams.core.consensus import Vote
 from streams.core.effects import Effects
 from streams.core.judge import OUTCOMES
 from streams.core.routing import PANEL
+from streams.core.spill import Spilled
 from streams.core.task import Attempt, Identity, Outcome, Plan, Slip, Task, TaskKey
 
 
@@ -30,6 +33,9 @@ class Fold:
         self._outcomes: dict[TaskKey, list[Outcome]] = {}
         self._failures: dict[TaskKey, dict[int, FailReason]] = {}
         self._conflicts: set[TaskKey] = set()
+        self._spilled: dict[TaskKey, dict[str, Any]] = {}
+        self.doubtful: dict[TaskKey, int] = {}
+        """Append time of the spilled tasks of which nothing is believed: the logs have to be read from there."""
 
     def dispatches(self, facts: Dispatches) -> None:
         """What was asked of whom."""
@@ -69,19 +75,41 @@ class Fold:
             self._ended[task_id] = decided_at // 1000
             self._seen(task_id, at)
 
+    def spilled(self, facts: Spilled) -> None:
+        """What stood whole in the compacted topic: facts that the logs need not give again."""
+        column = facts.batch.column
+        self.doubtful.update(facts.doubtful)
+        tasks = column("task")
+        stated, said = tasks.field("deadline_ms").to_pylist(), facts.batch.drop_columns(["task"]).to_pylist()
+        rows = zip(task_keys(tasks), identities(tasks), said, strict=True)
+        for row, (task_id, identity, state) in enumerate(rows):
+            task, first = self._task(task_id, identity), slip_of(state["attempts"][0]["slip"])
+            self._seen(task_id, state["appended_ms"])
+            task.appended_ms = state["appended_ms"]
+            task.key, task.frame, task.datum = state["key"].encode(), facts.frames[row], facts.datums[row]
+            task.size = len(task.key) + len(task.datum)
+            task.deadline_ms = first.deadline_default_ms if stated[row] is None else stated[row]
+            self._spilled[task_id] = state
+
     def resume(self, now_ms: int) -> Effects:
         """Hands the unfinished tasks to the cell and emits what they lack; after a clean stop that is nothing."""
         for task_id, ended_ms in sorted(self._ended.items(), key=lambda item: item[1]):
-            seen = tuple(outcome.event_id for outcome in self._outcomes.pop(task_id, ()))
-            self._cell.finished.add(task_id, ended_ms, seen)
+            seen = [outcome.event_id for outcome in self._outcomes.pop(task_id, ())]
+            if task_id in self._spilled:
+                seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
+            self._cell.finished.add(task_id, ended_ms, tuple(seen))
             self._tasks.pop(task_id, None)
         self._cell.finished.evict(now_ms)
         for task_id, first_ms in self._first_ms.items():
             self._cell.expect_again(task_id, first_ms)
         # A task without a dispatch in the window is foreign or long over; its outcomes will be noted as late.
         for task in sorted(self._tasks.values(), key=lambda task: task.appended_ms):
-            self._restore(task)
+            written = self._restore(task)
             self._cell.resume(task, now_ms)
+            if written is not None:
+                self._cell.spills.found(task.id, is_current=not task.finished and task.stamp() == written)
+        for task_id in (self._spilled.keys() & self._ended.keys()) | self.doubtful.keys():
+            self._cell.spills.found(task_id, is_current=False)
         return self._cell.machine.decisions.take()
 
     def _seen(self, task_id: TaskKey, appended_ms: int) -> None:
@@ -93,12 +121,25 @@ class Fold:
             found = self._tasks[task_id] = Task(task_id, b"", b"", b"", identity, 0, 0, 0)
         return found
 
-    def _restore(self, task: Task) -> None:
-        """The task's facts as they would stand had the cell never stopped."""
+    def _restore(self, task: Task) -> tuple[object, ...] | None:
+        """The task's facts as they would stand had the cell never stopped; gives the stamp of those that were spilled.
+
+        Spilled facts are what the cell knew: what the logs say beside them they say again, or it came later.
+        """
+        state = self._spilled.get(task.id)
+        written = None
+        if state is not None:
+            known = {attempt.slip.attempt: attempt for attempt in map(self._attempt, state["attempts"])}
+            read = task.attempts
+            task.attempts, task.event_ids = dict(known), list(state["event_ids"])
+            task.closed_seats, task.conflict_noted = set(state["closed_seats"]), state["conflict_noted"]
+            task.cost_microusd, task.tokens = state["cost_microusd"], state["tokens"]
+            written = task.stamp()
+            task.attempts = {**read, **known}
         task.attempts = dict(sorted(task.attempts.items()))
         first = next(iter(task.attempts.values())).slip
         task.plan = _plan(self._cell, first)
-        task.conflict_noted = task.id in self._conflicts
+        task.conflict_noted = task.conflict_noted or task.id in self._conflicts
         for outcome in self._outcomes.get(task.id, ()):
             self._apply(task, outcome)
         given_up = self._failures.get(task.id, {})
@@ -111,6 +152,24 @@ class Fold:
                 # Its answer, if there is one, came after it was given up.
                 attempt.vote = None
                 attempt.failure = given_up.get(ordinal, attempt.failure or FailReason.TIMED_OUT)
+        return written
+
+    def _attempt(self, said: Mapping[str, Any]) -> Attempt:
+        """An attempt as it was spilled."""
+        slip = slip_of(said["slip"])
+        failure = None if said["failure"] is None else _fail_reason(said["failure"])
+        if said["vote_key"] is None:
+            return Attempt(slip, said["event_id"], failure)
+        vote = Vote(
+            agent_id=slip.agent_id,
+            key=said["vote_key"],
+            confidence=said["confidence"],
+            weight=self._cell.policy.agent(slip.agent_id).weight,
+            seat=slip.seat,
+            answer=said["answer"],
+            payload=said["payload"],
+        )
+        return Attempt(slip, said["event_id"], failure, vote)
 
     def _apply(self, task: Task, outcome: Outcome) -> None:
         if outcome.event_id in task.event_ids:

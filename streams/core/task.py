@@ -163,6 +163,11 @@ class Task:
         self.cost_microusd += outcome.cost_microusd
         self.tokens += outcome.tokens
 
+    def stamp(self) -> tuple[object, ...]:
+        """Equal as long as no fact about the task has changed."""
+        attempts = [(each.slip.attempt, each.event_id, each.failure, each.vote) for each in self.attempts.values()]
+        return attempts, len(self.event_ids), len(self.closed_seats), self.conflict_noted
+
     def forget_body(self) -> None:
         """Lets go of the bytes when the task ends; a timer may hold the rest for a while."""
         self.finished = True

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from schemas.access import used_by
 from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
@@ -57,7 +58,7 @@ def run_store(
     another version's, a topic is missing), UnreachableError (no broker), TransportError and DeliveryError (the process
     must end).
     """
-    require_topics(settings, topology.topics().specs(), topology)
+    require_topics(settings, used_by("store", topology.topics()), topology)
     user, password = settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
     with _clickhouse(settings, data_dir) as url:
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from schemas.access import used_by
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.commits import Commits
@@ -108,7 +109,8 @@ class Sink:
     def run(self, stop: threading.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set; then what is buffered is loaded and committed, for DRAIN_S at most."""
         try:
-            self._consumer.partitions_of(spec.name for spec in self._topics.specs())  # a missing topic is said at once
+            # A missing topic is said at once.
+            self._consumer.partitions_of(spec.name for spec in used_by("store", self._topics))
             self._consumer.subscribe(self._names(), on_assign=self._assigned, on_revoke=self._revoked)
             on_ready()
             while not stop.is_set():
@@ -123,7 +125,7 @@ class Sink:
     def _names(self) -> list[str]:
         """The deployment's topics, and those of agents that have left it: their last records may be unread."""
         listed = self._consumer.topics()
-        told = {spec.name for spec in self._topics.of_any_agent(listed).specs()}
+        told = {spec.name for spec in used_by("store", self._topics.of_any_agent(listed))}
         return [name for name in listed if name in told]
 
     def _turn(self) -> None:

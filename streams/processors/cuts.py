@@ -7,10 +7,10 @@ is one transaction. I/O: Kafka, through the driver and the producer; the clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from schemas.epochs import Epochs
+from schemas.epochs import Epochs, Since
 from streams.processors.recovery import Positions, cut_metadata, epochs_metadata
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
@@ -22,6 +22,12 @@ log = get_logger("pointsman.cuts")
 
 IDLE_CUT_S = 10.0
 """An idle worker still moves its low watermark this often, so that a recovery has little to read."""
+
+Spilling: TypeAlias = Callable[[Mapping[TopicPartition, int]], bool]
+"""Writes what a cut at these positions has to say of tasks that are in flight for long; whether it wrote anything."""
+
+Claims: TypeAlias = Callable[[int], Since]
+"""Which generations had a partition's spilled tasks since where."""
 
 Cut: TypeAlias = dict[tuple[str, int], tuple[int, str]]
 """Next position and metadata of each topic-partition."""
@@ -51,11 +57,11 @@ class InTransaction:
 
 
 class Cuts:
-    """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition;
-    those of agents' logs carry the claims of their hosts."""
+    """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition, and
+    `spilled`, the worker's claims of its spilled tasks; those of agents' logs carry the claims of their hosts."""
 
-    def __init__(self, anchor: str, producer: Producer, epochs: Epochs) -> None:
-        self._anchor, self._producer, self._epochs = anchor, producer, epochs
+    def __init__(self, anchor: str, producer: Producer, epochs: Epochs, spilled: Claims) -> None:
+        self._anchor, self._producer, self._epochs, self._spilled = anchor, producer, epochs, spilled
         self.positions: Positions = {}
         self._committed: Positions = {}
         self._committed_at = time.monotonic()
@@ -74,25 +80,28 @@ class Cuts:
         """The batch is done with."""
         self.positions.update(next_positions(batch))
 
-    def take(self, low_watermarks_ms: Mapping[int, int], drain_s: float) -> Cut | None:
-        """The cut of these partitions as of now, with their low watermarks; None where output is not yet delivered.
+    def take(self, spill: Spilling, low_watermarks_ms: Callable[[], Mapping[int, int]], drain_s: float) -> Cut | None:
+        """The cut of some partitions as of now, with their low watermarks; None where output is not yet delivered.
 
-        It waits for `drain_s` at most, and holds the event loop while it does, so that nothing is produced meanwhile.
-        Raises DeliveryError when a delivery failed.
+        Tasks are spilled between two deliveries: what they tell of is in the logs before them, and they are in the
+        compacted topic before a low watermark that does not wait for them. It waits for `drain_s` at most, each time,
+        and holds the event loop while it does, so that nothing is produced meanwhile. Raises DeliveryError when a
+        delivery failed.
         """
         if not self._producer.drained(drain_s):
             return None
-        return self.cut(self.positions, low_watermarks_ms)
+        if spill(self.positions) and not self._producer.drained(drain_s):
+            return None
+        return self.cut(self.positions, low_watermarks_ms())
 
     def cut(self, positions: Mapping[TopicPartition, int], low_watermarks_ms: Mapping[int, int]) -> Cut:
         """These positions, of the partitions that have a low watermark."""
-        return {
-            tp: (at, cut_metadata(low_watermarks_ms[tp.partition]) if tp.topic == self._anchor else self._claims(tp))
-            for tp, at in positions.items()
-            if tp.partition in low_watermarks_ms
-        }
+        lows = low_watermarks_ms
+        return {tp: (at, self._metadata(tp, lows)) for tp, at in positions.items() if tp.partition in lows}
 
-    def _claims(self, tp: TopicPartition) -> str:
+    def _metadata(self, tp: TopicPartition, low_watermarks_ms: Mapping[int, int]) -> str:
+        if tp.topic == self._anchor:
+            return cut_metadata(low_watermarks_ms[tp.partition], self._spilled(tp.partition))
         since = self._epochs.since(tp)
         return epochs_metadata(since) if since else ""
 

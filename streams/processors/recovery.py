@@ -7,7 +7,7 @@ it blocks. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +25,10 @@ from streams.core.columns import Dispatches, Events
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
 from streams.processors.fencing import split
+from streams.processors.spill import latest, spilled_of
 from streams.transport.batch import Batch, TopicPartition, by_value
 from streams.transport.consumer import BatchConsumer
-from streams.transport.telemetry import get_logger
+from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 
 log = get_logger("pointsman.recovery")
 
@@ -43,7 +44,8 @@ class Recovered:
     """One partition whose facts are folded; left to do: show the cell the breakers, then call `fold.resume`.
 
     `positions`: where to read on, of every topic that the worker reads. `ends`: where those topics ended when it was
-    assigned. `epochs`: who wrote in the agents' logs since when. `is_new`: no cut of this partition was ever committed.
+    assigned. `epochs`: who wrote in the agents' logs since when; `spilled`: the same of the spilled tasks, and where
+    these ended. `is_new`: no cut of this partition was ever committed.
     """
 
     cell: Cell
@@ -51,12 +53,13 @@ class Recovered:
     positions: Positions
     ends: Positions
     epochs: Mapping[tuple[str, int], LogEpochs]
+    spilled: tuple[LogEpochs, int]
     is_new: bool
 
 
-def cut_metadata(low_watermark_ms: int) -> str:
-    """What is committed beside the position of the submissions."""
-    return json.dumps({LOW_WATERMARK: low_watermark_ms}, separators=(",", ":"))
+def cut_metadata(low_watermark_ms: int, spilled: Since) -> str:
+    """What is committed beside the position of the submissions; `spilled`: whose the spilled tasks were since when."""
+    return json.dumps({LOW_WATERMARK: low_watermark_ms, EPOCHS: spilled}, separators=(",", ":"))
 
 
 def low_watermark_of(metadata: str) -> int:
@@ -136,7 +139,8 @@ class Recovery:
         live = [TopicPartition(topic, number) for topic in self.read for number in partitions]
         # Ends as they were appended: reading to them, and only what is committed, waits until the transactions that a
         # former owner left open have ended, well or badly.
-        marks = appended.watermarks([*live, *(TopicPartition(t, n) for t in self._facts() for n in partitions)])
+        told = (*self._facts(), self._topics.spilled)
+        marks = appended.watermarks([*live, *(TopicPartition(t, n) for t in told for n in partitions)])
         self._epochs = Epochs({tp: epochs_of(committed[tp][1]) for tp in live if tp.topic in self._topics.logs})
         found: dict[int, Recovered] = {}
         for number in partitions:
@@ -152,15 +156,38 @@ class Recovery:
                 positions={tp: max(committed[tp][0], marks[tp][0]) for tp in own},
                 ends={tp: marks[tp][1] for tp in own},
                 epochs=self._epochs.items(number),
+                spilled=(epochs_of(committed[anchor][1]), marks[TopicPartition(self._topics.spilled, number)][1]),
                 is_new=committed[anchor][0] < 0,
             )
-        starts = self._starts(consumer, [n for n in partitions if not found[n].is_new], committed, now_ms)
-        read = 0
+        known = [n for n in partitions if not found[n].is_new]
+        folds = {number: each.fold for number, each in found.items()}
+        read = self._take_spilled(consumer, marks, {number: found[number] for number in known})
+        # Of what a zombie wrote of a task, the logs know better: they are read from where that task begins.
+        lows = {n: low_watermark_of(committed[TopicPartition(self._topics.submitted, n)][1]) for n in known}
+        lows = {number: min([low, *folds[number].doubtful.values()]) for number, low in lows.items()}
+        starts = {tp: max(at, marks[tp][0]) for tp, at in self._starts(consumer, lows, committed, now_ms).items()}
         for batch in consumer.read_to_end(starts, {tp: marks[tp][1] for tp in starts}):
-            self._fold(batch, {number: each.fold for number, each in found.items()})
+            self._fold(batch, folds)
+            RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
             read += len(batch)
         log.info("folded", partitions=list(partitions), records=read)
         return found
+
+    def _take_spilled(
+        self,
+        consumer: BatchConsumer,
+        marks: Mapping[TopicPartition, tuple[int, int]],
+        found: Mapping[int, Recovered],
+    ) -> int:
+        """Reads the compacted topic whole; gives how many records that were."""
+        own = [TopicPartition(self._topics.spilled, number) for number in found]
+        batches = list(consumer.read_to_end({tp: marks[tp][0] for tp in own}, {tp: marks[tp][1] for tp in own}))
+        for number, records in latest(batches).items():
+            if records:
+                found[number].fold.spilled(spilled_of(self._codec, records, found[number].spilled[0]))
+        read = sum(map(len, batches))
+        RECOVERY_RECORDS.labels(topic=self._topics.spilled).inc(read)
+        return read
 
     def _refuse_forgotten(self, number: int, marks: Mapping[TopicPartition, tuple[int, int]]) -> None:
         """A cut is committed before anything is emitted: results without a cut mean that the group was forgotten."""
@@ -178,20 +205,25 @@ class Recovery:
     def _starts(
         self,
         consumer: BatchConsumer,
-        partitions: Iterable[int],
+        low_watermarks_ms: Mapping[int, int],
         committed: Mapping[TopicPartition, tuple[int, str]],
         now_ms: int,
     ) -> Positions:
-        """Where reading begins: no fact of a task that is unfinished, or may be submitted again, is before that."""
+        """Where reading begins: no fact of a task that is unfinished, or may be submitted again, is before that.
+
+        Nor is one that a spilled task lacks: its record knows what was read up to the cut, which may be less than what
+        had been appended by then.
+        """
         limits = self._topology.limits
         times: dict[TopicPartition, int] = {}
-        for number in partitions:
-            low_ms = low_watermark_of(committed[TopicPartition(self._topics.submitted, number)][1])
+        for number, low_ms in low_watermarks_ms.items():
             for topic in self._facts():
                 horizon_ms = now_ms - limits.duplicate_horizon_ms if topic == self._topics.results else low_ms
                 start_ms = min(low_ms, horizon_ms) - limits.clock_skew_margin_ms
                 times[TopicPartition(topic, number)] = max(start_ms, 0)
-        return consumer.offsets_for_times(times)
+        found = consumer.offsets_for_times(times)
+        at = {tp: committed[tp][0] for tp in found if tp in committed and committed[tp][0] >= 0}
+        return {tp: min(start, at.get(tp, start)) for tp, start in found.items()}
 
     def _fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
         """One batch of one topic. What cannot be decoded decides nothing: it is dead-lettered where it is read live."""

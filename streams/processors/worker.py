@@ -21,14 +21,16 @@ from streams.core.effects import Effects
 from streams.core.policy import Policy
 from streams.processors.breaker import BreakerProcessor
 from streams.processors.consensus import Consensus
-from streams.processors.cuts import Committer, Cuts, Members
+from streams.processors.cuts import Committer, Cut, Cuts, Members
 from streams.processors.frontier import Frontier
 from streams.processors.health import HealthReport
 from streams.processors.outbox import Outbox
 from streams.processors.recovery import Positions, Recovery
 from streams.processors.router import Router
+from streams.processors.spill import SpillLog
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
+from streams.transport.consumer import generation_of
 from streams.transport.held import HeldBack, SetAside
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
@@ -115,7 +117,8 @@ class Worker:
         self._cells: dict[int, Cell] = {}
         self._frontiers: dict[int, Frontier] = {}
         self._epochs = Epochs()
-        self._cuts = Cuts(self._topics.submitted, producer, self._epochs)
+        self._spills = SpillLog(topology, codec, producer)
+        self._cuts = Cuts(self._topics.submitted, producer, self._epochs, self._spills.claims)
         self._full: set[int] = set()
         self._paused: set[TopicPartition] = set()
         self._held, self._pauses, self._aside = held, pauses, SetAside()
@@ -261,12 +264,14 @@ class Worker:
         recovery = self._recovery()
         tps = [TopicPartition(topic, number) for topic in recovery.read for number in partitions]
         committed = await self.driver.committed(tps) if tps else {}
+        generation = generation_of(self.driver.membership(tps)) if tps else 0
         found = await asyncio.to_thread(recovery.recover, partitions, committed, self._clock())
         now_ms = self._clock()
         positions: Positions = {}
-        for each in found.values():
+        for number, each in found.items():
             positions.update(each.positions)
             self._epochs.update(each.epochs)
+            self._spills.claim(number, each.spilled, generation)
         new = {number for number, each in found.items() if each.is_new}
         if new:
             # Before anything is emitted: what has results has a cut.
@@ -298,8 +303,7 @@ class Worker:
     async def on_revoked(self, partitions: list[int]) -> None:
         """Commits a last cut, as far as the broker lets it, and gives the partitions up."""
         async with self._committing:
-            lows = self._low_watermarks(partitions)
-            cut = None if self.has_failed else self._cuts.take(lows, REVOKE_DRAIN_S)
+            cut = None if self.has_failed else self._take_cut(partitions, REVOKE_DRAIN_S)
             if cut is None:
                 self._is_in_doubt = self._withdraw() > 0
             self._drop(partitions)
@@ -327,6 +331,7 @@ class Worker:
             self._cells.pop(number, None)
             self._frontiers.pop(number, None)
             INFLIGHT_TASKS.labels(partition=number).set(0)
+        self._spills.drop(gone)
         self._cuts.drop(gone)
         self._epochs.drop(gone)
         self._aside.drop(gone)
@@ -354,9 +359,21 @@ class Worker:
             due = max(due + self._commit_interval_s, time.monotonic() + BREATH_S)
             await asyncio.sleep(due - time.monotonic())
             async with self._committing:
-                cut = self._cuts.take(self._low_watermarks(self._cells), DRAIN_S) if self._cuts.is_due else None
+                cut = self._take_cut(self._cells, DRAIN_S) if self._is_cut_due else None
                 if cut:
                     await self._cuts.commit(self._commits_by(self.driver), cut)
+
+    @property
+    def _is_cut_due(self) -> bool:
+        return self._cuts.is_due or any(cell.spills.has_news for cell in self._cells.values())
+
+    def _take_cut(self, partitions: Iterable[int], drain_s: float) -> Cut | None:
+        cells = {number: self._cells[number] for number in partitions if number in self._cells}
+        return self._cuts.take(
+            lambda positions: self._spills.write(cells, positions, self._clock()),
+            lambda: self._low_watermarks(cells),
+            drain_s,
+        )
 
     def _low_watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         now_ms = self._clock()

@@ -336,8 +336,12 @@ def committed(
 
 
 def generation(consumer: ck.Consumer) -> int:
-    """As `BatchConsumer.generation`. Python is shown the metadata as librdkafka writes them, and not their parts."""
-    metadata = consumer.consumer_group_metadata()
+    """As `BatchConsumer.generation`."""
+    return generation_of(consumer.consumer_group_metadata())
+
+
+def generation_of(metadata: bytes) -> int:
+    """Of a group's metadata. Python is shown them as librdkafka writes them, and not their parts."""
     if not metadata.startswith(_METADATA):
         raise TransportError(f"this librdkafka writes group metadata in another form than {_METADATA.decode()}")
     return int.from_bytes(metadata[len(_METADATA) :][:4], sys.byteorder, signed=True)

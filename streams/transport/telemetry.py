@@ -34,6 +34,10 @@ DUPLICATES = Counter("pointsman_duplicates", "Submissions of a task that was alr
 LATE_VOTES = Counter("pointsman_late_votes", "Outcomes that came too late and were not applied")
 BREAKER_STATE = Gauge("pointsman_breaker_state", "0 closed, 1 open, 2 half-open", ("agent",))
 INFLIGHT_TASKS = Gauge("pointsman_inflight_tasks", "Tasks without a result yet", ("partition",))
+SPILLED_TASKS = Gauge(
+    "pointsman_spilled_tasks", "Of these, those that stand in the compacted topic and hold nothing back", ("partition",)
+)
+RECOVERY_RECORDS = Counter("pointsman_recovery_records", "Records that recoveries read back", ("topic",))
 DECISION_DURATION = BatchHistogram(
     "pointsman_decision_duration_seconds", "From a task's submission to its result", buckets=_DECISION_EDGES
 )

@@ -5,6 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from tests.simulation.agents import Stage
 from tests.simulation.deployment import Deployment, shared_codec
 from tests.simulation.groups import Group
 from tests.simulation.house import House
-from tests.simulation.log import Record
+from tests.simulation.log import Record, State
 from tests.simulation.wire import Cluster
 from tests.simulation.world import Process
 
@@ -197,6 +198,14 @@ class Evidence:
         self._rows[topic, number] = found
         return found
 
+    def spilled(self, number: int, until: int = 1 << 62) -> set[TaskKey]:
+        """The tasks that stood in the compacted topic when it ended there: what was compacted since was there then."""
+        found: dict[bytes | None, bytes | None] = {}
+        for each in self._cluster.broker.topics[self.topics.spilled][number].records[:until]:
+            if each.is_visible or each.state is State.COMPACTED:
+                found[each.key] = each.value
+        return {(tenant, task) for key, value in found.items() if value for tenant, task in [json.loads(key or b"")]}
+
     def batch(self, topic: str, number: int, until: int) -> Batch:
         """The partition's records before an offset, as recovery reads them."""
         records = [each for each in self.records(topic, number) if each.offset < until]
@@ -254,7 +263,9 @@ class Evidence:
                         found.append(f"{topic}[{number}] is committed to {position} of {partition.visible_end}")
                     if partition.has_open:
                         found.append(f"{topic}[{number}] has an open transaction")
-        return found or [f"{tenant}/{task} has no result" for tenant, task in sorted(self._unanswered())]
+        found = found or [f"{tenant}/{task} has no result" for tenant, task in sorted(self._unanswered())]
+        spilled = {key for number in range(self.topology.partitions) for key in self.spilled(number)}
+        return found or [f"{tenant}/{task} is still spilled" for tenant, task in sorted(spilled)]
 
     def _unanswered(self) -> set[TaskKey]:
         asked = {key_of(row) for _, row in self.all(self.topics.submitted)}

@@ -6,7 +6,7 @@ must be caught, by one of its invariants, within so many seeds. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
 from tests.simulation.mutant import Mutant
+from tests.simulation.mutants_spill import SPILL
 from tests.simulation.mutants_store import STORE
 from tests.simulation.mutants_transactions import TRANSACTIONS
 
@@ -57,9 +58,9 @@ def _facts_without_logs(self: Recovery) -> tuple[str, ...]:
 
 
 def _starts_at_commits(
-    self: Recovery, consumer: Any, partitions: Iterable[int], committed: Mapping[Any, tuple[int, str]], now_ms: int
+    self: Recovery, consumer: Any, lows: Mapping[int, int], committed: Mapping[Any, tuple[int, str]], now_ms: int
 ) -> dict[Any, int]:
-    starts = _starts(self, consumer, partitions, committed, now_ms)
+    starts = _starts(self, consumer, lows, committed, now_ms)
     return {tp: max(start, committed[tp][0]) if tp in committed else start for tp, start in starts.items()}
 
 
@@ -80,8 +81,8 @@ def _no_expectation(self: Cell, task_id: Any, first_fact_ms: int) -> None:
 # ---------------------------------------------------------------------- cuts
 
 
-def _cut_undelivered(self: Cuts, low_watermarks_ms: Mapping[int, int], drain_s: float) -> Any:
-    return self.cut(self.positions, low_watermarks_ms)
+def _cut_undelivered(self: Cuts, spill: Any, low_watermarks_ms: Callable[[], Mapping[int, int]], drain_s: float) -> Any:
+    return self.cut(self.positions, low_watermarks_ms())
 
 
 def _advanced_too_far(self: Cuts, batch: Any) -> None:
@@ -268,6 +269,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "a host commits ahead of delivery": Mutant(
         "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 100, "crashes"
     ),
+    **SPILL,
     **TRANSACTIONS,
     **STORE,
 }

@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -91,7 +91,17 @@ sessions; and so do attempts, which are still open when their host's successor, 
 
 LITTLE_ROOM, LONG_TRANSACTIONS, LONG_ATTEMPTS = 1, 3, 4
 
-TOPOLOGIES = {(mode, number): topology(mode, **own) for mode in Mode for number, (_, own) in enumerate(BOUNDS)}
+SPILLS_SHARE = 0.4
+SPILLING: Mapping[str, int] = {"spill_after_ms": 400, "spill_after_tasks": 2, "clock_skew_margin_ms": 50}
+"""What an unfinished task is spilled after, where tasks are spilled. There all clocks are alike, and the margin is
+narrow: recovery finds little that it does not have to find."""
+
+TOPOLOGIES = {
+    (mode, number, spills): topology(mode, **{**own, **(SPILLING if spills else {})})
+    for mode in Mode
+    for number, (_, own) in enumerate(BOUNDS)
+    for spills in (False, True)
+}
 
 
 class Submitted(NamedTuple):
@@ -183,10 +193,10 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         bounds = LONG_ATTEMPTS
     elif profile == "full":
         bounds = LITTLE_ROOM
-    return Scenario(
+    found = Scenario(
         seed=seed,
         profile=profile,
-        topology=TOPOLOGIES[mode, bounds],
+        topology=TOPOLOGIES[mode, bounds, False],
         slots=tuple(slots),
         submissions=tuple(sorted(submissions, key=lambda each: each.at)),
         parts=_parts(rng, submissions),
@@ -196,6 +206,8 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         has_slots=rng.random() < 0.5,
         lost_inserts_share=rng.choice((0.0, 0.1, 0.5)) if has_store else 0.0,
     )
+    spills = rng.random() < SPILLS_SHARE
+    return replace(found, topology=TOPOLOGIES[mode, bounds, True], skew_s=0.0) if spills else found
 
 
 # ---------------------------------------------------------------------- tasks

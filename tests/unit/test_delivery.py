@@ -52,29 +52,35 @@ class Transactions:
 
 async def test_output_alone_makes_a_cut_due_and_it_carries_positions_and_the_generation() -> None:
     fakes = Transactions()
-    cuts, committer = Cuts("tasks", cast("Any", fakes), Epochs()), InTransaction(cast("Any", fakes), fakes)
+    cuts, committer = (
+        Cuts("tasks", cast("Any", fakes), Epochs(), lambda _: [(3, 7)]),
+        InTransaction(cast("Any", fakes), fakes),
+    )
     assert not cuts.is_due
     cuts.positions[SUBMITTED] = 5
-    first = cuts.take({0: 900}, 0.0)
+    first = cuts.take(lambda _: False, lambda: {0: 900}, 0.0)
     assert first is not None
     await cuts.commit(committer, first)
     assert not cuts.is_due
     fakes.has_output = True  # a time-out was due, and nothing was read
     assert cuts.is_due
-    second = cuts.take({0: 950}, 0.0)
+    second = cuts.take(lambda _: False, lambda: {0: 950}, 0.0)
     assert second is not None
     await cuts.commit(committer, second)
     assert fakes.committed == [
-        ({SUBMITTED: (5, '{"low_watermark_ms":900}')}, b"generation 7"),
-        ({SUBMITTED: (5, '{"low_watermark_ms":950}')}, b"generation 7"),
+        ({SUBMITTED: (5, '{"low_watermark_ms":900,"epochs":[[3,7]]}')}, b"generation 7"),
+        ({SUBMITTED: (5, '{"low_watermark_ms":950,"epochs":[[3,7]]}')}, b"generation 7"),
     ]
 
 
 async def test_partitions_that_are_not_ours_leave_the_transaction_open() -> None:
     fakes = Transactions()
-    cuts, committer = Cuts("tasks", cast("Any", fakes), Epochs()), InTransaction(cast("Any", fakes), fakes)
+    cuts, committer = (
+        Cuts("tasks", cast("Any", fakes), Epochs(), lambda _: [(3, 7)]),
+        InTransaction(cast("Any", fakes), fakes),
+    )
     cuts.positions[SUBMITTED], fakes.has_output, fakes.owns = 5, True, False
-    cut = cuts.take({0: 900}, 0.0)
+    cut = cuts.take(lambda _: False, lambda: {0: 900}, 0.0)
     assert cut is not None
     await cuts.commit(committer, cut)
     assert fakes.committed == []

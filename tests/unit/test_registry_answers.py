@@ -77,10 +77,11 @@ def test_an_id_gives_its_schema_and_where_it_stands() -> None:
 def test_schemas_are_listed() -> None:
     every = get("/schemas?subjectPrefix=pointsman.TaskS")[1]
     assert [(each["subject"], each["version"], each["id"]) for each in every] == [
+        ("pointsman.TaskSpilled", 1, 15),
         ("pointsman.TaskSubmitted", 1, 11),
         ("pointsman.TaskSubmitted", 2, 112),
     ]
-    assert [each["id"] for each in get("/schemas?subjectPrefix=pointsman.TaskS&latestOnly=true")[1]] == [112]
+    assert [each["id"] for each in get("/schemas?subjectPrefix=pointsman.TaskSu&latestOnly=true")[1]] == [112]
     assert get("/schemas/types") == (200, ["AVRO"])
 
 

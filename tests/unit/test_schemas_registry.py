@@ -33,6 +33,7 @@ GIVEN_OUT = {
     12: ("PauseState", 2, "32bc5ad5"),
     13: ("AgentEvent", 2, "7893e5b2"),
     14: ("MemoryDirective", 1, "25832d10"),
+    15: ("TaskSpilled", 1, "a6ec5fac"),
 }
 
 

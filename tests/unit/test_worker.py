@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.codec import Codec
+from schemas.epochs import LogEpochs
 from schemas.registry import FileRegistry
 from schemas.topology import Agent, Route, Topology
 from streams.core.cell import Cell
@@ -93,6 +94,7 @@ async def test_whatever_breaks_beside_the_processors_ends_the_worker(
     worker = Worker(policy, codec, fakes, fakes, lambda: fakes, lambda _partitions: None)
     worker.attach(fakes)
     worker._cells[0] = Cell(policy, 0)
+    worker._spills.claim(0, (LogEpochs(), 0), 1)
     worker._frontiers[0] = Frontier()
     worker._cuts.positions[TopicPartition("tasks.submitted.v1", 0)] = 1
     loops = [asyncio.create_task(loop) for loop in worker.loops()]
@@ -124,6 +126,7 @@ async def test_a_partition_waits_for_a_schema_from_there_on_and_is_read_on_when_
     worker._handlers["router"] = lambda part, _now_ms: handled.append(places(part))
     for number in (0, 1):
         worker._cells[number], worker._frontiers[number] = Cell(policy, number), Frontier()
+        worker._spills.claim(number, (LogEpochs(), 0), 1)
     worker.turn("router", records((0, 5, frame(9)), (1, 7, frame(30)), (1, 8, frame(9))))
     worker.turn("router", records((1, 9, frame(9)), (0, 6, frame(9))))
     assert handled == [[(0, 5)], [(0, 6)]]
@@ -150,6 +153,7 @@ def worker_of(fakes: Any, clock: Callable[[], int] = wall_ms) -> Worker:
     )
     worker.attach(fakes)
     worker._cells[0] = Cell(policy, 0)
+    worker._spills.claim(0, (LogEpochs(), 0), 1)
     worker._frontiers[0] = Frontier()
     return worker
 

@@ -1,0 +1,59 @@
+"""Broken builds of spilling: each takes away one thing that lets a low watermark pass a task in flight. I/O: none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from streams.core.spill import Spills
+from streams.core.task import TaskKey
+from streams.processors.cuts import Cuts
+from tests.simulation.mutant import Mutant
+
+_changed = Spills.take_changed
+
+LOST = frozenset({"P1", "P2", "P3", "P7", "Q1", "T1"})
+TWICE = frozenset({"P1", "A2", "E1"})
+
+
+def _never_anew(self: Spills, tasks: Mapping[TaskKey, object]) -> Iterable[TaskKey]:
+    return [task_id for task_id in _changed(self, tasks) if task_id not in tasks]
+
+
+def _never_away(self: Spills, tasks: Mapping[TaskKey, object]) -> Iterable[TaskKey]:
+    return [task_id for task_id in _changed(self, tasks) if task_id in tasks]
+
+
+def _taken_at_once(self: Cuts, spill: Any, low_watermarks_ms: Callable[[], Mapping[int, int]], drain_s: float) -> Any:
+    spill(self.positions)
+    return self.cut(self.positions, low_watermarks_ms()) if self._producer.drained(drain_s) else None
+
+
+def _not_waited_for(self: Cuts, spill: Any, low_watermarks_ms: Callable[[], Mapping[int, int]], drain_s: float) -> Any:
+    if not self._producer.drained(drain_s):
+        return None
+    spill(self.positions)
+    return self.cut(self.positions, low_watermarks_ms())
+
+
+def _nothing_spilled(*_: Any) -> int:
+    return 0
+
+
+SPILL: Mapping[str, Mutant] = {
+    "a spilled task is not written anew": Mutant(
+        "streams.core.spill.Spills.take_changed", _never_anew, TWICE | {"T1"}, 200, "crashes"
+    ),
+    "a spilled task that is finished is not taken away": Mutant(
+        "streams.core.spill.Spills.take_changed", _never_away, frozenset({"Q1", "P1"}), 100, "crashes"
+    ),
+    "a task is spilled, or taken away, ahead of what led to it": Mutant(
+        "streams.processors.cuts.Cuts.take", _taken_at_once, LOST, 200, "refusals"
+    ),
+    "a low watermark passes a task that is not in the topic yet": Mutant(
+        "streams.processors.cuts.Cuts.take", _not_waited_for, frozenset({"P3"}), 200, "crashes"
+    ),
+    "what was spilled is not read back": Mutant(
+        "streams.processors.recovery.Recovery._take_spilled", _nothing_spilled, LOST, 100, "crashes"
+    ),
+}
