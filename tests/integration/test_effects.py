@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 SEEDS = int(os.environ.get("POINTSMAN_EFFECT_SEEDS", "2"))
-WRITES, RATE = 70, 25.0
+RATE = 15.0
+ONE_CALL_S = 0.3
 STOPPED_S = 3.0
 """Longer than a session."""
 
@@ -43,12 +44,19 @@ def plain(path: Path, prefix: str, agents: dict[str, Any], **more: Any) -> Path:
     return path
 
 
-def strike(fleet: Fleet, rng: random.Random, hosts: list[str]) -> None:
-    """Kills and stops whom the seed names, hosts among them always; all of them serve when it returns."""
+def calls_in(path: Path) -> list[str]:
+    """The tasks for which an agent was called, in the order of the calls."""
+    return path.read_text("utf-8").split()[1::2] if path.exists() else []
+
+
+def strike(fleet: Fleet, rng: random.Random, hosts: list[str], calls: Path) -> None:
+    """Kills and stops in the order that the seed draws, each as writes are under way; all serve when it returns."""
     moments = [("kill", hosts[-1]), ("kill", "worker"), ("kill", hosts[0]), ("stop", hosts[0])]
     rng.shuffle(moments)
     for how, name in moments:
-        time.sleep(rng.uniform(0.2, 1.0))
+        known = len(calls_in(calls))
+        wait_for(lambda known=known: len(calls_in(calls)) > known, 60, "another write to begin")  # type: ignore[misc]
+        time.sleep(rng.uniform(0.0, ONE_CALL_S))
         if how == "kill":
             fleet.kill(name)
             fleet.start(name)
@@ -69,7 +77,7 @@ def test_whatever_is_killed_when_no_write_is_repeated_and_each_that_is_in_doubt_
     path = plain(
         tmp_path / "topology.yaml",
         prefix,
-        {"writer": {**sample, "options": {"log": "writer", "wait_ms": 300}}},
+        {"writer": {**sample, "options": {"log": "writer", "wait_ms": ONE_CALL_S * 1000}}},
         delivery=("at_least_once", "exactly_once")[seed % 2],
         # The broker's least: a member that was killed is missed sooner.
         kafka={"session.timeout.ms": 2_000, "heartbeat.interval.ms": 500},
@@ -81,17 +89,18 @@ def test_whatever_is_killed_when_no_write_is_repeated_and_each_that_is_in_doubt_
     hosts = ["host-1", "host-2"][: 1 + seed // 2 % 2]
     with Fleet(broker, tmp_path, path) as fleet:
         fleet.start(*hosts, "worker")
-        load = Load(fleet, ["ask it to write"], WRITES, RATE)
+        load = Load(fleet, ["ask it to write"], 1_000_000, RATE)
         load.start()
-        strike(fleet, rng, hosts)
+        strike(fleet, rng, hosts, calls)
+        load.enough()
         load.finish(120)
-        wait_for(lambda: len(fleet.log().results) >= WRITES, 120, "every task to have its result")
+        wait_for(lambda: len(fleet.log().results) >= load.sent, 120, "every task to have its result")
         with Bench(broker, fleet.topology) as bench:
-            results = bench.read(bench.topics.results, lambda rows: len(rows) >= WRITES)
-            events = bench.read(bench.topics.events("writer"), lambda rows: len(rows) > WRITES)
-    called = Counter(calls.read_text("utf-8").split()[1::2])
+            results = bench.read(bench.topics.results, lambda rows: len(rows) >= load.sent)
+            events = bench.read(bench.topics.events("writer"), lambda rows: len(rows) > load.sent)
+    called = Counter(calls_in(calls))
     assert max(called.values()) == 1, "E1"
-    assert len(results) == len({row["task_id"] for row in results}) == WRITES, "P1"
+    assert len(results) == len({row["task_id"] for row in results}) == load.sent, "P1"
     statuses = {row["task_id"]: (row["status"], row["reason"]) for row in results}
     assert set(statuses.values()) == {("COMPLETED", "ANSWERED"), ("ESCALATED", "WRITE_UNCERTAIN")}
     doubtful = {row["task"]["task_id"] for row in events if row["error_class"] == "UNKNOWN_OUTCOME"}

@@ -51,13 +51,14 @@ class Deployed(Protocol):
 
 
 class Fleet:
-    """Processes by name: the part of a name before the dash says which kind it is (`worker-2`)."""
+    """Processes by name: the part of a name before the dash says which kind it is (`worker-2`). With `slots` each
+    worker has one, named as it is."""
 
-    def __init__(self, broker: str, directory: Path, topology_path: Path) -> None:
+    def __init__(self, broker: str, directory: Path, topology_path: Path, *, slots: bool = False) -> None:
         self.settings = Settings.resolve({"broker": broker}, {})
         self.topology = load_topology(topology_path)
         self.children: dict[str, Child] = {}
-        self._directory, self._topology_path = directory, topology_path
+        self._directory, self._topology_path, self._slots = directory, topology_path, slots
         (clickhouse_port,) = free_ports(1)
         self.clickhouse = f"http://127.0.0.1:{clickhouse_port}"
         ensure_topics(self.settings, self.topology.topics().specs())
@@ -72,6 +73,7 @@ class Fleet:
                 *("--topology", str(self._topology_path), "--stop-with-stdin"),
                 *("--ready-file", str(self._directory / f"{name}.ready")),
                 *(("--data", str(self._directory / "clickhouse")) if kind == "store" else ()),
+                *(("--worker-slot", name) if kind == "worker" and self._slots else ()),
             ]
             child = Child(name, command, self._directory / f"{name}.log", self._directory / f"{name}.ready", os.environ)
             self.children[name] = child
