@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -42,21 +42,23 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 SEED, RUN = 20, "eos"
+HOW = {True: "stopped", False: "killed"}
 BEGINS, ENDS = 0.2, 0.85
 """The share of the tasks that have their results when the first worker is ended, and when the last is."""
 
 
 class Size(NamedTuple):
-    """`rounds`: how often each worker is ended. `restarts`: of the broker, after so many ends."""
+    """`rounds`: how often each worker is ended. `restarts`: after how many of these ends the broker is restarted, and
+    whether cleanly."""
 
     tasks: int
     rate: float
     rounds: int
-    restarts: tuple[int, ...]
+    restarts: Mapping[int, bool]
 
 
 FULL = bool(os.environ.get("POINTSMAN_FULL_LOAD"))
-SIZE = Size(100_000, 1_000.0, 3, (3, 6)) if FULL else Size(3_000, 120.0, 1, (2,))
+SIZE = Size(100_000, 1_000.0, 3, {3: True, 6: False}) if FULL else Size(3_000, 120.0, 1, {2: False})
 DELIVERY = ["exactly_once", "at_least_once"] if FULL else ["exactly_once"]
 
 
@@ -134,14 +136,6 @@ def sending(deployed: Deployed, size: Size) -> Iterator[None]:
         driver.close()
 
 
-def end_one(fleet: Fleet, name: str, *, cleanly: bool) -> None:
-    if cleanly:
-        assert fleet.stop(name), f"{name} did not end by itself"
-    else:
-        fleet.kill(name)
-    fleet.start(name)
-
-
 def struck(fleet: Fleet, broker: LocalBroker, reader: Reader, size: Size) -> Iterator[tuple[str, float, float]]:
     """Ends everyone in turn, as results come; gives what was done, when, and how long it took to serve again."""
     rng = random.Random(SEED)
@@ -149,15 +143,19 @@ def struck(fleet: Fleet, broker: LocalBroker, reader: Reader, size: Size) -> Ite
     for place, (name, number) in enumerate(moments):
         due = int(size.tasks * (BEGINS + (ENDS - BEGINS) * place / len(moments)))
         wait_for(lambda due=due: len(reader.times) >= due, 120, f"{due} results")  # type: ignore[misc]
-        cleanly = (place + number) % 2 == 0
+        cleanly = (number + WORKERS.index(name)) % 2 == 0
         began = time.monotonic()
-        end_one(fleet, name, cleanly=cleanly)
-        yield f"{name} {'stopped' if cleanly else 'killed'}", began, time.monotonic() - began
-        if place + 1 in size.restarts:
+        if cleanly:
+            assert fleet.stop(name), f"{name} did not end by itself"
+        else:
+            fleet.kill(name)
+        fleet.start(name)
+        yield f"{name} {HOW[cleanly]}", began, time.monotonic() - began
+        if (softly := size.restarts.get(place + 1)) is not None:
             began = time.monotonic()
-            (broker.stop if cleanly else broker.kill)()
+            (broker.stop if softly else broker.kill)()
             broker.start()
-            yield f"broker {'stopped' if cleanly else 'killed'}", began, time.monotonic() - began
+            yield f"broker {HOW[softly]}", began, time.monotonic() - began
 
 
 def by_rule(repository: Path, directory: Path, delivery: str) -> Path:
