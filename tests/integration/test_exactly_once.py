@@ -37,6 +37,7 @@ from schemas.topology import load_topology
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from tests.support.fleet import Deployed, Fleet, wait_for
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -154,7 +155,7 @@ def struck(fleet: Fleet, broker: LocalBroker, reader: Reader, size: Size) -> Ite
         if (softly := size.restarts.get(place + 1)) is not None:
             began = time.monotonic()
             (broker.stop if softly else broker.kill)()
-            broker.start()
+            broker.start(PATIENCE * 60.0)
             yield f"broker {HOW[softly]}", began, time.monotonic() - began
 
 
