@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from schemas.epochs import EPOCH_MAX
+
 TaskKey: TypeAlias = tuple[str, str]  # tenant, task id
 Place: TypeAlias = tuple[int, int]  # partition, offset
 Fact = TypeVar("Fact", bound=Hashable)
@@ -221,12 +223,13 @@ def unread(given_up: Iterable[GivenUp], tolerance_ms: int) -> list[str]:
 
 def void(epochs: Iterable[tuple[int, int]]) -> set[int]:
     """Offsets of the records of one log, of which offset and epoch are given in its order, that stand behind a newer
-    epoch than their own; 0 is none."""
+    epoch than their own, or bear one that nobody can have; 0 is none."""
     newest, found = 0, set()
     for offset, epoch in epochs:
-        if 0 < epoch < newest:
+        if epoch > EPOCH_MAX or 0 < epoch < newest:
             found.add(offset)
-        newest = max(epoch, newest)
+        else:
+            newest = max(epoch, newest)
     return found
 
 

@@ -30,6 +30,10 @@ Since = list[tuple[int, int]]
 
 _GENERATIONS = 1 << 32
 
+EPOCH_MAX = 1 << 62
+"""No claim goes beyond it: 2^30 groups would have to be forgotten. Whatever bears a higher one was written by nobody of
+ours; it is void, and no claim has to outbid it."""
+
 
 def next_epoch(generation: int, newest: int) -> int:
     """The epoch of whom the group's `generation` makes the owner of a log whose newest epoch is `newest`.
@@ -72,12 +76,14 @@ class LogEpochs:
 
     def note(self, offset: int, epoch: int) -> None:
         """A record in its turn: one with a higher epoch than all before it is in force from here on."""
-        if epoch > self.newest and (not self._offsets or offset > self._offsets[-1]):
+        if self.newest < epoch <= EPOCH_MAX and (not self._offsets or offset > self._offsets[-1]):
             self._offsets = [*self._offsets[1 - KEPT :], offset]
             self._epochs = [*self._epochs[1 - KEPT :], epoch]
 
     def is_void(self, offset: int, epoch: int) -> bool:
-        """Whether a record of that epoch stands behind the claim of a newer one."""
+        """Whether a record of that epoch stands behind the claim of a newer one, or of one that nobody can have."""
+        if epoch > EPOCH_MAX:
+            return True
         at = bisect_left(self._offsets, offset)
         return at > 0 and 0 < epoch < self._epochs[at - 1]
 

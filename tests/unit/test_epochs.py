@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.epochs import KEPT, Epochs, LogEpochs, is_behind, next_epoch
+from schemas.epochs import EPOCH_MAX, KEPT, Epochs, LogEpochs, is_behind, next_epoch
 
 TERM = 1 << 32
 
@@ -51,6 +51,14 @@ def test_what_stands_behind_a_newer_epoch_is_void_however_the_log_is_cut_into_ba
 def test_a_log_that_begins_with_the_epoch_of_all_others_is_taken_note_of() -> None:
     epochs = Epochs()
     assert [void(epochs, [record], at) for at, record in enumerate([("b", 2), ("a", 2), ("a", 1)])] == [[], [], [0]]
+
+
+def test_an_epoch_that_nobody_can_have_is_void_and_outbids_nobody() -> None:
+    """Its writer is none of ours: no later claim would fit into the log's 64 bits."""
+    epochs = Epochs()
+    assert void(epochs, [("a", 5), ("a", EPOCH_MAX + 1), ("a", 5), ("a", (1 << 63) - 1), ("a", 6)]) == [1, 3]
+    assert epochs.of(("a", 0)).newest == 6
+    assert void(Epochs(), [("a", EPOCH_MAX)]) == []
 
 
 @given(RECORDS, st.data())
