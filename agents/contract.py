@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 
+from agents.memory.model import ToolCall
 from schemas.ids import fact_id
 from schemas.reasons import ErrorClass
 
@@ -55,7 +57,8 @@ class Interaction:
     """What this agent was asked before in this conversation, and what came of it.
 
     `status` is the kind of the outcome: COMPLETED, FAILED or REFUSED. `at` is its time in microseconds since the
-    epoch.
+    epoch. `from_agent` names the agent whose words it was asked in, where the orchestrator handed over another's:
+    "unknown" where a task came out of another one, and nothing says whose words it has; empty where nobody's.
     """
 
     task_id: str
@@ -63,13 +66,73 @@ class Interaction:
     answered: str | None
     status: str
     at: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    from_agent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The conversation so far: the last interactions of this agent, oldest first."""
+class Known(NamedTuple):
+    """All that a context holds. `tokens` of `text`, about; `hash` of all that it is made from."""
 
     interactions: tuple[Interaction, ...] = ()
+    summary: str = ""
+    facts: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    text: str = ""
+    messages: tuple[Mapping[str, str], ...] = ()
+    tokens: int = 0
+    hash: str = ""
+
+
+class Context:
+    """What this agent knows of the conversation so far, and nothing of any other: docs/context.md.
+
+    `interactions` are the last ones, oldest first; `summary` stands for those before; `facts` are those that are
+    pinned, `instructions` what people told this agent. `text` is all of it for a prompt, `messages` the same as chat
+    models take it. It is made when one of them is looked at: an agent that asks for none pays nothing.
+    """
+
+    def __init__(self, interactions: tuple[Interaction, ...] = (), *, make: Callable[[], Known] | None = None) -> None:
+        self._make = make or (lambda: Known(interactions))
+
+    @cached_property
+    def known(self) -> Known:
+        """All of it at once."""
+        return self._make()
+
+    @property
+    def interactions(self) -> tuple[Interaction, ...]:
+        return self.known.interactions
+
+    @property
+    def summary(self) -> str:
+        return self.known.summary
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return self.known.facts
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        return self.known.instructions
+
+    @property
+    def text(self) -> str:
+        return self.known.text
+
+    @property
+    def messages(self) -> tuple[Mapping[str, str], ...]:
+        return self.known.messages
+
+    @property
+    def tokens(self) -> int:
+        return self.known.tokens
+
+    @property
+    def hash(self) -> str:
+        return self.known.hash
+
+    def __repr__(self) -> str:
+        return "Context(...)"  # nothing that was said may come into a log through a repr
 
 
 EMPTY_CONTEXT = Context()
@@ -81,7 +144,8 @@ class Answer:
 
     `confidence` is 0 to 1; None takes the `confidence_when_unstated` of the topology. `vote_key` is what a panel
     compares, where the text is free: two agents that found the same value give the same key. `payload` is anything
-    that JSON can hold. `citations` name the sources, `facts` are to be remembered for this conversation.
+    that JSON can hold. `citations` name the sources, `facts` are to be remembered for this conversation, `tool_calls`
+    are remembered with the answer.
     """
 
     text: str
@@ -93,6 +157,7 @@ class Answer:
     tokens_in: int = 0
     tokens_out: int = 0
     cost_microusd: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class AgentFailed(Exception):  # noqa: N818  what happened to the agent, not what is wrong with the program
@@ -136,6 +201,9 @@ BATCH_INPUT = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
     ]
 )
+
+BATCH_CONTEXT = pa.field("context", pa.string(), nullable=False)
+"""One more, of a batch agent whose `context` is true in the topology: that of `agents.wire.context_fields`, as JSON."""
 
 # What it may give back, in the order of its input; columns it leaves out are null or empty. A row with an
 # `error_class` failed (the class REFUSED: refused), a row without an answer and without a class failed as INTERNAL.

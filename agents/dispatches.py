@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agents.context import Conversation
-from agents.contract import BATCH_INPUT, NO_LABELS, Task
+from agents.contract import BATCH_INPUT, EMPTY_CONTEXT, NO_LABELS, Context, Task
 from agents.inbox import Inbox
 from agents.recognition import AttemptId
 from schemas.records import record
@@ -80,7 +80,7 @@ class Attempt:
     `routed_at` is in us. `expires_ms` is wall time: the attempt's timeout counted from when it was routed, but at most
     the task's deadline.
     `conversation` is None where nothing has to be kept in order. `began_before`: its STARTED is in the log of an
-    earlier host.
+    earlier host. `context` is what its agent is shown, once it is called.
     """
 
     inbox: Inbox
@@ -100,7 +100,9 @@ class Attempt:
     traceparent: str | None
     data_class: str
     conversation: Conversation | None
+    cause_id: str | None = None
     began_before: bool = False
+    context: Context = EMPTY_CONTEXT
 
     def task(self) -> Task:
         """As the agent sees it. Raises ValueError where the payload is no JSON."""
@@ -146,6 +148,7 @@ def attempts(
         attempt_ids(slips, tasks),
         *(_list(slips, name) for name in ("agent_id", "intent", "timeout_ms", "routed_at")),
         *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels", "traceparent")),
+        _list(tasks, "cause_id"),
         defaults.data_classes(_child(tasks, "tenant"), _child(tasks, "data_class")),
         _list(source.identities, "deadline_ms"),
         strict=True,
@@ -154,7 +157,7 @@ def attempts(
         inbox, offset, id_, agent_id, intent, timeout_ms, routed_at, conversation_id, text, payload, language = columns[
             :11
         ]
-        labels, traceparent, data_class, deadline_ms = columns[11:]
+        labels, traceparent, cause_id, data_class, deadline_ms = columns[11:]
         conversation = None
         if conversation_id is not None:
             conversation = Conversation(inbox.agent_id, inbox.partition, id_.tenant, conversation_id)
@@ -176,6 +179,7 @@ def attempts(
             traceparent,
             data_class,
             conversation,
+            cause_id,
         )
 
 

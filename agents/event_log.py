@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -108,7 +108,7 @@ class EventLog:
         self._topics = {name: topics.events(name) for name in topology.agents}
         self._agents = {topic: name for name, topic in self._topics.items()}
         self._declared = versions or {name: Declared(each.version, {}) for name, each in topology.agents.items()}
-        self._versions = {name: each.name for name, each in self._declared.items()}
+        self.versions: Mapping[str, str] = {name: each.name for name, each in self._declared.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
         self._pending: list[_Entry | _Block] = []
@@ -116,6 +116,8 @@ class EventLog:
         self._unconfirmed: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._held = False
+        # Told of an attempt of which the log gets another outcome than was queued.
+        self.changed: Callable[[Attempt], None] = lambda _attempt: None
 
     def __len__(self) -> int:
         """Events that are not handed over yet."""
@@ -150,7 +152,7 @@ class EventLog:
         what the version consists of.
         """
         agents = [self._agents[log.topic] for log in epochs]
-        versions = [self._versions[name] for name in agents]
+        versions = [self.versions[name] for name in agents]
         changes = [
             None if (known or {}).get(log) == version else json.dumps({"declared": dict(self._declared[name].parts)})
             for log, name, version in zip(epochs, agents, versions, strict=True)
@@ -255,7 +257,7 @@ class EventLog:
                 [span.stop - span.start for block in blocks for span in block.rows.spans],
                 pa.int64(),
             ),
-            "agent_version": _column([self._versions[agent] for agent, _ in named], sizes, pa.string()),
+            "agent_version": _column([self.versions[agent] for agent, _ in named], sizes, pa.string()),
         }
         return table("AgentEvent", columns, sum(sizes))
 
@@ -286,6 +288,7 @@ class EventLog:
         for i in too_large:
             entry = ordered[i]
             if entry.outcome.kind == COMPLETED:
+                self.changed(entry.attempt)
                 ordered[i] = entry._replace(outcome=self._oversized(entry, len(values[i])))
                 values[i] = self._values([[ordered[i]]])[0]
         return ordered, values
@@ -296,7 +299,8 @@ class EventLog:
             ErrorClass.UNKNOWN_OUTCOME if acted else ErrorClass.INTERNAL,
             f"the answer makes a record of {size} bytes, {self._record_bytes_max} are allowed",
         )
-        return outcome._replace(started_at=entry.outcome.started_at, finished_at=entry.outcome.finished_at)
+        kept = entry.outcome
+        return outcome._replace(started_at=kept.started_at, finished_at=kept.finished_at, ordinal=kept.ordinal)
 
     def _values(self, groups: list[list[_Entry]]) -> list[bytes]:
         entries = [entry for group in groups for entry in group]
@@ -325,6 +329,6 @@ class EventLog:
             "slip": pa.concat_arrays(slips),
             "task": pa.concat_arrays(identities),
             "epoch": [entry.attempt.inbox.epoch for entry in entries],
-            "agent_version": [self._versions[entry.attempt.inbox.agent_id] for entry in entries],
+            "agent_version": [self.versions[entry.attempt.inbox.agent_id] for entry in entries],
         }
         return self._codec.encode(table("AgentEvent", columns, len(entries)), "AgentEvent")

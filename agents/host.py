@@ -21,8 +21,11 @@ from agents.context import Contexts
 from agents.event_log import EventLog
 from agents.inbox import Inbox, position_note, read_note
 from agents.intake import Intake
+from agents.logrecall import LogRecall
+from agents.memory.ports import Recall, Told
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
+from agents.recollection import Recollection
 from agents.registry import Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
@@ -74,11 +77,16 @@ class Host:
         read_back: ReadBack,
         pauses: TopicPauses | None = None,
         versions: Mapping[str, Declared] | None = None,
+        logs: LogRecall | None = None,
+        remembers: Recall | None = None,
+        told: Told | None = None,
     ) -> None:
         self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
         self._events = EventLog(topology, codec, producer, versions)
-        self._contexts = Contexts(topology.limits.context_interactions)
+        contexts = Contexts(topology, told, self._events.versions)
+        self._memory = Recollection(contexts, logs, remembers)
+        self._events.changed = contexts.changed
         self._ownership = Ownership(lambda: self._reader.run(self._is_granted))
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
@@ -87,7 +95,7 @@ class Host:
                 agent,
                 Caller(make_runner(name, agent, targets[name]), writes=agent.effect == "write"),
                 self._events,
-                self._contexts,
+                self._memory,
                 self._room,
                 self._ownership.confirmed,
                 self._fail,
@@ -96,7 +104,7 @@ class Host:
             for name, agent in topology.agents.items()
         }
         self._inboxes: dict[TopicPartition, Inbox] = {}
-        self._intake = Intake(topology, codec, producer, self._contexts, self._inboxes, pauses)
+        self._intake = Intake(topology, codec, producer, self._inboxes, pauses)
         self._pauses = pauses
         self._committed: dict[TopicPartition, int] = {}
         # What stands for each inbox at the broker, to be committed once more.
@@ -132,6 +140,7 @@ class Host:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reader.run(self._consumer.close, CLOSE_S), CLOSE_S)
             self._reader.close()
+            self._memory.close()
             await asyncio.gather(*(service.close() for service in self._services.values()))
 
     @staticmethod
@@ -314,8 +323,7 @@ class Host:
     async def _take_over(self, recovered: Recovered) -> None:
         for inbox in recovered.inboxes:
             self._inboxes[TopicPartition(inbox.topic, inbox.partition)] = inbox
-        for conversation, interaction in recovered.interactions:
-            self._contexts.fold(conversation, interaction)
+            self._memory.own(inbox)
         self._is_assigned = True
 
     async def _give_up(
@@ -333,6 +341,6 @@ class Host:
             self._committed.pop(tp, None)
             self._standing.pop(tp, None)
             self._paused.discard(tp)
-            self._contexts.forget(inbox.agent_id, inbox.partition)
+            self._memory.give_up(inbox.agent_id, inbox.partition)
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
         return positions

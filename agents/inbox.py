@@ -54,6 +54,11 @@ class Inbox:
         self.tracker, self.known = OffsetTracker(), known or Recognition()
         self.lost = False
 
+    @property
+    def epochs(self) -> LogEpochs:
+        """The claims of the agent's log."""
+        return self._epochs
+
     def note(self, low_watermark_ms: int | None) -> str:
         """What is committed beside a position; `low_watermark_ms` as the tracker has it."""
         return position_note(low_watermark_ms or 0, self._epochs.since)

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agents.context import Contexts
-from agents.contract import Interaction
 from agents.dispatches import Attempt, Dispatched, attempts
 from agents.inbox import Inbox
 from agents.outcome import STARTED
-from agents.recognition import IN_HAND
 from agents.rows import Rows, Span
 from schemas.codec import Codec
 from schemas.tenants import TenantDefaults
-from schemas.topology import Topology
+from schemas.topology import Agent, Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.deadletters import SendsOne, bury
 from streams.transport.pauses import TopicPauses
@@ -39,6 +36,11 @@ class _Run(NamedTuple):
     stop: int
 
 
+def _is_shown(topology: Topology, agent: Agent) -> bool:
+    """Whether it is shown its conversations."""
+    return agent.remembers and topology.limits.context_interactions > 0
+
+
 class Intake:
     """`inboxes` are those that the host owns, kept by the host."""
 
@@ -47,14 +49,15 @@ class Intake:
         topology: Topology,
         codec: Codec,
         producer: SendsOne,
-        contexts: Contexts,
         inboxes: Mapping[TopicPartition, Inbox],
         pauses: TopicPauses | None = None,
     ) -> None:
-        self._codec, self._producer, self._contexts, self._inboxes = codec, producer, contexts, inboxes
+        self._codec, self._producer, self._inboxes = codec, producer, inboxes
         self._topics, self._defaults, self._pauses = topology.topics(), TenantDefaults(topology), pauses
         self._in_columns = frozenset(
-            name for name, agent in topology.agents.items() if agent.kind == "batch" and not agent.logs_start
+            name
+            for name, agent in topology.agents.items()
+            if agent.kind == "batch" and not (agent.logs_start or _is_shown(topology, agent))
         )
         self._batches_read = 0
 
@@ -153,17 +156,12 @@ class Intake:
         return found
 
     def _is_new(self, attempt: Attempt) -> bool:
-        """Whether the agent has to be called for it; what is known of it already is done with, or remembered."""
+        """Whether the agent has to be called for it; what is known of it already is done with."""
         known = attempt.inbox.known.meet(attempt.id, attempt.offset, attempt.routed_at)
         if known is None:
             return True
         if known.kind == STARTED:
             attempt.began_before = True
             return True
-        if known is not IN_HAND:
-            self._contexts.fold(
-                attempt.conversation,
-                Interaction(attempt.id.task_id, attempt.text, known.answer, known.kind, known.at),
-            )
         attempt.inbox.tracker.finish(attempt.offset)
         return False

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from agents.contract import BATCH_OUTPUT, BATCH_REFUSED, AgentFailed, AgentRefused, Answer
+from agents.memory.model import ToolCall
+from agents.memory.sources import tool_calls_text
 from schemas.reasons import ErrorClass
 
 STARTED, COMPLETED, FAILED, REFUSED = "STARTED", "COMPLETED", "FAILED", "REFUSED"
@@ -40,6 +42,8 @@ class Outcome(NamedTuple):
     cost_microusd: int = 0
     started_at: int = 0
     finished_at: int = 0
+    ordinal: int = 0
+    tool_calls: str | None = None
 
 
 class OutcomeUnclear(Exception):  # noqa: N818  what happened, not what is wrong with the program
@@ -96,6 +100,7 @@ def from_answer(answer: object) -> Outcome:
         tokens_in=_count("tokens_in", answer.tokens_in),
         tokens_out=_count("tokens_out", answer.tokens_out),
         cost_microusd=_count("cost_microusd", answer.cost_microusd),
+        tool_calls=tool_calls_text(_calls(answer.tool_calls)),
     )
 
 
@@ -169,6 +174,18 @@ def _texts(name: str, values: object) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable) or isinstance(values, Mapping):
         raise UnusableAnswer(f"{name} is {_type(values)}, not a tuple of str")
     return tuple(_text(name, value) for value in values)
+
+
+def _calls(values: object) -> tuple[ToolCall, ...]:
+    calls = tuple(values) if isinstance(values, Iterable) else (values,)
+    if not all(isinstance(each, ToolCall) for each in calls):
+        raise UnusableAnswer(f"tool_calls is {_type(values)}, not a tuple of ToolCall")
+    for call in calls:
+        for name in ("call_id", "name", "arguments"):
+            _text(f"tool_calls.{name}", getattr(call, name))
+        if call.result is not None:
+            _text("tool_calls.result", call.result)
+    return calls
 
 
 def _real(name: str, value: object) -> float:

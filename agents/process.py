@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from agents.calls import wall_us
+from agents.directives import DirectivesView
 from agents.host import SHARE, Host
+from agents.logrecall import LogRecall
 from agents.readback import ReadBack
 from agents.registry import Target, resolve
 from agents.targets import Program
@@ -64,19 +66,25 @@ def run_host(
     producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
     consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
+    recall = _consumer(settings, topology, "pointsman-host-memory", None, lambda topic: topic)
     view = PauseView(settings, topology, Codec(registry, bytes_max))
+    told = DirectivesView(settings, topology, Codec(registry, bytes_max))
     try:
         view.start()
+        told.start()
         # What answers is the same for as long as this process lives: a change comes with the next one, and its claim.
         versions = {name: declared(agent) for name, agent in topology.agents.items()}
         announce(topology, targets, codec, producer, versions)
         pauses = TopicPauses(topology, codec, producer, view)
         read_back = ReadBack(topology, Codec(registry, bytes_max), history)
-        host = Host(topology, targets, codec, consumer, producer, read_back, pauses, versions)
+        logs = LogRecall(topology, Codec(registry, bytes_max), recall)
+        host = Host(topology, targets, codec, consumer, producer, read_back, pauses, versions, logs, told=told)
         run_loop(host.run(ready, stop))
     finally:
         view.close()
+        told.close()
         history.close(CLOSE_S)
+        recall.close(CLOSE_S)
         producer.close(CLOSE_S)
 
 

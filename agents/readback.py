@@ -1,20 +1,17 @@
-"""What a host has to know of an inbox before it reads on: the outcomes that are in the log, and the conversations.
+"""What a host has to know of an inbox before it reads on: the outcomes that are in the log.
 
-An agent is its log. So what a dispatch that is read again has led to, and what the agent remembers, are both read back
-on assignment. The memory is bounded: LOOKBACK_MS and LOOKBACK_ROWS before the first dispatch that is not committed, and
-of agents that write, whatever may come again and be called (agents/recognition.py).
-I/O: Kafka.
+An agent is its log. So what a dispatch that is read again has led to is read back on assignment. That is bounded:
+LOOKBACK_MS and LOOKBACK_ROWS before the first dispatch that is not committed, and of agents that write, whatever may
+come again and be called (agents/recognition.py). What the agent remembers is read when it is wanted
+(agents/recollection.py). I/O: Kafka.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from agents.calls import wall_us
-from agents.context import Conversation
-from agents.contract import Interaction
 from agents.dispatches import attempt_ids
 from agents.inbox import Inbox, read_note
 from agents.outcome import OUTCOMES, STARTED
@@ -35,17 +32,11 @@ Claim = Callable[[Mapping[TopicPartition, int], Mapping[TopicPartition, str]], M
 one's own."""
 
 
-class _Asked(NamedTuple):
-    conversation: Conversation
-    text: str
-
-
 @dataclass(slots=True)
 class Recovered:
-    """Inboxes ready to be read on, and what was said in their conversations, in order."""
+    """Inboxes ready to be read on."""
 
     inboxes: list[Inbox] = field(default_factory=list)
-    interactions: list[tuple[Conversation, Interaction]] = field(default_factory=list)
 
 
 class ReadBack:
@@ -54,14 +45,13 @@ class ReadBack:
     def __init__(self, topology: Topology, codec: Codec, consumer: BatchConsumer) -> None:
         self._codec, self._consumer = codec, consumer
         self._margin_ms = topology.limits.clock_skew_margin_ms
-        self._remembers = topology.limits.context_interactions > 0
         topics = topology.topics()
         self._agents = {topics.inbox(name): name for name in topology.agents}
         self._events = {topics.inbox(name): topics.events(name) for name in topology.agents}
+        # Of these a dispatch that a worker wrote again is recognised for longer: they are called for each one.
+        self._one_by_one = {topics.inbox(name) for name, agent in topology.agents.items() if agent.kind != "batch"}
         limits = topology.limits
         self._memories = {topics.inbox(name): Memory.of(agent, limits) for name, agent in topology.agents.items()}
-        # A batch agent is shown no context.
-        self._with_memory = {topics.inbox(name) for name, agent in topology.agents.items() if agent.kind != "batch"}
 
     def read(self, committed: Mapping[TopicPartition, tuple[int, str]], claim: Claim) -> Recovered:
         """For each inbox partition and its committed position, with its note. Raises TransportError when the logs
@@ -76,7 +66,6 @@ class ReadBack:
         notes = {tp: read_note(meta) for tp, (offset, meta) in committed.items() if offset != NO_OFFSET}
         since = {tp: note.low_watermark_ms for tp, note in notes.items() if note.low_watermark_ms is not None}
         epochs = Epochs({logs[tp]: LogEpochs(note.since) for tp, note in notes.items()})
-        asked = self._read_inboxes(committed, since, marks)
         logged: dict[TopicPartition, dict[AttemptId, Logged]] = {}
         ends = {log: marks[log][1] for log in logs.values()}
         versions: dict[TopicPartition, str] = {}
@@ -87,45 +76,11 @@ class ReadBack:
         recovered = Recovered()
         for tp in inboxes:
             outcomes = logged.get(logs[tp], {})
-            agent_id, questions, log = self._agents[tp.topic], asked.get(tp, {}), logs[tp]
+            agent_id, log = self._agents[tp.topic], logs[tp]
             known = Recognition(outcomes, marks[tp][1], self._memories[tp.topic])
             inbox = Inbox(agent_id, tp.topic, tp.partition, known, own[log], epochs.of(log))
             recovered.inboxes.append(inbox)
-            for attempt, logged_as in outcomes.items():
-                question = questions.get(attempt)
-                if question is not None and logged_as.kind in OUTCOMES:
-                    recovered.interactions.append(
-                        (question.conversation, interaction(attempt, question.text, logged_as))
-                    )
         return recovered
-
-    def _read_inboxes(
-        self,
-        committed: Mapping[TopicPartition, tuple[int, str]],
-        since: Mapping[TopicPartition, int],
-        marks: Mapping[TopicPartition, tuple[int, int]],
-    ) -> dict[TopicPartition, dict[AttemptId, _Asked]]:
-        """What was asked in conversations before the committed positions."""
-        wanted = [tp for tp in since if self._remembers and tp.topic in self._with_memory]
-        starts = self._consumer.offsets_for_times({tp: max(since[tp] - LOOKBACK_MS, 0) for tp in wanted})
-        until = {tp: committed[tp][0] for tp in wanted}
-        starts = {tp: max(start, until[tp] - LOOKBACK_ROWS, marks[tp][0]) for tp, start in starts.items()}
-        asked: dict[TopicPartition, dict[AttemptId, _Asked]] = {}
-        for batch in self._consumer.read_to_end(starts, until):
-            decoded = self._codec.decode(batch.values, "TaskDispatched")
-            slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
-            columns = zip(
-                _rows(batch, decoded.rows.tolist()),
-                attempt_ids(slips, tasks),
-                tasks.field("conversation_id").to_pylist(),
-                tasks.field("text").to_pylist(),
-                strict=True,
-            )
-            for (tp, offset), attempt, conversation_id, text in columns:
-                if conversation_id is not None and offset < until[tp]:
-                    conversation = Conversation(self._agents[tp.topic], tp.partition, attempt.tenant, conversation_id)
-                    asked.setdefault(tp, {})[attempt] = _Asked(conversation, text)
-        return asked
 
     def _starts(
         self,
@@ -135,7 +90,7 @@ class ReadBack:
     ) -> dict[TopicPartition, int]:
         """Where in the logs reading begins; the last record is always read, for its epoch."""
         margin = {logs[tp]: max(at - self._margin_ms, 0) for tp, at in since.items()}
-        memory = {logs[tp]: max(at - LOOKBACK_MS, 0) for tp, at in since.items() if tp.topic in self._with_memory}
+        memory = {logs[tp]: max(at - LOOKBACK_MS, 0) for tp, at in since.items() if tp.topic in self._one_by_one}
         starts = {tp: marks[tp][0] for tp in logs.values()}
         starts |= self._consumer.offsets_for_times(margin)
         for tp, offset in self._consumer.offsets_for_times(memory).items():
@@ -158,7 +113,7 @@ class ReadBack:
         """The last event of each attempt, in the order of the log, and who answered last; without what is void."""
         for batch in self._consumer.read_to_end(starts, ends):
             decoded = self._codec.decode(batch.values, "AgentEvent")
-            places = _rows(batch, decoded.rows.tolist())
+            places = places_in(batch, decoded.rows.tolist())
             written = decoded.batch.column("epoch").to_numpy(zero_copy_only=False)
             topics = [tp.topic for tp, _ in places]
             void = epochs.void(topics, batch.partitions[decoded.rows], batch.offsets[decoded.rows], written)
@@ -186,10 +141,6 @@ class ReadBack:
                     of_log.setdefault(attempt, Logged(STARTED))
 
 
-def interaction(attempt: AttemptId, asked: str, logged: Logged) -> Interaction:
-    return Interaction(attempt.task_id, asked, logged.answer, logged.kind, logged.at)
-
-
-def _rows(batch: Batch, rows: Iterable[int]) -> list[tuple[TopicPartition, int]]:
+def places_in(batch: Batch, rows: Iterable[int]) -> list[tuple[TopicPartition, int]]:
     partitions, offsets = batch.partitions.tolist(), batch.offsets.tolist()
     return [(TopicPartition(batch.topics[row], partitions[row]), offsets[row]) for row in rows]

@@ -117,6 +117,7 @@ def outcomes_of(rows: object, expected: int, *, may_have_acted: bool) -> Outcome
     plain = {name: found.get(name) for name in ("answer", "vote_key", "payload", "confidence")}
     plain |= {name: _filled(found.get(name), pa.scalar([], _TEXTS)) for name in ("citations", "facts")}
     plain |= {name: _filled(found.get(name), 0) for name in ("tokens_in", "tokens_out", "cost_microusd")}
+    plain |= {"ordinal": 0, "tool_calls": None}  # in columns nothing is remembered
     error_class, answer = found.get("error_class"), found.get("answer")
     none_failed = error_class is None or error_class.null_count == expected
     if none_failed and answer is not None and not answer.null_count:

@@ -14,13 +14,14 @@ from functools import partial
 from prometheus_client import Counter
 
 from agents.calls import Caller, wall_us
-from agents.context import Contexts, Conversation
-from agents.contract import Interaction
+from agents.context import Conversation
+from agents.contract import EMPTY_CONTEXT
 from agents.dispatches import Attempt
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
 from agents.outcome import OUTCOMES, Outcome, failed, timed_out
+from agents.recollection import Recollection
 from agents.rows import Outcomes, Rows
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
@@ -59,6 +60,8 @@ class _Work:
     conversation: Conversation | None
     rows: Rows | None = None  # the same in columns; `attempts` is empty then
     started_us: int = 0
+    # Whose conversations are kept at hand for it, and are told of the outcomes.
+    shown: frozenset[Conversation] = frozenset()
     call: asyncio.Task[list[Outcome] | Outcomes] | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -87,14 +90,15 @@ class Service:
         agent: Agent,
         caller: Caller,
         events: EventLog,
-        contexts: Contexts,
+        memory: Recollection,
         room: Room,
         owns: Callable[[], Awaitable[None]],
         fail: Callable[[Exception], None],
         paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
-        self._events, self._contexts, self._room, self._fail = events, contexts, room, fail
+        self._events, self._contexts, self._room, self._fail = events, memory.contexts, room, fail
+        self._memory, self._remembers = memory, memory.contexts.remembers(agent_id)
         self._owns, self._paused = owns, paused
         self._writes = agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
@@ -177,6 +181,8 @@ class Service:
     async def _call(self, work: _Work) -> list[Outcome] | Outcomes:
         if work.rows is not None:
             return await self._caller.call_rows(work.rows)
+        if self._remembers:
+            await self._recall(work)
         if self._agent.logs_start:
             await self._events.start(work.attempts, work.started_us)
             if self._writes:
@@ -186,7 +192,24 @@ class Service:
             work.started_us = wall_us()
         if not work.attempts:
             return []
-        return await self._caller.call(work.attempts, self._contexts.of(work.conversation))
+        if not work.shown:
+            return await self._caller.call(work.attempts, EMPTY_CONTEXT)
+        await self._memory.ready(work.shown)  # people may have spoken since
+        for attempt in work.attempts:
+            attempt.context = self._contexts.of(attempt.conversation)
+        return await self._caller.call(work.attempts, work.attempts[0].context)
+
+    async def _recall(self, work: _Work) -> None:
+        """Its conversations are at hand when this returns, and stay so."""
+        shown = frozenset(each.conversation for each in work.attempts if each.conversation is not None)
+        if not shown:
+            return
+        await self._memory.ready(shown)
+        if work in self._running:
+            work.shown = shown
+            for conversation in shown:
+                self._contexts.begin(conversation)
+        work.attempts = self._callable(work.attempts)
 
     def _called(self, work: _Work, call: asyncio.Task[list[Outcome] | Outcomes]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.
@@ -206,7 +229,8 @@ class Service:
                 self._end_rows(work.rows, ends, work.started_us)
             else:
                 work.expand()
-                self._end(work.attempts, ends.rows() if isinstance(ends, Outcomes) else ends, work.started_us)
+                found = ends.rows() if isinstance(ends, Outcomes) else ends
+                self._end(work.attempts, found, work.started_us, work.shown)
             self._leave(work)
             self.pump()
         except Exception as error:  # noqa: BLE001  it ends the host
@@ -221,6 +245,9 @@ class Service:
         work.timer.cancel()
         assert work.call is not None
         work.call.cancel()
+        for conversation in work.shown:
+            self._contexts.left(conversation)
+        work.shown = frozenset()
 
     def _running_of(self, inboxes: set[Inbox]) -> list[_Work]:
         return [work for work in self._running if work.touches(inboxes)]
@@ -255,17 +282,22 @@ class Service:
                 ready.append(attempt)
         return ready
 
-    def _end(self, attempts: Sequence[Attempt], outcomes: Sequence[Outcome], started_us: int) -> None:
+    def _end(
+        self,
+        attempts: Sequence[Attempt],
+        outcomes: Sequence[Outcome],
+        started_us: int,
+        shown: frozenset[Conversation] = frozenset(),
+    ) -> None:
+        """`shown`: conversations of which the agent was asked; what it was not asked is no part of them."""
         finished_us = wall_us()
         for attempt, outcome in zip(attempts, outcomes, strict=True):
             self._counters[outcome.kind].inc()
             attempt.inbox.known.ended(attempt.id, finished_us)
-            self._events.write(attempt, outcome._replace(started_at=started_us, finished_at=finished_us))
-            if attempt.conversation is not None:
-                self._contexts.fold(
-                    attempt.conversation,
-                    Interaction(attempt.id.task_id, attempt.text, outcome.answer, outcome.kind, finished_us),
-                )
+            timed = outcome._replace(started_at=started_us, finished_at=finished_us)
+            if attempt.conversation is not None and attempt.conversation in shown:
+                timed = self._contexts.note(attempt.conversation, attempt, timed)
+            self._events.write(attempt, timed)
         if attempts:
             self._durations.observe((finished_us - started_us) / 1e6)
             self._count(-len(attempts))

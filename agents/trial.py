@@ -19,6 +19,7 @@ from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
 from agents.outcome import OUTCOMES
+from agents.recollection import Recollection
 from agents.registry import Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
@@ -85,10 +86,10 @@ async def try_agent(
     Tasks of one conversation know of the earlier ones. Each has the agent's timeout, and no more than its deadline.
     """
     codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
-    log, contexts = _Log(codec), Contexts(topology.limits.context_interactions)
+    log, memory = _Log(codec), Recollection(Contexts(topology), None)
     topic = topology.topics().inbox(agent_id)
     inboxes = {TopicPartition(topic, PARTITION): Inbox(agent_id, topic, PARTITION)}
-    intake = Intake(topology, codec, log, contexts, inboxes)
+    intake = Intake(topology, codec, log, inboxes)
     agent, heard = topology.agents[agent_id], list[Mapping[str, Any]]()
     runner = make_runner(agent_id, agent, target, heard.append)
     events = EventLog(topology, codec, log)
@@ -98,7 +99,7 @@ async def try_agent(
         agent,
         Caller(runner, writes=agent.effect == "write"),
         events,
-        contexts,
+        memory,
         Room(topology.limits.host_inflight_max),
         _nobody_else,
         failed.set_exception,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.contract import AgentWrongInput, Answer, Context, Task
+from agents.memory.model import ToolCall
 from agents.outcome import INT64_MAX, Outcome, UnusableAnswer, failed, from_answer, refused
 from schemas.nearest import suggest
 from schemas.reasons import ErrorClass
@@ -53,19 +54,36 @@ def encode_request(
             "traceparent": task.traceparent,
             "data_class": task.data_class,
         },
-        "context": {
-            "interactions": [
-                {"task_id": each.task_id, "asked": each.asked, "answered": each.answered, "status": each.status}
-                | {"at_us": each.at}
-                for each in context.interactions
-            ]
-        },
+        "context": context_fields(context),
         "options": dict(options),
     }
     try:
         return json.dumps(request, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:
         raise AgentWrongInput("the payload holds NaN or an infinity, or is nested too deeply") from error
+
+
+def context_fields(context: Context) -> dict[str, Any]:
+    """What an agent knows of the conversation so far, as JSON."""
+    known = context.known
+    return {
+        "interactions": [
+            {"task_id": each.task_id, "asked": each.asked, "answered": each.answered, "status": each.status}
+            | {"at_us": each.at, "from_agent": each.from_agent, "tool_calls": [*map(_call, each.tool_calls)]}
+            for each in known.interactions
+        ],
+        "summary": known.summary,
+        "facts": list(known.facts),
+        "instructions": list(known.instructions),
+        "text": known.text,
+        "messages": list(known.messages),
+        "tokens": known.tokens,
+        "hash": known.hash,
+    }
+
+
+def _call(call: ToolCall) -> dict[str, str | None]:
+    return {"id": call.call_id, "name": call.name, "arguments": call.arguments, "result": call.result}
 
 
 def read_response(body: bytes) -> dict[str, Any]:
@@ -125,6 +143,10 @@ def _answer(response: Mapping[str, Any], fields: Mapping[str, Any], spent: Mappi
         tuple(fields["citations"] or ()),
         tuple(fields["facts"] or ()),
         **spent,
+        tool_calls=tuple(
+            ToolCall(each["id"], each["name"], each.get("arguments") or "", each.get("result"))
+            for each in fields["tool_calls"] or ()
+        ),
     )
 
 
@@ -166,6 +188,15 @@ def _is_count(value: object) -> bool:
     return whole and not isinstance(value, bool)
 
 
+def _is_calls(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) and _is_call(each) for each in value)
+
+
+def _is_call(call: Mapping[str, object]) -> bool:
+    texts = (call.get("id"), call.get("name"), call.get("arguments") or "", call.get("result") or "")
+    return all(isinstance(each, str) for each in texts)
+
+
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
@@ -175,6 +206,7 @@ _TYPES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "number": (_is_number, "a number"),
     "count": (_is_count, "a whole number"),
     "texts": (_is_texts, "a list of text"),
+    "calls": (_is_calls, "a list of calls, each with id and name"),
     "any": (lambda _: True, "anything"),
 }
 ENDS = ("answer", "refused", "failed")
@@ -187,6 +219,7 @@ FIELDS: Mapping[str, str] = {
     "payload": "any",
     "citations": "texts",
     "facts": "texts",
+    "tool_calls": "calls",
     **dict.fromkeys(SPENT, "count"),
 }
 FRAME = ("protocol", "id")

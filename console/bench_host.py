@@ -25,6 +25,7 @@ from agents.contract import Answer, Context, Task
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
+from agents.recollection import Recollection
 from agents.runners.make import make_runner
 from agents.service import Room, Service
 from console.cli.output import Output
@@ -95,14 +96,14 @@ class Rig:
         self.sent, self._offset = Sent(), 0
         self._codec = Codec(FileRegistry.load(), self.topology.limits.record_bytes_max)
         self._topics = self.topology.topics()
-        contexts, room = Contexts(self.topology.limits.context_interactions), Room(100_000)
+        memory, room = Recollection(Contexts(self.topology), None), Room(100_000)
         self.inboxes = {
             TopicPartition(self._topics.inbox(name), number): Inbox(name, self._topics.inbox(name), number)
             for name in names
             for number in range(PARTITIONS)
         }
         self.events = EventLog(self.topology, self._codec, self.sent)
-        self._intake = Intake(self.topology, self._codec, self.sent, contexts, self.inboxes)
+        self._intake = Intake(self.topology, self._codec, self.sent, self.inboxes)
         module: Callable[..., Any] = answer_rows if kind == "batch" else answer_one
         self._services = {
             name: Service(
@@ -110,7 +111,7 @@ class Rig:
                 self.topology.agents[name],
                 Caller(make_runner(name, self.topology.agents[name], module), writes=False),
                 self.events,
-                contexts,
+                memory,
                 room,
                 _nobody_else,
                 _raise,

@@ -41,7 +41,6 @@ def state_bytes(state: State) -> bytes:
             "chunks": [_summary(each) for each in state.chunks],
             "models": [_summary(each) for each in state.models],
             "facts": [_fields(each, _FACT) for each in state.facts],
-            "facts_full": state.facts_full,
         }
     )
 
@@ -61,7 +60,6 @@ def state_of(data: bytes) -> State:
             tuple(map(_summary_of, found["chunks"])),
             tuple(map(_summary_of, found["models"])),
             tuple(Fact(**each) for each in found["facts"]),
-            found["facts_full"],
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UnknownFormat(f"no state: {error}") from error

@@ -60,9 +60,9 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
         recent = (*recent, interaction)
     if ordinal % CHUNK == 0:
         chunks = (*chunks, _sealed(recent, ordinal))
-    facts, full = state.facts, state.facts_full
+    facts = state.facts
     if interaction.facts and interaction.id not in revoked:
-        facts, full = pin(facts, facts_of(interaction), full=full)
+        facts = pin(facts, facts_of(interaction))
     horizon = reach(ordinal)
     return State(
         state.key,
@@ -72,7 +72,6 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
         tuple(each for each in chunks if each.first >= horizon),
         tuple(each for each in state.models if each.first >= horizon),
         facts,
-        full,
     )
 
 
@@ -100,8 +99,8 @@ def refold(
     They must begin at `reach` of the last one or before; `facts_before` are those of older ones, oldest first.
     """
     kept = resolve(interactions)
-    facts, full = pin((), [fact for fact in facts_before if fact.origin not in revoked], full=False)
-    state = State(key, kept[0].ordinal - 1 if kept else 0, facts=facts, facts_full=full)
+    facts = pin((), [fact for fact in facts_before if fact.origin not in revoked])
+    state = State(key, kept[0].ordinal - 1 if kept else 0, facts=facts)
     state = reduce(lambda held, each: fold(held, each, revoked), kept, state)
     return reduce(with_model, models, state)
 
@@ -144,8 +143,8 @@ def facts_of(interaction: Interaction) -> list[Fact]:
     ]
 
 
-def pin(held: tuple[Fact, ...], new: Sequence[Fact], *, full: bool) -> tuple[tuple[Fact, ...], bool]:
-    """The newest distinct ones within FACTS_TOKENS_MAX, oldest first; whether older ones were left out."""
+def pin(held: tuple[Fact, ...], new: Sequence[Fact]) -> tuple[Fact, ...]:
+    """The newest distinct ones within FACTS_TOKENS_MAX, oldest first."""
     by_id = {fact.id: fact for fact in held}
     for fact in new:
         by_id.pop(fact.id, None)
@@ -155,9 +154,9 @@ def pin(held: tuple[Fact, ...], new: Sequence[Fact], *, full: bool) -> tuple[tup
     for fact in reversed(by_id.values()):
         left -= estimate(fact.text) + MESSAGE
         if left < 0:
-            return tuple(reversed(kept)), True
+            break
         kept.append(fact)
-    return tuple(reversed(kept)), full
+    return tuple(reversed(kept))
 
 
 def with_model(state: State, summary: Summary) -> State:

@@ -201,7 +201,6 @@ class State:
     chunks: tuple[Summary, ...] = ()
     models: tuple[Summary, ...] = ()
     facts: tuple[Fact, ...] = ()
-    facts_full: bool = False
 
 
 class Caps(NamedTuple):

@@ -6,17 +6,19 @@ I/O: what the agents do.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from agents.calls import task_of
-from agents.contract import Answer, Context
+from agents.contract import BATCH_CONTEXT, Answer, Context
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_answer, from_batch
 from agents.registry import Code, is_async
 from agents.rows import Outcomes, Rows, outcomes_of
+from agents.wire import context_fields
 from schemas.topology import Agent
 from streams.transport.threads import DaemonPool
 
@@ -51,17 +53,21 @@ class PythonRunner:
 
 
 class BatchRunner:
-    """Rows of one batch of dispatches a call, in a thread. Each remembers nothing of another: there is no context."""
+    """Rows of one batch of dispatches a call, in a thread. An agent whose `context` is true is shown that of each row,
+    as it was before the call, in a column of its own; any other remembers nothing."""
 
     batched = True
 
     def __init__(self, agent_id: str, agent: Agent, code: Code) -> None:
-        self._code, self._writes = code, agent.effect == "write"
+        self._code, self._writes, self._remembers = code, agent.effect == "write", agent.remembers
         self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:  # noqa: ARG002  one interface
-        inputs = [each.source.batch_input(partial(_one, each.row)) for each in attempts]
-        output = await self._pool.run(self._code, pa.concat_batches(inputs))
+        rows = pa.concat_batches([each.source.batch_input(partial(_one, each.row)) for each in attempts])
+        if self._remembers:
+            shown = pa.array([json.dumps(context_fields(each.context)) for each in attempts], pa.string())
+            rows = rows.append_column(BATCH_CONTEXT, shown)
+        output = await self._pool.run(self._code, rows)
         return from_batch(output, len(attempts), may_have_acted=self._writes)
 
     async def run_rows(self, rows: Rows) -> Outcomes:

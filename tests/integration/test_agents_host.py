@@ -54,7 +54,7 @@ def test_an_event_echoes_slip_and_task_and_goes_where_the_dispatch_came_from(ben
         "slip": {"attempt": 3, "stage": "REGROUND"},
     }
     bench.dispatch("moody", task, {"task_id": "t2"}, partition=1)
-    one, two = bench.events("moody", 2)
+    one, two = sorted(bench.events("moody", 2), key=lambda event: str(event["task"]["task_id"]))
     assert one["_partition"] == 1
     assert one["_key"] == b"c1"
     assert one["event_id"] == agent_event_id("acme", "t1", "moody", 3, "REGROUND", "COMPLETED", one["epoch"])
@@ -185,7 +185,8 @@ def test_a_dispatch_that_comes_again_is_not_run_again(bench: Bench, log: str) ->
     bench.events("slow", 2)
     bench.dispatch("slow", task, {**task, "slip": {"attempt": 2}}, {**task, "slip": {"stage": "REGROUND"}})
     events = bench.events("slow", 4)
-    assert CALLS[log] == ["again", "other", "again", "again"]
+    assert sorted(CALLS[log][:2]) == ["again", "other"]
+    assert CALLS[log][2:] == ["again", "again"]
     assert len({event["event_id"] for event in events}) == len(events) == 4
 
 

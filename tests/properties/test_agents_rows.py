@@ -18,6 +18,7 @@ from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
 from agents.outcome import UnusableAnswer, from_batch
+from agents.recollection import Recollection
 from agents.rows import outcomes_of
 from agents.runners.in_process import BatchRunner
 from agents.service import Room, Service
@@ -146,13 +147,13 @@ def answers(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 async def served(polls: Sequence[Batch], *, in_columns: bool, given_up: int | None) -> tuple[Any, Any, int]:
     """All polls through a host without a broker: what is in the logs, the positions, and how many were put away."""
-    sent, contexts, room = Sent(), Contexts(5), Room(1_000)
+    sent, memory, room = Sent(), Recollection(Contexts(TOPOLOGY), None), Room(1_000)
     tps = [TopicPartition(TOPICS.inbox(name), number) for name in NAMES for number in range(PARTITIONS)]
     names = {TOPICS.inbox(name): name for name in NAMES}
     inboxes = {tp: Inbox(names[tp.topic], *tp, epoch=7 + tp.partition) for tp in tps}
     owned = dict(inboxes)
     events = EventLog(TOPOLOGY, CODEC, sent)
-    intake = Intake(TOPOLOGY, CODEC, sent, contexts, owned)
+    intake = Intake(TOPOLOGY, CODEC, sent, owned)
     if not in_columns:
         intake._in_columns = frozenset()
     services = {
@@ -160,7 +161,7 @@ async def served(polls: Sequence[Batch], *, in_columns: bool, given_up: int | No
             name,
             agent,
             Caller(BatchRunner(name, agent, answers), writes=False),
-            *(events, contexts, room, _nobody_else, _raise),
+            *(events, memory, room, _nobody_else, _raise),
         )
         for name, agent in TOPOLOGY.agents.items()
     }

@@ -111,11 +111,9 @@ def test_a_window_keeps_its_caps_and_each_tool_call_its_result(
 def test_facts_can_be_pinned_one_by_one_or_all_at_once(said: list[tuple[str, int]]) -> None:
     facts = [Fact.of(KEY, f"{word}{number}", ordinal=at) for at, (word, number) in enumerate(said)]
     held: tuple[Fact, ...] = ()
-    full = False
     for fact in facts:
-        held, full = pin(held, [fact], full=full)
-    at_once, _ = pin((), facts, full=False)
-    assert held == at_once
+        held = pin(held, [fact])
+    assert held == pin((), facts)
 
 
 @given(interactions(3))

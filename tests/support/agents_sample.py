@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from agents.contract import AgentFailed, AgentOverloaded, AgentRefused, AgentWrongInput, Answer, Context, Task
+from agents.memory.model import ToolCall
 from schemas.settings import Settings
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
@@ -45,6 +46,20 @@ async def slow(task: Task, context: Context, log: str, wait_ms: int = 0) -> Answ
     finally:
         _end(log)
     return Answer(task.text, 0.9, payload={"earlier": [i.asked for i in context.interactions]})
+
+
+async def remembering(task: Task, context: Context) -> Answer:
+    """Says what it is shown; every third time there is something to remember."""
+    facts = (f"{task.text} is settled.",) if task.text.endswith(("0", "3", "6", "9")) else ()
+    called = (ToolCall("1", "look_up", task.text, f"found {task.text}"),)
+    shown = {"hash": context.hash, "text": context.text, "facts": list(context.facts)}
+    return Answer(f"Noted: {task.text}.", 0.9, payload=shown, facts=facts, tool_calls=called)
+
+
+def remembering_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """As `remembering`, for rows."""
+    shown = rows.column("context").to_pylist()
+    return pa.RecordBatch.from_pydict({"answer": rows.column("text"), "payload": shown})
 
 
 def slow_plain(task: Task, context: Context, log: str, wait_ms: int = 0) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from agents.context import Contexts
 from agents.dispatches import Attempt
 from agents.inbox import Inbox
 from agents.intake import Intake
@@ -32,7 +31,7 @@ def test_a_poll_that_reads_beyond_what_the_log_knows_does_not_forget_it() -> Non
         TopicPartition(topics.inbox("writer"), 0): Inbox("writer", topics.inbox("writer"), 0, known),
         TopicPartition(topics.inbox("other"), 0): Inbox("other", topics.inbox("other"), 0),
     }
-    intake = Intake(topology, codec, NOBODY, Contexts(0), inboxes)
+    intake = Intake(topology, codec, NOBODY, inboxes)
     rows = [("writer", 0, number, "write") for number in range(6)]
     rows += [("other", 0, 6, "hello"), ("writer", 0, 7, "write")]
     taken = [

@@ -1,4 +1,4 @@
-"""The parts of the host that do no I/O: turns, memory, recognition, outcomes, threads."""
+"""The parts of the host that do no I/O: turns, recognition, outcomes, threads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.context import Contexts, Conversation
-from agents.contract import BATCH_OUTPUT, AgentFailed, Answer, Interaction
+from agents.contract import BATCH_OUTPUT, AgentFailed, Answer
 from agents.lanes import Lanes
 from agents.outcome import Outcome, UnusableAnswer, from_answer, from_batch, from_error
 from agents.recognition import IN_HAND, RECENT_MAX, AttemptId, Logged, Memory, Recognition
@@ -89,47 +88,6 @@ def test_each_waiting_item_is_asked_for_once_whether_it_is_wanted() -> None:
     assert sorted(asked) == [0, 1, 2, 3]
     assert lanes.next() is None
     assert len(lanes) == 0
-
-
-# Memory.
-
-
-def said(number: int) -> Interaction:
-    return Interaction(f"t{number}", f"q{number}", None, "COMPLETED", number)
-
-
-def test_a_conversation_keeps_its_last_interactions_and_the_least_used_is_forgotten() -> None:
-    contexts = Contexts(3, conversations_max=2)
-    a, b, c = (Conversation("agent", 0, "default", name) for name in "abc")
-    for i in range(5):
-        contexts.fold(a, said(i))
-    assert [i.asked for i in contexts.of(a).interactions] == ["q2", "q3", "q4"]
-    contexts.fold(b, said(7))
-    contexts.fold(a, said(5))
-    contexts.fold(c, said(8))
-    assert contexts.of(b).interactions == ()
-    assert len(contexts.of(a).interactions) == 3
-    assert len(contexts) == 2
-
-
-def test_nobody_sees_anothers_conversation_and_a_given_up_partition_is_forgotten() -> None:
-    contexts = Contexts(10)
-    mine = Conversation("agent", 0, "default", "c")
-    contexts.fold(mine, said(1))
-    contexts.fold(None, said(2))
-    for other in (mine._replace(agent_id="b"), mine._replace(tenant="x"), mine._replace(partition=1)):
-        assert contexts.of(other).interactions == ()
-    contexts.forget("agent", 1)
-    assert contexts.of(mine).interactions == (said(1),)
-    contexts.forget("agent", 0)
-    assert contexts.of(mine).interactions == ()
-    assert contexts.of(None).interactions == ()
-
-
-def test_no_memory_where_none_is_wanted() -> None:
-    contexts = Contexts(0)
-    contexts.fold(Conversation("agent", 0, "default", "c"), said(1))
-    assert len(contexts) == 0
 
 
 # Recognition.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.contract import EMPTY_CONTEXT, AgentWrongInput, Context, Interaction, Task
+from agents.contract import EMPTY_CONTEXT, AgentWrongInput, Context, Interaction, Known, Task
 from agents.outcome import INT64_MAX, Outcome, UnusableAnswer, from_error
 from agents.runners.statuses import failure
 from agents.wire import FIELDS, FRAME, encode_request, outcome_of, read_response, unknown_fields
@@ -32,8 +32,17 @@ TASK = Task(
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     data_class="PERSONAL",
 )
+FACT = "The customer prefers Portugal."
+PROMPT = f"Facts to remember:\n- {FACT}"
 CONTEXT = Context(
-    (Interaction("6f1c29", "Is there an office in Portugal?", "Yes, in Lisbon.", "COMPLETED", 1767225570000000),)
+    make=lambda: Known(
+        (Interaction("6f1c29", "Is there an office in Portugal?", "Yes, in Lisbon.", "COMPLETED", 1767225570000000),),
+        facts=(FACT,),
+        text=PROMPT,
+        messages=({"role": "system", "content": PROMPT},),
+        tokens=62,
+        hash="9f0c1d2e3a4b5c6d7e8f90a1b2c3d4e5",
+    )
 )
 
 
@@ -88,6 +97,7 @@ def test_the_responses_that_the_page_shows_are_what_it_says() -> None:
         tokens_in=210,
         tokens_out=18,
         cost_microusd=45,
+        tool_calls='[{"id":"1","name":"hours","arguments":"{\\"city\\": \\"Lisbon\\"}","result":"9 to 18"}]',
     )
     assert answer.keys() == (FIELDS.keys() | set(FRAME)) - {"refused", "failed", "error_class"}
     assert outcome_of(refused) == Outcome("REFUSED", error="we have no office there")

@@ -1,0 +1,228 @@
+"""Memory out of the logs: what an agent was asked stands in its inbox, what it did in its log, side by side.
+
+It is read where the history is behind, or away. A memory reaches as far back as the retention of both. I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from agents.dispatches import attempt_ids
+from agents.memory.fold import facts_of, pin
+from agents.memory.model import Fact, Interaction, Key, Place
+from agents.memory.ports import Remembered
+from agents.memory.sources import source_of, tool_calls_of
+from agents.outcome import OUTCOMES
+from agents.readback import places_in
+from agents.recognition import AttemptId
+from schemas.codec import Codec
+from schemas.epochs import Epochs, LogEpochs
+from schemas.topology import Topology
+from streams.transport.batch import TopicPartition
+from streams.transport.consumer import BatchConsumer
+
+KEPT = 240
+"""Outcomes kept of one conversation while a log is read: twice what a state depends on, for what fenced hosts wrote."""
+
+INTERACTION_BYTES = 400  # what one takes beside its texts, about
+
+_COLUMNS = (
+    *("kind", "ordinal", "epoch", "answer", "tool_calls", "facts", "error", "started_at", "finished_at"),
+    *("tokens_in", "tokens_out", "cost_microusd", "agent_version", "event_id"),
+)
+_IDENTITY = ("conversation_id", "cause_id", "labels")
+
+Wanted = Callable[[Key], bool]
+
+
+class _Done(NamedTuple):
+    """An outcome without what was asked."""
+
+    attempt: AttemptId
+    place: Place
+    routed_at: int
+    identity: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+    @property
+    def bytes(self) -> int:
+        return INTERACTION_BYTES + sum(len(each) for each in self.values if isinstance(each, str))
+
+
+@dataclass(slots=True)
+class _Memory:
+    done: list[_Done] = field(default_factory=list)
+    facts: tuple[Fact, ...] = ()
+
+
+@dataclass(slots=True)
+class LogMemory:
+    """What the logs of one agent and partition hold. `seen` are hashes of all memories that have anything there, also
+    of those that were not wanted or did not fit. `end` is where the agent's log ended."""
+
+    memories: dict[Key, Remembered] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    end: int = 0
+
+
+class LogRecall:
+    """Used in one thread, with a consumer and a codec of its own; the consumer is in no group."""
+
+    def __init__(self, topology: Topology, codec: Codec, consumer: BatchConsumer) -> None:
+        self._topics, self._codec, self._consumer = topology.topics(), codec, consumer
+        self._margin_ms = topology.limits.clock_skew_margin_ms
+
+    def read(
+        self,
+        agent_id: str,
+        partition: int,
+        wanted: Wanted,
+        *,
+        since: int = 0,
+        epochs: LogEpochs | None = None,
+        bytes_max: int = 2**62,
+    ) -> LogMemory:
+        """The memories that are wanted, those used last where they are more than fit.
+
+        `since` is an offset in the agent's log; `epochs` what is known of its claims before that. Raises
+        TransportError.
+        """
+        log = TopicPartition(self._topics.events(agent_id), partition)
+        inbox = TopicPartition(self._topics.inbox(agent_id), partition)
+        marks = self._consumer.watermarks([log, inbox])
+        low, high = marks[log]
+        found = LogMemory(end=high)
+        known = Epochs({log: epochs or LogEpochs()})
+        memories = self._outcomes(agent_id, log, (max(low, since), high), known, wanted, found, bytes_max)
+        asked = self._asked(inbox, marks[inbox], memories)
+        for key, memory in memories.items():
+            found.memories[key] = Remembered(
+                tuple(_interaction(key, each, *asked[each.attempt]) for each in memory.done if each.attempt in asked),
+                memory.facts,
+            )
+        return found
+
+    def _outcomes(
+        self,
+        agent_id: str,
+        log: TopicPartition,
+        span: tuple[int, int],
+        epochs: Epochs,
+        wanted: Wanted,
+        found: LogMemory,
+        bytes_max: int,
+    ) -> OrderedDict[Key, _Memory]:
+        memories: OrderedDict[Key, _Memory] = OrderedDict()
+        held = 0
+        for key, done in self._events(agent_id, log, span, epochs):
+            found.seen.add(hash(key))
+            if not wanted(key):
+                continue
+            memory = memories.get(key)
+            if memory is None:
+                memory = memories[key] = _Memory()
+            memories.move_to_end(key)
+            memory.done.append(done)
+            held += done.bytes
+            if len(memory.done) > KEPT:
+                gone = memory.done.pop(0)
+                held -= gone.bytes
+                memory.facts = pin(memory.facts, facts_of(_interaction(key, gone, "", None)))
+            while held > bytes_max and len(memories) > 1:
+                _, old = memories.popitem(last=False)
+                held -= sum(each.bytes for each in old.done)
+        return memories
+
+    def _events(
+        self, agent_id: str, log: TopicPartition, span: tuple[int, int], epochs: Epochs
+    ) -> Iterator[tuple[Key, _Done]]:
+        """The interactions in the order of the log, without what is void."""
+        start, end = span
+        for batch in self._consumer.read_to_end({log: start}, {log: end}):
+            decoded = self._codec.decode(batch.values, "AgentEvent")
+            rows = decoded.rows
+            void = epochs.void(
+                [log.topic] * len(rows),
+                batch.partitions[rows],
+                batch.offsets[rows],
+                decoded.batch.column("epoch").to_numpy(zero_copy_only=False),
+            )
+            passed_over = frozenset(() if void is None else void.tolist())
+            slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
+            columns = zip(
+                places_in(batch, rows.tolist()),
+                attempt_ids(slips, tasks),
+                slips.field("routed_at").to_pylist(),
+                zip(*(tasks.field(name).to_pylist() for name in _IDENTITY), strict=True),
+                zip(*(decoded.batch.column(name).to_pylist() for name in _COLUMNS), strict=True),
+                strict=True,
+            )
+            for row, ((_, offset), attempt, routed_at, identity, values) in enumerate(columns):
+                kind, ordinal = values[:2]
+                if ordinal and kind in OUTCOMES and identity[0] is not None and row not in passed_over:
+                    key = Key(attempt.tenant, agent_id, identity[0])
+                    yield key, _Done(attempt, Place(log.topic, log.partition, offset), routed_at, identity, values)
+
+    def _asked(
+        self, inbox: TopicPartition, marks: tuple[int, int], memories: Mapping[Key, _Memory]
+    ) -> dict[AttemptId, tuple[str, Place]]:
+        """What the attempts were asked, and where that stands; of copies the first."""
+        wanted = {each.attempt for memory in memories.values() for each in memory.done}
+        if not wanted:
+            return {}
+        # A dispatch is appended after it was routed, by a worker whose clock may differ.
+        first_ms = min(each.routed_at for memory in memories.values() for each in memory.done) // 1000 - self._margin_ms
+        found: dict[AttemptId, tuple[str, Place]] = {}
+        low, high = marks
+        low = max(low, self._consumer.offsets_for_times({inbox: max(first_ms, 0)})[inbox])
+        for batch in self._consumer.read_to_end({inbox: low}, {inbox: high}):
+            decoded = self._codec.decode(batch.values, "TaskDispatched")
+            slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
+            columns = zip(
+                places_in(batch, decoded.rows.tolist()),
+                attempt_ids(slips, tasks),
+                tasks.field("text").to_pylist(),
+                strict=True,
+            )
+            for (_, offset), attempt, said in columns:
+                if attempt in wanted:
+                    found.setdefault(attempt, (said, Place(inbox.topic, inbox.partition, offset)))
+        return found
+
+
+def _interaction(key: Key, done: _Done, asked: str, inbox: Place | None) -> Interaction:
+    kind, ordinal, epoch, answer, tool_calls, facts, error, started_at, finished_at, *rest = done.values
+    tokens_in, tokens_out, cost_microusd, version, event_id = rest
+    _, cause_id, labels = done.identity
+    return Interaction(
+        key,
+        done.attempt.task_id,
+        asked,
+        answer,
+        kind,
+        done.attempt.attempt,
+        done.attempt.stage,
+        ordinal,
+        epoch,
+        tool_calls_of(tool_calls),
+        tuple(facts),
+        error,
+        started_at,
+        finished_at,
+        tokens_in,
+        tokens_out,
+        cost_microusd,
+        version,
+        source_of(dict(labels or ()), cause_id),
+        inbox,
+        done.place,
+        event_id,
+    )
+
+
+def only(keys: Collection[Key]) -> Wanted:
+    """Exactly these."""
+    return frozenset(keys).__contains__
