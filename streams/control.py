@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.epochs import EPOCH_MAX
 from streams.core.breaker import Phase, State, from_row
 from streams.transport.clients import client_config
 from streams.transport.compacted import CompactedView
@@ -63,5 +64,6 @@ def _states(codec: Codec, values: Sequence[bytes]) -> list[State | None]:
     decoded = codec.decode(values, "BreakerState")
     states: list[State | None] = [None] * len(values)
     for row, record in zip(decoded.rows.tolist(), decoded.batch.to_pylist(), strict=True):
-        states[row] = from_row(record)
+        # Each change has a higher epoch than the one before: a state that leaves no room for one is nobody's.
+        states[row] = from_row(record) if record["epoch"] <= EPOCH_MAX else None
     return states

@@ -28,6 +28,7 @@ from streams.transport.telemetry import AGENT_PAUSED, TOPIC_PAUSED, get_logger
 
 log = get_logger("pointsman.pauses")
 
+AT_MAX = 1 << 62
 SCOPE = "topic:"
 AGENT = "agent:"
 
@@ -84,7 +85,8 @@ def _pauses(codec: Codec, values: Sequence[bytes]) -> list[Pause | None]:
     decoded = codec.decode(values, "PauseState")
     found: list[Pause | None] = [None] * len(values)
     for row, fields in zip(decoded.rows.tolist(), decoded.batch.to_pylist(), strict=True):
-        found[row] = Pause(*(fields[name] for name in Pause._fields))
+        # The next one is said to be later: a time that leaves no room for one is nobody's.
+        found[row] = Pause(*(fields[name] for name in Pause._fields)) if fields["at"] <= AT_MAX else None
     return found
 
 

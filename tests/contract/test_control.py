@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schemas.codec import Codec
+from schemas.epochs import EPOCH_MAX
 from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.topology import Agent, Route, Topology
@@ -135,6 +136,8 @@ def test_a_bad_record_costs_no_neighbour(deployment: Deployment) -> None:
     deployment.put("a", OPEN)
     for key, value in ((b"a", b"\x00garbage"), (b"a", b""), (b"\xff", b"x")):
         deployment.put_raw(key, value)
+    # No state could follow it: the worker that has to write one would end, and so would each after it.
+    deployment.put("a", State(phase=Phase.CLOSED, epoch=EPOCH_MAX + 1))
     deployment.put("b", HALF_OPEN)
     view = deployment.view()
     view.start()

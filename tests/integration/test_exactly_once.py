@@ -200,7 +200,14 @@ def test_whoever_is_ended_how_a_reader_of_committed_results_sees_each_task_once(
         print(
             f"{what}: serves again after {again_s:.1f} s, longest silence {reader.silence_s(at - 0.5, at + 10):.1f} s"
         )
+    copies = sum(reader.times.values()) - len(reader.times)
+    print(f"{copies} extra copies of results")
     assert set(reader.times) == set(sent["task_id"].to_list())
-    assert max(reader.times.values()) == 1
-    assert audit.findings(dict(zip(sent["key"].to_list(), sent["task_id"].to_list(), strict=True))) == []
-    assert audit.accepted == audit.results == SIZE.tasks
+    assert audit.accepted == SIZE.tasks
+    assert audit.results == SIZE.tasks + copies
+    found = {name for name, breach in audit.breaches.items() if breach.count}
+    if delivery == "exactly_once":
+        assert (found, copies) == (set(), 0), audit.findings({})
+    else:  # what was on its way when its sender's partitions went may stand beside what their next owner wrote
+        assert found <= {"duplicated", "asked_twice"}, audit.findings({})
+        assert max(reader.times.values()) <= len(WORKERS)

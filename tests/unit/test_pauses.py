@@ -9,10 +9,11 @@ import numpy as np
 
 from schemas.codec import Codec
 from schemas.reasons import PauseReason
+from schemas.records import table
 from schemas.registry import FileRegistry
 from streams.transport.batch import Batch
 from streams.transport.held import SetAside
-from streams.transport.pauses import SCOPE, Pause, TopicPauses
+from streams.transport.pauses import AT_MAX, SCOPE, Pause, TopicPauses, _pauses
 from tests.support.scenes import topology
 
 TOPOLOGY = topology(limits={"dead_records_min": 10, "dead_share_max": 0.2})
@@ -138,3 +139,9 @@ def test_what_is_on_its_way_is_set_aside_in_order_and_positions_stay_before_it()
     ]
     assert aside.released(frozenset()) == []
     assert aside.admit("router", mixed, frozenset()) is mixed
+
+
+def test_a_pause_of_a_time_that_none_can_follow_is_skipped() -> None:
+    fields = {"scope": SCOPE + T, "paused": True, "reason": "", "by": "", "note": "", "at": [AT_MAX, AT_MAX + 1]}
+    read = _pauses(CODEC, CODEC.encode(table("PauseState", fields, 2), "PauseState"))
+    assert [each and each.at for each in read] == [AT_MAX, None]
