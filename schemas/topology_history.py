@@ -37,3 +37,6 @@ class HistoryPolicy(Section):
         """Each base table, and how many milliseconds it keeps a row: None for ever."""
         for name in type(self).model_fields:
             yield name.removesuffix(_ENDING) + "_log", getattr(self, name)
+        # What is copied under another key is kept as long.
+        yield "conversation_outcomes_log", self.agent_events_retention_ms
+        yield "conversation_tasks_log", self.tasks_retention_ms

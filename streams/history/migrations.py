@@ -23,7 +23,7 @@ log = get_logger("pointsman.history")
 DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
 DATABASE = "pointsman"
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
-_MAKES = re.compile(rf"\bCREATE (?:TABLE|VIEW) IF NOT EXISTS {DATABASE}\.(\w+)")
+_MAKES = re.compile(rf"\bCREATE (?:TABLE|(?:MATERIALIZED )?VIEW) IF NOT EXISTS {DATABASE}\.(\w+)")
 # Two stores that start together may both record a migration: its statements bear it, and so does this table.
 _RECORD = f"""
 CREATE TABLE IF NOT EXISTS {DATABASE}.migrations

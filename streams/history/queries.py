@@ -99,8 +99,7 @@ def connect(url: str, user: str = "default", password: str = "", **more: Any) ->
             password=password,
             autogenerate_session_id=False,
             tz_mode="aware",
-            connect_timeout=CONNECT_TIMEOUT_S,
-            **{"send_receive_timeout": ANSWER_TIMEOUT_S, **more},
+            **{"connect_timeout": CONNECT_TIMEOUT_S, "send_receive_timeout": ANSWER_TIMEOUT_S, **more},
         )
     except ClickHouseError as error:
         raise explained(error, url) from error

@@ -19,7 +19,8 @@ log = get_logger("pointsman.history")
 _SHOWN = re.compile(r" TTL (?P<ttl>.+?)(?: SETTINGS .*)?$", re.DOTALL)
 _UNITS_S = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86_400, "Week": 604_800}
 _AGE = re.compile(rf"toDateTime\(appended_at\) \+ toInterval(?P<unit>{'|'.join(_UNITS_S)})\((?P<n>\d+)\)")
-_KEEPS = {"agent_events_log": " WHERE NOT ((tenant = '') AND (task_id = ''))"}
+_CLAIMS = " WHERE NOT ((tenant = '') AND (task_id = ''))"
+_KEEPS = {"agent_events_log": _CLAIMS, "conversation_outcomes_log": _CLAIMS}
 
 
 def retain(client: Any, policy: HistoryPolicy) -> dict[str, str]:

@@ -134,6 +134,8 @@ TABLES: Mapping[str, Table] = {
 }
 DEAD_LETTERS = "dead_letters_log"
 REDRIVES = "redrives_log"
+COPIES = ("conversation_outcomes_log", "conversation_tasks_log")
+"""Tables that ClickHouse fills, with rows of others under another key."""
 PLACES = ("topic", "partition", "offset", "appended_at")
 _ORIGINS = ("origin_topic", "origin_partition", "origin_offset", "origin_at")
 _COLUMNS: Mapping[str, Sequence[str]] = {

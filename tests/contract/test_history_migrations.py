@@ -16,7 +16,7 @@ from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.migrations import DIRECTORY, Migration, load, lost, migrate
 from streams.history.queries import History, connect
-from streams.history.tables import DEAD_LETTERS, REDRIVES, TABLES
+from streams.history.tables import COPIES, DEAD_LETTERS, REDRIVES, TABLES
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_names_without_gaps(tmp_path: Path) -> None:
 
 def test_every_statement_bears_repeating() -> None:
     statements = [statement for each in load() for statement in each.statements]
-    assert all(re.search(r"\b(IF NOT EXISTS|OR REPLACE|MODIFY SETTING)\b", statement) for statement in statements)
+    # What is copied once more folds by its identity: test_conversations.
+    bearing = r"\b(IF NOT EXISTS|OR REPLACE|MODIFY SETTING|INSERT INTO pointsman\.conversation_\w+_log)\b"
+    assert [statement for statement in statements if not re.search(bearing, statement)] == []
 
 
 def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:
@@ -116,5 +118,5 @@ def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:
         ).rows
         assert {name for (name,) in rows} == {*table.columns, "topic", "partition", "offset", "appended_at"}, table.name
     names = [name for (name,) in history.query("SHOW TABLES FROM pointsman LIKE '%_log'").rows]
-    assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS, REDRIVES])
+    assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS, REDRIVES, *COPIES])
     history.close()

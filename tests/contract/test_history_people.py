@@ -15,6 +15,7 @@ from streams.history.engine import Engine
 from streams.history.migrations import migrate
 from streams.history.queries import History, connect
 from streams.history.retention import retain
+from streams.history.tables import COPIES
 from tests.support.history import T0_US, slip
 from tests.support.history_rows import Rows, insert, note, result, samples
 
@@ -143,13 +144,20 @@ def test_what_the_topology_says_becomes_the_ttl_of_a_table_and_is_logged(
         "tasks_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(86400)",
         "agent_events_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(2592000) "
         "WHERE NOT ((tenant = '') AND (task_id = ''))",
+        "conversation_outcomes_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(2592000) "
+        "WHERE NOT ((tenant = '') AND (task_id = ''))",
+        "conversation_tasks_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(86400)",
     }
     assert logged.tables == list(changed)
     assert "toIntervalSecond(86400)" in ttl_of(client, "tasks_log")
     assert retain(client, HistoryPolicy(tasks_retention_ms=DAY_MS, agent_events_retention_ms=30 * DAY_MS)) == {}
-    assert set(retain(client, HistoryPolicy(tasks_retention_ms=HOUR_MS))) == {"tasks_log", "agent_events_log"}
+    assert set(retain(client, HistoryPolicy(tasks_retention_ms=HOUR_MS))) == {"tasks_log", "agent_events_log", *COPIES}
     assert "TTL" not in ttl_of(client, "agent_events_log")
-    assert set(retain(client, HistoryPolicy(health_counts_retention_ms=None))) == {"tasks_log", "health_counts_log"}
+    assert set(retain(client, HistoryPolicy(health_counts_retention_ms=None))) == {
+        "tasks_log",
+        "health_counts_log",
+        "conversation_tasks_log",
+    }
     assert "merge_selector_base = 100" in ttl_of(client, "tasks_log"), "settings stay"
 
 

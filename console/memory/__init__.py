@@ -1,0 +1,1 @@
+"""Memory where the history and the agents meet."""

@@ -1,0 +1,184 @@
+"""Memory out of the history, with the real engine: the window that it gives is the window that the host folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from agents.memory.canonical import state_hash, window_bytes
+from agents.memory.fold import fold, reach, refold
+from agents.memory.model import Interaction, Key, State
+from agents.memory.ports import SourceAway
+from agents.memory.sources import tool_calls_text
+from agents.memory.window import window
+from console.memory.recall import LAST, StoreRecall
+from schemas.topology import Agent, Route, Topology
+from streams.history.conversations import Conversations
+from streams.history.door import Door
+from streams.history.engine import Engine
+from streams.history.migrations import lost, migrate
+from streams.history.queries import History, connect
+from streams.history.tables import COPIES
+from tests.support.history import T0_US, slip
+from tests.support.history_rows import insert
+from tests.support.memories import KEY, history, interaction
+
+TOPOLOGY = Topology(
+    agents={KEY.agent_id: Agent(run="m:f", effect="read")},
+    routes={"all": Route(agents=(KEY.agent_id,))},
+    default_route="all",
+)
+LOG = TOPOLOGY.topics().events(KEY.agent_id)
+NOBODY = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    engine = Engine(None)
+    door = Door(engine, 0)
+    yield door
+    door.close()
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def migrated(door: Door) -> Iterator[Any]:
+    client = connect(door.url)
+    migrate(client)
+    client.command("SYSTEM STOP MERGES")  # only what reads may fold
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def client(migrated: Any) -> Any:
+    for table in ("tasks_log", "agent_events_log", *COPIES):
+        migrated.command(f"TRUNCATE TABLE pointsman.{table}")
+    return migrated
+
+
+@pytest.fixture
+def recall(door: Door, client: Any) -> Iterator[StoreRecall]:
+    conversations = Conversations(door.url, timeout_s=60)
+    yield StoreRecall(TOPOLOGY, conversations)
+    conversations.close()
+
+
+def tell(client: Any, interactions: Sequence[Interaction], first: int, *, asked: bool = True, times: int = 1) -> None:
+    """As the sink stores them: submissions, and outcomes from offset `first` of the agent's log on."""
+    ids = [each.task_id for each in interactions]
+    offsets = range(first, first + len(ids))
+    key = interactions[0].key
+    if asked:
+        fields = {"tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+        texts = [each.asked for each in interactions]
+        insert(client, "TaskSubmitted", {"task_id": ids, "text": texts, **fields}, offsets, times)
+    task = {"task_id": ids, "tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+    facts = pa.array([each.facts for each in interactions], pa.list_(pa.field("item", pa.string(), nullable=False)))
+    outcomes = {
+        "event_id": [f"{each.id}-{each.epoch}-{first}" for each in interactions],
+        "kind": [each.status for each in interactions],
+        "slip": slip(key.agent_id),
+        "task": {**task, "deadline_ms": T0_US // 1000},
+        "facts": facts,
+        "tool_calls": [tool_calls_text(each.tool_calls) for each in interactions],
+        "finished_at": [each.at for each in interactions],
+        **{name: [getattr(each, name) for each in interactions] for name in ("answer", "ordinal", "epoch", "error")},
+    }
+    insert(client, "AgentEvent", outcomes, offsets, times, LOG)
+
+
+def claim(client: Any, epoch: int, offset: int) -> None:
+    fields = {"event_id": f"c{epoch}", "kind": "NOTE", "slip": {**slip(KEY.agent_id), "reason": "CLAIMED"}}
+    insert(client, "AgentEvent", {**fields, "task": NOBODY, "epoch": epoch}, [offset], topic=LOG)
+
+
+def folded(interactions: Sequence[Interaction]) -> State:
+    """As a host has it that saw everything."""
+    state = State(KEY)
+    for each in interactions:
+        state = fold(state, each)
+    return state
+
+
+def state_of(recall: StoreRecall, key: Key = KEY) -> State:
+    memories, _ = recall.recall(0, [key])
+    return refold(key, memories[key].interactions, facts_before=memories[key].facts_before)
+
+
+@pytest.mark.parametrize("n", [1, 10, 119, 120, 431])
+def test_the_window_out_of_the_history_is_the_window_that_was_folded(client: Any, recall: StoreRecall, n: int) -> None:
+    said = [replace(each, facts=(f"fact {each.ordinal}",) if each.ordinal % 40 == 3 else ()) for each in history(n)]
+    for start in range(0, n, 100):
+        tell(client, said[start : start + 100], start, times=2)
+    assert window_bytes(window(state_of(recall))) == window_bytes(window(folded(said)))
+    assert state_hash(state_of(recall)) == state_hash(folded(said))
+    assert recall.recall(0, [KEY])[1] == {KEY.agent_id: n}
+
+
+def test_more_is_read_than_a_state_depends_on() -> None:
+    assert all(count - reach(count) < LAST for count in range(1, 1_000))
+
+
+def test_memories_are_apart(client: Any, recall: StoreRecall) -> None:
+    others = [KEY._replace(tenant="other"), KEY._replace(conversation_id="c2"), KEY._replace(agent_id="writer")]
+    for number, key in enumerate([KEY, *others]):
+        tell(client, [replace(each, answer=f"of {key}") for each in history(3, key)], 10 * number)
+    memories, _ = recall.recall(0, [KEY, *others])
+    assert {key: {each.answer for each in found.interactions} for key, found in memories.items()} == {
+        key: {f"of {key}"} for key in [KEY, *others]
+    }
+
+
+def test_what_stands_behind_a_newer_claim_is_nobodys_memory(client: Any, recall: StoreRecall) -> None:
+    claim(client, 1, 0)
+    tell(client, history(5), 1)
+    claim(client, 2, 6)
+    tell(client, [interaction(6, answer="a sleeper's")], 7)
+    assert [each.ordinal for each in recall.recall(0, [KEY])[0][KEY].interactions] == [1, 2, 3, 4, 5]
+    tell(client, [interaction(6, epoch=2, answer="the owner's")], 8)
+    assert state_of(recall).recent[-1].answer == "the owner's"
+
+
+def test_an_outcome_whose_submission_is_not_stored_yet_is_left_to_the_log(client: Any, recall: StoreRecall) -> None:
+    tell(client, history(4), 100)
+    late = [interaction(5), interaction(6)]
+    tell(client, late, 200, asked=False)
+    memories, through = recall.recall(0, [KEY])
+    assert len(memories[KEY].interactions) == 4
+    assert through == {KEY.agent_id: 200}
+    tell(client, late, 200)
+    memories, through = recall.recall(0, [KEY])
+    assert len(memories[KEY].interactions) == 6
+    assert through == {KEY.agent_id: 202}
+
+
+def test_nothing_is_known_of_a_memory_that_is_not_there(recall: StoreRecall) -> None:
+    assert recall.recall(0, [KEY]) == ({}, {})
+
+
+def test_a_history_that_is_away_is_said_to_be() -> None:
+    with pytest.raises(SourceAway):
+        StoreRecall(TOPOLOGY, Conversations("http://127.0.0.1:1")).recall(0, [KEY])
+
+
+def test_people_see_what_was_asked_beside_what_was_answered(door: Door, client: Any) -> None:
+    claim(client, 1, 0)
+    tell(client, history(3), 1, times=2)
+    people = History(door.url)
+    sql = "SELECT ordinal, asked, answer FROM interactions WHERE tenant = 'acme' AND conversation_id = 'c1' ORDER BY 1"
+    assert people.query(sql).rows == [(each.ordinal, each.asked, each.answer) for each in history(3)]
+    people.close()
+
+
+def test_a_copy_that_was_dropped_is_filled_again(client: Any, recall: StoreRecall) -> None:
+    tell(client, history(12), 0)
+    client.command("DROP TABLE pointsman.conversation_outcomes_log")
+    client.command("DROP VIEW pointsman.conversation_outcomes_copy")
+    assert lost(client) == ["conversation_outcomes_copy", "conversation_outcomes_log"]
+    migrate(client)
+    assert state_hash(state_of(recall)) == state_hash(folded(history(12)))
