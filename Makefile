@@ -35,7 +35,7 @@ dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .po
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
 test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)

@@ -20,6 +20,7 @@ from loadtest.audit_log import BYTES_MAX, OUTCOMES, POLL_S, Place
 from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.deadletter import parse
+from schemas.redrive import is_marker
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.transport.batch import Batch
@@ -190,7 +191,7 @@ class ColumnReader:
 
 
 class DeadReader:
-    """Takes batches of the dead topic, headers and all."""
+    """Takes batches of the dead topic, headers and all. A marker of a redrive is no letter, and bears its origin."""
 
     def __init__(self) -> None:
         self.places: set[Place] = set()
@@ -198,7 +199,7 @@ class DeadReader:
     def take(self, batch: Batch) -> None:
         for headers in batch.headers or ():
             origin = parse(headers).origin
-            if origin is not None:
+            if origin is not None and not is_marker(headers):
                 self.places.add((origin.topic, origin.partition, origin.offset))
 
 

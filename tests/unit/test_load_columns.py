@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from loadtest.audit_log import Log, LogReader
 from loadtest.auditor import audit_tasks
 from loadtest.column_audit import audit_columns, kept, of_run
-from loadtest.column_log import ColumnLog, ColumnReader, hashed
+from loadtest.column_log import ColumnLog, ColumnReader, DeadReader, hashed
 from loadtest.decisions import misattributed
 from schemas.codec import Codec
+from schemas.deadletter import Origin, headers
 from schemas.records import table
+from schemas.redrive import Redriven, marker_headers
 from schemas.topics import Topics
 from streams.transport.batch import Batch
 from tests.support.wire import new_codec
@@ -189,6 +192,18 @@ def test_records_that_are_none_must_be_among_the_dead() -> None:
     assert audit_columns(reader.log()).breaches["unburied"].count == 1
     assert audit_columns(reader.log([place])).breaches["unburied"].count == 0
     assert audit_columns(reader.log([place, (TOPICS.results, 0, 7)])).breaches["unburied"].count == 1
+
+
+def test_a_marker_of_a_redrive_is_no_dead_letter() -> None:
+    """Its letter may be older than what is audited, and the record that was put away mended since."""
+    place, mended = Origin(TOPICS.submitted, 1, 7, 1_000), Origin(TOPICS.submitted, 1, 3, 1_000)
+    marker = marker_headers(Redriven(mended, letter_offset=0, to_offset=9, attempt=1, at_ms=2_000))
+    first = play(2)[0].batches(CODEC)[0].take(np.arange(2))
+    batch = replace(first, channel=TOPICS.dead, headers=[headers(place, "UNFRAMED", "", "worker"), marker])
+    columns, objects = DeadReader(), LogReader(TOPICS, CODEC)
+    columns.take(batch)
+    objects.take(batch)
+    assert columns.places == objects.log.dead == {place[:3]}
 
 
 def test_a_result_that_repeats_another_submission_is_misattributed() -> None:
