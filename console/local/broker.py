@@ -33,6 +33,7 @@ STOP_TIMEOUT_S = 8.0
 # for what runs most: with its usual thresholds, and G1's threads, a node used half as much CPU again in the first
 # minute of its load, of two cores that the pipeline needs itself.
 FAST_JVM = (
+    "-XX:+IgnoreUnrecognizedVMOptions",  # thresholds are HotSpot's, and nobody promises their names
     "-XX:+UseSerialGC",
     "-XX:Tier4InvocationThreshold=30000",
     "-XX:Tier4MinInvocationThreshold=10000",
