@@ -201,3 +201,8 @@ class Cohort:
 def split(numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Serials of cohorts, and places in them."""
     return numbers >> _PLACE_BITS, numbers & _PLACE
+
+
+def serial_of(number: int) -> int:
+    """Serial of the cohort of one task."""
+    return number >> _PLACE_BITS

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from schemas.ids import fact_id
 from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
-from streams.core.cohort import PAIR, Cohort, Departures, Ending, split
+from streams.core.cohort import PAIR, Cohort, Departures, Ending, serial_of, split
 from streams.core.consensus import vote_key
 from streams.core.effects import Agreed, Answered, Note
 from streams.core.hearing import Hearing
@@ -208,8 +209,7 @@ class Swift:
                 yield task
 
     def _of(self, number: int) -> Cohort:
-        (serial,), _ = split(np.array([number]))
-        return self._cohorts[int(serial)]
+        return self._cohorts[serial_of(number)]
 
     def _leave(self, cohort: Cohort, times: int) -> None:
         cohort.left -= times
@@ -235,29 +235,39 @@ class Others:
     def __init__(self, cell: Cell, hearing: Hearing | None, rows: Rows, answers: Rows) -> None:
         self.rows: list[int] = _list(rows)
         self._health = cell.health
-        self._answers: dict[str, Rows] = {}
+        self._answers: dict[str, _Answers] = {}
         if hearing is None:
             return
-        self._is_slow = hearing.is_slow
         agents = hearing.agent[answers]
         for code in np.unique(agents).tolist():
-            self._answers[hearing.names[code]] = np.sort(answers[agents == code])
+            own = np.sort(answers[agents == code])
+            slow = np.concatenate(([0], np.cumsum(hearing.is_slow[own])))
+            self._answers[hearing.names[code]] = _Answers(_list(own), slow.tolist())
 
     def count_before(self, row: int, agent_id: str) -> None:
         """What the agent had answered before this row."""
-        left = self._answers.get(agent_id)
-        if left is not None:
-            many = bisect_left(left, row)
-            self._count(agent_id, left[:many])
-            self._answers[agent_id] = left[many:]
+        answers = self._answers.get(agent_id)
+        if answers is not None:
+            self._count(agent_id, answers, bisect_left(answers.rows, row, answers.counted))
 
     def count_all(self) -> None:
-        for agent_id, left in self._answers.items():
-            self._count(agent_id, left)
+        for agent_id, answers in self._answers.items():
+            self._count(agent_id, answers, len(answers.rows))
 
-    def _count(self, agent_id: str, rows: Rows) -> None:
-        if len(rows):
-            self._health.of(agent_id).successes_in_a_row(len(rows), int(self._is_slow[rows].sum()))
+    def _count(self, agent_id: str, answers: _Answers, upto: int) -> None:
+        begun = answers.counted
+        if upto > begun:
+            self._health.of(agent_id).successes_in_a_row(upto - begun, answers.slow[upto] - answers.slow[begun])
+            answers.counted = upto
+
+
+@dataclass(slots=True)
+class _Answers:
+    """One agent's good answers: their rows, how many of the first so many were slow, and how many are counted."""
+
+    rows: list[int]
+    slow: list[int]
+    counted: int = 0
 
 
 def _unsure(intake: Intake, row: int, intent: str, now_ms: int) -> Note:
