@@ -104,6 +104,9 @@ class Auditor:
                     return found
                 check()
                 time.sleep(POLL_S)
+                if any(each.surplus for each in found.values()):
+                    # What comes too late for its task is noted when it comes, after the last result, too.
+                    log = self._read()
         finally:
             history.close()
 
