@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 # What is not named here comes last, under "Other".
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "On this machine": ("demo", "dev", "doctor"),
-    "Tasks and their results": ("submit", "results", "task", "history", "dlq"),
+    "Tasks and their results": ("submit", "results", "task", "history", "replay", "dlq"),
     "How much it can take": ("load",),
     "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
     "Whether it keeps its promises": ("chaos",),
@@ -37,6 +37,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "pointsman history cascades --since 1h --agent sql_agent",
         "pointsman history results --since 7d --out results.parquet",
         'pointsman history "select status, count() from results group by status" -o json',
+    ),
+    "replay": (
+        "pointsman replay --topology cheaper.yaml --since 7d",
+        "pointsman replay --topology cheaper.yaml -o json | jq .by_agent",
     ),
     "dlq list": ("pointsman dlq list --since 2h", "pointsman dlq list --summary -o json"),
     "dlq show": ("pointsman dlq show 3:1842",),

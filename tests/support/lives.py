@@ -47,6 +47,7 @@ def life(topology: Topology, seed: int, task_id: str = "t") -> Facts:
         take(oracle.tick(now_ms))
         if waiting and waiting[0][0] <= now_ms:
             _, event = waiting.pop(0)
+            event["finished_at"] = now_ms * 1000
             facts["events"].append(event)
             take(oracle.outcome(event, now_ms))
     return Facts([task], **facts)

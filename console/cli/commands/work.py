@@ -1,4 +1,4 @@
-"""Commands that give the pipeline work and look at what became of it: `submit`, `results`, `task`, `history`.
+"""Commands that give the pipeline work and look at what became of it: `submit`, `results`, `task`, `history`, `replay`.
 
 I/O: through the commands.
 """
@@ -136,3 +136,33 @@ def history(
     now_ms = int(time.time() * 1000)
     filters = Filters(moment_ms(since, "--since", now_ms), moment_ms(until, "--until", now_ms), agent, tenant, limit)
     print_answer(settings_of(clickhouse=clickhouse), what, filters, file=file, form=output, out=Output())
+
+
+@app.command()
+def replay(
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Tasks that ended from then on: RFC 3339, or how long ago.")
+    ] = "1d",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Likewise; excluded.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The latest tasks of that time.")] = 10_000,
+    topology: TopologyFile = None,
+    clickhouse: ClickHouse = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Decide recorded tasks anew under another topology, and say what changes; nothing is called or written."""
+    import time
+
+    from console.cli.moments import moment_ms
+    from console.cli.replay import print_replay
+
+    now_ms = int(time.time() * 1000)
+    deployment = deployment_of(topology=topology, clickhouse=clickhouse)
+    print_replay(
+        deployment.settings,
+        deployment.topology,
+        since_ms=moment_ms(since, "--since", now_ms) or 0,
+        until_ms=moment_ms(until, "--until", now_ms) or now_ms,
+        limit=limit,
+        form=output,
+        out=Output(),
+    )
