@@ -24,7 +24,8 @@ from console.load.generator import Generator, Order
 from console.load.html import write_html
 from console.load.pipeline import Attached, OwnPipeline, Pipeline, harmless_routes
 from console.load.probe import LagMeter, Sample
-from console.load.report import Run, report
+from console.load.report import report
+from console.load.seen import Run
 from console.load.text import print_report
 from console.load.watch import OWN, Meter, Outages, settle, watch
 from console.local.child import ProcessEndedError

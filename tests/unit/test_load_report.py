@@ -16,9 +16,11 @@ from console.load.audit import Audited
 from console.load.compare import compared, differences, read_report
 from console.load.html import page
 from console.load.probe import Sample
-from console.load.report import Run, report, sustained
+from console.load.report import report
 from console.load.run import verdict
+from console.load.seen import Run
 from console.load.text import print_report, summary
+from console.load.values import sustained
 from loadtest.column_audit import Breach, ColumnAudit, Kept
 from loadtest.column_log import DISPATCHES, EVENTS, NOTES, RESULTS, SUBMISSIONS, ColumnLog
 from loadtest.decisions import Verdicts
