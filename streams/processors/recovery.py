@@ -161,7 +161,7 @@ class Recovery:
             )
         known = [n for n in partitions if not found[n].is_new]
         folds = {number: each.fold for number, each in found.items()}
-        read = self._take_spilled(consumer, marks, {number: found[number] for number in known})
+        spilled, read = self._take_spilled(consumer, marks, {number: found[number] for number in known}), 0
         # Of what a zombie wrote of a task, the logs know better: they are read from where that task begins.
         lows = {n: low_watermark_of(committed[TopicPartition(self._topics.submitted, n)][1]) for n in known}
         lows = {number: min([low, *folds[number].doubtful.values()]) for number, low in lows.items()}
@@ -170,7 +170,7 @@ class Recovery:
             self._fold(batch, folds)
             RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
             read += len(batch)
-        log.info("folded", partitions=list(partitions), records=read)
+        log.info("folded", partitions=list(partitions), records=read, spilled=spilled)
         return found
 
     def _take_spilled(

@@ -85,7 +85,9 @@ def test_a_recovery_reads_little_though_a_task_has_waited_for_long(
             fleet.start("worker")
             live = said(fleet, "live")[-1]
             assert live["unfinished"] == 1, "it came back from its one record"
-            assert 0 < said(fleet, "folded")[-1]["records"] < LITTLE, f"a fold of everything reads {3 * QUICK}"
+            folded = said(fleet, "folded")[-1]
+            assert folded["spilled"] > 0, "where the machine is slow, others were spilled, too"
+            assert folded["records"] < LITTLE, f"a fold of everything reads {3 * QUICK}"
         gate.touch()
         wait_for(lambda: "patient" in ended(fleet), 60, "the task that waited to be answered")
         assert fleet.stop("worker"), "it ends by itself"
