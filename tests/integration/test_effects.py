@@ -22,7 +22,7 @@ from tests.support.fleet import Fleet, Load, wait_for
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-SEEDS = int(os.environ.get("POINTSMAN_EFFECT_SEEDS", "2"))
+SEEDS = int(os.environ.get("POINTSMAN_EFFECT_SEEDS", "1"))
 RATE = 15.0
 ONE_CALL_S = 0.3
 STOPPED_S = 3.0
