@@ -119,6 +119,7 @@ class ErrorCode(StrEnum):
     NO_PLAN = "E406"
     NO_LETTER = "E407"
     NO_REPORT = "E408"
+    NO_EVAL_DATA = "E409"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"
@@ -158,6 +159,7 @@ class ErrorCode(StrEnum):
     FAULTY_PLAN = "E535"
     SCENARIO = "E536"
     REPORT = "E537"
+    EVAL_DATA = "E538"
 
 
 # Faults of a key itself, not of the value that stands behind it.

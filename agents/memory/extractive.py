@@ -7,15 +7,17 @@ from; so it can be made again, compared, and rid of an interaction that was revo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple, Protocol
 
 from agents.memory.model import CHUNK, Interaction, Source, Summary, SummaryLine, ToolCall
 from agents.memory.sentences import SENTENCE_CHARS_MAX, overlap, sentences, weight, words
 from agents.memory.tokens import estimate
 
-VERSION = "extractive-1"
-CHUNK_TOKENS_MAX = 400
-"""Of one chunk's summary, CHUNK interactions: ten of them fill a window's soft cap."""
+VERSION = "extractive-2"
+CHUNK_TOKENS_MAX = 1_600
+"""Of one chunk's summary, CHUNK interactions: five of them fill a window, so that a conversation of medium length is
+not shortened where there is room. The window takes the weightiest lines of all."""
 
 LINE = 2
 """Tokens of what stands around a line."""
@@ -61,7 +63,8 @@ def _candidates(interactions: Sequence[Interaction]) -> list[_Candidate]:
     found: list[_Candidate] = []
     for interaction in interactions:
         for label, text, share, source in _texts(interaction):
-            said = list(sentences(text))
+            # A call and its result stand in one line, whatever the signs in it.
+            said = [text] if label == "tool" and source is None else list(sentences(text))
             for position, sentence in enumerate(said):
                 weighs = round(share * weight(sentence, position, len(said)), 3)
                 written = f"{label}: {sentence}"
@@ -99,20 +102,29 @@ def _short(text: str, chars: int) -> str:
 
 def _chosen(candidates: list[_Candidate], tokens_max: int) -> list[_Candidate]:
     """In the order in which they were said. Equal weights go to the earlier one."""
-    left = sorted(candidates, key=lambda each: (-each.line.weight, each.place))
     repeats = [0.0] * len(candidates)
+    compared = [0] * len(candidates)
     chosen: list[_Candidate] = []
-    while left:
-        best = max(left, key=lambda each: (_worth(each, repeats), -each.place))
-        left.remove(best)
-        if best.line.tokens > tokens_max or repeats[best.place] >= SAME:
+    heap = [(-each.line.weight, each.place) for each in candidates]
+    heapify(heap)
+    while heap:
+        worth, place = heappop(heap)
+        best = candidates[place]
+        if best.line.tokens > tokens_max:
+            continue
+        # What a line is worth only falls as others are chosen: only the first one's has to be told anew.
+        said = (overlap(best.words, other.words) for other in chosen[compared[place] :])
+        repeats[place], compared[place] = max(repeats[place], *said, 0.0), len(chosen)
+        if repeats[place] >= SAME:
+            continue
+        now = _worth(best, repeats[place])
+        if now < -worth:
+            heappush(heap, (-now, place))
             continue
         tokens_max -= best.line.tokens
         chosen.append(best)
-        for each in left:
-            repeats[each.place] = max(repeats[each.place], overlap(each.words, best.words))
     return sorted(chosen, key=lambda each: each.place)
 
 
-def _worth(candidate: _Candidate, repeats: Sequence[float]) -> float:
-    return candidate.line.weight - REPETITION * abs(candidate.line.weight) * repeats[candidate.place]
+def _worth(candidate: _Candidate, repeats: float) -> float:
+    return candidate.line.weight - REPETITION * abs(candidate.line.weight) * repeats

@@ -33,6 +33,14 @@ _CHATTER = re.compile(
     r"let me know|is there anything|how can i|certainly|of course|no problem|sounds good|i'd be happy)\b",
     re.IGNORECASE,
 )
+_SPELT = re.compile(
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|twice|once|half|dozen)\b",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile("(?<!\\w)[\"'\u2018\u201c\u00ab][^\"'\u2019\u201d\u00bb]{2,60}[\"'\u2019\u201d\u00bb](?!\\w)")
+# What may be or is wished for is seldom what was asked to be remembered.
+_HEDGE = re.compile(r"\b(?:would|could|maybe|might|if|wonder\w*|curious|hop(?:e|ing)|guess)\b", re.IGNORECASE)
 QUESTION = ("?", "\uff1f", "\u061f")
 
 _WORD = re.compile(r"[A-Za-z0-9_À-ɏ\u0370-\u1cff]{3,}|[\u2e80-\ud7af\u0e00-\u0e7f]{1,2}")
@@ -70,13 +78,16 @@ def _cut(sentence: str) -> Iterator[str]:
 
 
 def weight(sentence: str, position: int, of: int) -> float:
-    """How much is lost with it, about 0 to 4; `position` counts from 0 in a text of `of` sentences."""
-    found = 0.4 if position == 0 else 0.15 if position == of - 1 else 0.0
-    found += min(len(_FIGURE.findall(sentence)), 3) * 0.4 + (0.2 if _NUMBER.search(sentence) else 0.0)
-    found += min(len(_NAME.findall(sentence)), 3) * 0.3
-    found += min(len(_CUES.findall(sentence)), 3) * 0.35
-    if sentence.endswith(QUESTION):
+    """How much is lost with it, about 0 to 5; `position` counts from 0 in a text of `of` sentences."""
+    found = 0.3 + (0.4 if position == 0 else 0.15 if position == of - 1 else 0.0)
+    found += min(len(_FIGURE.findall(sentence)), 3) * 0.6
+    found += 0.4 if _NUMBER.search(sentence) or _SPELT.search(sentence) else 0.0
+    found += min(len(_NAME.findall(sentence)), 3) * 0.5 + (0.4 if _QUOTED.search(sentence) else 0.0)
+    found += min(len(_CUES.findall(sentence)), 3) * 0.25
+    if _HEDGE.search(sentence):
         found -= 0.3
+    if sentence.endswith(QUESTION):
+        found -= 0.6
     if _CHATTER.match(sentence):
         found -= 0.6
     if len(sentence) < SHORT_CHARS and sentence.isascii():

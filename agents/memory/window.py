@@ -30,14 +30,20 @@ from agents.memory.model import (
 )
 from agents.memory.tokens import Counter, estimate
 
-SUMMARY_SHARE = 0.3
+SUMMARY_SHARE = 0.4
 """Of what instructions and facts leave of the soft cap: kept for the summary, as far as it needs it."""
 
 ROOM_SHARE = 0.25
 """Of the soft cap: what instructions and facts leave to the conversation, as far as the hard cap allows."""
 
-RECENCY = 0.5
+RECENCY = 0.3
 """What a line of the newest interaction weighs more than one of the oldest, in a summary that has to be shortened."""
+
+DENSITY = 0.7
+"""How far a line's weight counts by the token: 0 would rank it alone, 1 its weight for each token."""
+
+WEIGHT_MIN = 0.05
+"""Below it, weights say nothing: the shorter line goes first."""
 
 CUT = " … [cut: {} characters left out]"
 CUT_TOKENS = 16
@@ -215,14 +221,16 @@ def _summary(state: State, rest: Sequence[Interaction], room: int, count: Counte
 
 
 def _heaviest(lines: Sequence[SummaryLine], room: int, after: int, count: Counter) -> list[SummaryLine]:
-    """In their order, those that weigh most, the same words once: where they were said last."""
+    """In their order, those that weigh most for what they cost, the same words once: where they were said last."""
     newest = {line.text: line for line in lines}
-    order = sorted(
-        newest.values(), key=lambda line: line.weight + RECENCY * (line.ordinal - after) / SUMMARISED, reverse=True
-    )
-    kept = set()
-    for line in order:
+    ranked = []
+    for place, line in enumerate(newest.values()):
         size = _size(line, count)
+        weight = max(line.weight, WEIGHT_MIN) + RECENCY * (line.ordinal - after) / SUMMARISED
+        ranked.append((-weight / float(max(size, 1) ** DENSITY), place, size, line))
+    ranked.sort()
+    kept = set()
+    for _, _, size, line in ranked:
         if size <= room:
             room -= size
             kept.add(line.text)

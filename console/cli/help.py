@@ -16,7 +16,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Tasks and their results": ("submit", "results", "task", "history", "replay", "dlq"),
     "How much it can take": ("load",),
     "What a deployment consists of": ("validate", "agents", "init", "topics", "schemas", "explain"),
-    "Whether it keeps its promises": ("chaos",),
+    "Whether it keeps its promises": ("chaos", "eval"),
     "One process of it, for production": ("worker", "host", "store", "registry"),
 }
 OTHER = "Other"
@@ -77,6 +77,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "pointsman chaos run my-plan.yaml --seed 7 --rate 500 --keep /var/tmp/chaos",
     ),
     "chaos plans": ("pointsman chaos plans",),
+    "eval memory": ("pointsman eval memory --data ../shared/data --json memory.json",),
     "worker": ("pointsman worker --broker kafka:9092 --metrics-port 9100",),
     "host": ("pointsman host --broker kafka:9092 --topology topology.yaml",),
     "store": (

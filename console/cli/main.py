@@ -19,6 +19,7 @@ from console.cli.commands import (
     agents,
     chaos,
     dead_letters,
+    evals,
     load,
     local,
     reference,
@@ -49,7 +50,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (work, dead_letters, topology, agents, topics, reference, chaos, load, local, serve, registry, about):
+for part in (
+    work,
+    dead_letters,
+    topology,
+    agents,
+    topics,
+    reference,
+    chaos,
+    evals,
+    load,
+    local,
+    serve,
+    registry,
+    about,
+):
     app.add_typer(part.app)
 
 DEBUG = "--debug"

@@ -7,7 +7,7 @@ from functools import reduce
 import pytest
 
 from agents.memory.canonical import UnknownFormat, state_bytes, state_of, summary_hash
-from agents.memory.extractive import summarise
+from agents.memory.extractive import CHUNK_TOKENS_MAX, VERSION, summarise
 from agents.memory.fold import fold, refold, with_model
 from agents.memory.model import (
     NO_DIRECTIVES,
@@ -175,7 +175,7 @@ def test_a_models_summary_stands_for_its_chunk_until_that_slides_out_or_changes(
     model = Summary("model", "gpt-x", 1, 10, chunk.members, (SummaryLine("All ten were questions.", chunk.ids, 10),))
     shown = window(with_model(state, model))
     assert shown.summary is not None
-    assert (shown.summary.kind, shown.summary.version) == ("model", "extractive-1+gpt-x")
+    assert (shown.summary.kind, shown.summary.version) == ("model", f"{VERSION}+gpt-x")
     assert "All ten were questions." in text(shown)
     assert mark(1) not in text(shown)
     longer = reduce(fold, history(111)[40:], with_model(state, model))
@@ -197,7 +197,7 @@ def test_a_summary_keeps_decisions_and_numbers_before_small_talk_and_says_nothin
     made = summarise(chunk)
     assert made.text.count("asked: We decided to ship on 2026-03-14.") == 1
     assert summary_hash(made) == summary_hash(summarise(chunk))
-    assert sum(line.tokens for line in made.lines) <= 400
+    assert sum(line.tokens for line in made.lines) <= CHUNK_TOKENS_MAX
 
 
 def test_bytes_of_another_format_are_refused() -> None:
