@@ -264,6 +264,17 @@ class Contexts:
         self._make_room()
         return True
 
+    def adopt(self, conversation: Conversation, state: State) -> None:
+        """What a snapshot and the rest of the log say of it, where nothing is at hand and nothing was revoked."""
+        if not self.remembers(conversation.agent_id) or self._told.of(conversation.key).revoked:
+            return
+        held = self._held.get(conversation) if self.put(conversation, Remembered()) else None
+        if held is not None and not held.count:
+            before = held.bytes
+            held.rebase(state)
+            self.bytes += held.bytes - before
+            self._make_room()
+
     def of(self, conversation: Conversation | None) -> Context:
         """What the agent is shown, made when it looks. It is kept at hand until `left`."""
         held = None if conversation is None else self._held.get(conversation)

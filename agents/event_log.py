@@ -162,6 +162,13 @@ class EventLog:
             self._producer.send(log.topic, log.partition, [value], [self._agents[log.topic].encode()])
         return await self._confirmed_within(timeout_s)
 
+    async def append(
+        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes], timeout_s: float
+    ) -> bool:
+        """Other records of the host's, in the order of its events; whether they are delivered within this time."""
+        self._producer.send(topic, partition, values, keys)
+        return await self._confirmed_within(timeout_s)
+
     def hold(self, held: bool) -> None:
         """While held nothing more is handed over, so that the producer comes to an end and a position can be taken."""
         self._held = held

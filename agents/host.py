@@ -17,11 +17,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from agents.calls import Caller
-from agents.context import Contexts
+from agents.context import Contexts, Conversation
 from agents.event_log import EventLog
 from agents.inbox import Inbox, position_note, read_note
 from agents.intake import Intake
 from agents.logrecall import LogRecall
+from agents.memory.model import State
 from agents.memory.ports import Recall, Told
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
@@ -29,6 +30,7 @@ from agents.recollection import Recollection
 from agents.registry import Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
+from agents.snapshots import Reads, Snapshots
 from agents.version import Declared
 from schemas.codec import Codec
 from schemas.epochs import is_behind, next_epoch
@@ -52,6 +54,7 @@ CLOSE_S = 0.4
 STOP_POLL_S = 0.1
 HOLD_S = 0.25  # how long events are held back at most for the sake of a position
 CLAIM_S = 9.0  # what its claims get to be delivered
+MEMORY_S = 120.0  # what reading snapshots and the rest of the logs may take when inboxes are taken over
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
 # The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
 # most): one that hangs must not keep the others from their work.
@@ -80,6 +83,7 @@ class Host:
         logs: LogRecall | None = None,
         remembers: Recall | None = None,
         told: Told | None = None,
+        rebuilder: Reads | None = None,
     ) -> None:
         self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
@@ -107,6 +111,19 @@ class Host:
         self._intake = Intake(topology, codec, producer, self._inboxes, pauses)
         self._pauses = pauses
         self._committed: dict[TopicPartition, int] = {}
+        self._snapshots = (
+            Snapshots(
+                topology,
+                rebuilder,
+                self._events.append,
+                self._ownership.confirmed,
+                self._inboxes,
+                self._committed,
+                {name: each.name for name, each in (versions or {}).items()},
+            )
+            if rebuilder is not None
+            else None
+        )
         # What stands for each inbox at the broker, to be committed once more.
         self._standing: dict[TopicPartition, tuple[int, str]] = {}
         self._committed_at = 0.0
@@ -129,19 +146,29 @@ class Host:
         )
         writing = asyncio.create_task(self._events.run())
         serving = asyncio.create_task(self._serve(ready, stop))
+        tasks = [writing, serving]
+        if self._snapshots is not None:
+            tasks.append(asyncio.create_task(self._keep_snapshots(self._snapshots)))
         try:
-            for task in await self._first_done({writing, serving, self._failed}, stop):
+            for task in await self._first_done({*tasks, self._failed}, stop):
                 task.result()
         finally:
             self._closing = True
-            for task in (writing, serving):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writing, serving, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._snapshots is not None:
+                self._snapshots.close()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reader.run(self._consumer.close, CLOSE_S), CLOSE_S)
             self._reader.close()
             self._memory.close()
             await asyncio.gather(*(service.close() for service in self._services.values()))
+
+    @staticmethod
+    async def _keep_snapshots(snapshots: Snapshots) -> None:
+        await snapshots.run()
+        await asyncio.Event().wait()  # switched off: that is no reason to end
 
     @staticmethod
     async def _first_done(tasks: set[asyncio.Future[None]], stop: threading.Event) -> set[asyncio.Future[None]]:
@@ -274,7 +301,12 @@ class Host:
         first = {tp: (low, position_note(0, [])) for tp, (low, _) in self._consumer.watermarks(new).items()}
         self._standing.update(committed | first)
         recovered = self._read_back.read(committed, self._claim) if tps else Recovered()
-        self._ask(self._take_over(recovered))
+        states = (
+            self._ask(self._snapshots.take_over(recovered.inboxes), MEMORY_S)
+            if self._snapshots is not None and tps
+            else []
+        )
+        self._ask(self._take_over(recovered, states))
         # The next owner has to know of this one's claims, though this one may come to nothing.
         standing = {TopicPartition(inbox.topic, inbox.partition): inbox for inbox in recovered.inboxes}
         self._commit(
@@ -316,14 +348,16 @@ class Host:
             self._ask(self._give_up(tps, 0.0, 0.0))
             log.warning("inboxes lost", inboxes=len(tps))
 
-    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
+    def _ask(self, work: Coroutine[Any, Any, T], timeout_s: float = ANSWER_S) -> T:
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_S)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
-    async def _take_over(self, recovered: Recovered) -> None:
+    async def _take_over(self, recovered: Recovered, states: Iterable[tuple[Conversation, State]]) -> None:
         for inbox in recovered.inboxes:
             self._inboxes[TopicPartition(inbox.topic, inbox.partition)] = inbox
             self._memory.own(inbox)
+        for conversation, state in states:
+            self._memory.contexts.adopt(conversation, state)
         self._is_assigned = True
 
     async def _give_up(

@@ -100,7 +100,7 @@ class LogRecall:
         asked = self._asked(inbox, marks[inbox], memories)
         for key, memory in memories.items():
             found.memories[key] = Remembered(
-                tuple(_interaction(key, each, *asked[each.attempt]) for each in memory.done if each.attempt in asked),
+                tuple(interaction_of(key, each, *asked[each.attempt]) for each in memory.done if each.attempt in asked),
                 memory.facts,
             )
         return found
@@ -117,7 +117,7 @@ class LogRecall:
     ) -> OrderedDict[Key, _Memory]:
         memories: OrderedDict[Key, _Memory] = OrderedDict()
         held = 0
-        for key, done in self._events(agent_id, log, span, epochs):
+        for key, done in self.events(agent_id, log, span, epochs):
             found.seen.add(hash(key))
             if not wanted(key):
                 continue
@@ -130,13 +130,13 @@ class LogRecall:
             if len(memory.done) > KEPT:
                 gone = memory.done.pop(0)
                 held -= gone.bytes
-                memory.facts = pin(memory.facts, facts_of(_interaction(key, gone, "", None)))
+                memory.facts = pin(memory.facts, facts_of(interaction_of(key, gone, "", None)))
             while held > bytes_max and len(memories) > 1:
                 _, old = memories.popitem(last=False)
                 held -= sum(each.bytes for each in old.done)
         return memories
 
-    def _events(
+    def events(
         self, agent_id: str, log: TopicPartition, span: tuple[int, int], epochs: Epochs
     ) -> Iterator[tuple[Key, _Done]]:
         """The interactions in the order of the log, without what is void."""
@@ -193,7 +193,7 @@ class LogRecall:
         return found
 
 
-def _interaction(key: Key, done: _Done, asked: str, inbox: Place | None) -> Interaction:
+def interaction_of(key: Key, done: _Done, asked: str, inbox: Place | None) -> Interaction:
     kind, ordinal, epoch, answer, tool_calls, facts, error, started_at, finished_at, *rest = done.values
     tokens_in, tokens_out, cost_microusd, version, event_id = rest
     _, cause_id, labels = done.identity

@@ -9,7 +9,8 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from agents.calls import wall_us
@@ -17,6 +18,7 @@ from agents.directives import DirectivesView
 from agents.host import SHARE, Host
 from agents.logrecall import LogRecall
 from agents.readback import ReadBack
+from agents.rebuild import Rebuilder
 from agents.registry import Target, resolve
 from agents.targets import Program
 from agents.version import Declared, declared
@@ -78,14 +80,29 @@ def run_host(
         pauses = TopicPauses(topology, codec, producer, view)
         read_back = ReadBack(topology, Codec(registry, bytes_max), history)
         logs = LogRecall(topology, Codec(registry, bytes_max), recall)
-        host = Host(topology, targets, codec, consumer, producer, read_back, pauses, versions, logs, told=told)
-        run_loop(host.run(ready, stop))
+        with memory_reader(settings, topology) as memory:
+            host = Host(
+                topology, targets, codec, consumer, producer, read_back, pauses, versions, logs,
+                told=told, rebuilder=memory,
+            )  # fmt: skip
+            run_loop(host.run(ready, stop))
     finally:
         view.close()
         told.close()
         history.close(CLOSE_S)
         recall.close(CLOSE_S)
         producer.close(CLOSE_S)
+
+
+@contextmanager
+def memory_reader(settings: Settings, topology: Topology) -> Iterator[Rebuilder]:
+    """Reads agents' memories out of the topics, with clients of its own."""
+    inbox, log_ = (_consumer(settings, topology, f"pointsman-host-{each}", None, str) for each in ("inbox", "log"))
+    try:
+        yield Rebuilder(topology, Codec(FileRegistry.load(), topology.limits.record_bytes_max), inbox, log_)
+    finally:
+        inbox.close(CLOSE_S)
+        log_.close(CLOSE_S)
 
 
 def run_loop(serving: Coroutine[Any, Any, T]) -> T:

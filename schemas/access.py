@@ -47,6 +47,8 @@ USES: dict[Kind, Use] = {
     "pauses": Use(("worker", "host", "mender"), ("worker", "host", "store", "mender")),
     # What people say about the memory of agents.
     "memory": Use(("mender",), ("host", "store", "mender")),
+    # A host reads there what the last owner of an agent's log had folded of it.
+    "snapshots": Use(("host",), ("host",)),
     "breakers": Use(("worker",), ("worker", "store", "mender")),
     "cards": Use(("host",), ("store", "mender")),
     "health": Use(("worker",), ("worker", "store")),

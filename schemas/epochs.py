@@ -80,6 +80,16 @@ class LogEpochs:
             self._offsets = [*self._offsets[1 - KEPT :], offset]
             self._epochs = [*self._epochs[1 - KEPT :], epoch]
 
+    @property
+    def oldest(self) -> int:
+        """The first epoch that is known of; 0 where none is."""
+        return self._epochs[0] if self._epochs else 0
+
+    def in_force(self, offset: int) -> int:
+        """The epoch of the last claim before this offset; 0 where none is known."""
+        at = bisect_left(self._offsets, offset)
+        return self._epochs[at - 1] if at else 0
+
     def is_void(self, offset: int, epoch: int) -> bool:
         """Whether a record of that epoch stands behind the claim of a newer one, or of one that nobody can have."""
         if epoch > EPOCH_MAX:

@@ -33,7 +33,9 @@ CHANGED = "pointsman.redriven.changed"
 DEADLINE = "deadline_ms"
 
 # What is a state or a count of a moment that is over: written again, it would undo what came after it.
-NOT_REPEATABLE: frozenset[Kind] = frozenset({"breakers", "cards", "health", "dead", "pauses", "memory", "spilled"})
+NOT_REPEATABLE: frozenset[Kind] = frozenset(
+    {"breakers", "cards", "health", "dead", "pauses", "memory", "spilled", "snapshots"}
+)
 
 
 class Refusal(StrEnum):

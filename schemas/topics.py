@@ -25,10 +25,12 @@ Kind = Literal[
     "health",
     "pauses",
     "memory",
+    "snapshots",
 ]
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+SNAPSHOT_SEGMENT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class TopicSpec:
             # Recovery looks positions up by append time.
             "message.timestamp.type": "LogAppendTime",
         }
+        if self.kind == "snapshots":
+            # Read whole by whoever takes an agent over: what is superseded must not lie there for a week.
+            stated["segment.bytes"] = str(SNAPSHOT_SEGMENT_BYTES)
         if self.min_insync_replicas is not None:
             stated["min.insync.replicas"] = str(self.min_insync_replicas)
         return stated
@@ -137,6 +142,10 @@ class Topics:
     def health(self) -> str:
         return f"{self.prefix}control.health.v1"
 
+    @property
+    def snapshots(self) -> str:
+        return f"{self.prefix}agents.snapshots.v1"
+
     def inbox(self, agent_id: str) -> str:
         return f"{self.prefix}agents.{agent_id}.inbox.v1"
 
@@ -165,6 +174,7 @@ class Topics:
             *(self._spec(name, "inbox", "TaskDispatched", logs) for name in self.inboxes),
             *(self._spec(name, "events", "AgentEvent", logs) for name in self.logs),
             self._spec(self.results, "results", "TaskResult", tasks),
+            replace(self._spec(self.snapshots, "snapshots", None, DAY_MS, compacted=True), partitions=self.partitions),
             self._spec(self.orchestrator, "orchestrator", "OrchestratorEvent", logs),
             self._spec(self.dead, "dead", None, logs),
             self._spec(self.spilled, "spilled", "TaskSpilled", DAY_MS, compacted=True),

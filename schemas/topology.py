@@ -97,6 +97,12 @@ class Limits(Section):
     context_bytes_max: Whole = Field(
         256 * MIB, ge=0, description="Memory of conversations that one host keeps at hand; others are read again."
     )
+    snapshot_events: Whole = Field(
+        10_000,
+        ge=0,
+        description="Dispatches of one partition of an agent's inbox between two snapshots of its memory, at least; 0: "
+        "none are written.",
+    )
     dead_share_max: float = Field(
         0.2,
         gt=0,

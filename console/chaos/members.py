@@ -69,7 +69,7 @@ def read_by(process: Principal, topics: Topics) -> list[str]:
     """Topics that a process' group reads: those that it uses, less what a worker only reads back."""
     back = {
         "worker": {"inbox", "results", "orchestrator", "spilled", "breakers", "pauses"},
-        "host": {"events", "pauses", "memory"},
+        "host": {"events", "pauses", "memory", "snapshots"},
     }.get(process, set())
     return [
         spec.name

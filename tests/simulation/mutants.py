@@ -6,15 +6,17 @@ must be caught, by one of its invariants, within so many seeds. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
+from agents.memory import snapshot
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
+from agents.rebuild import Rebuilder, Rebuilt
 from agents.recognition import Recognition
 from agents.service import Service
 from agents.tracker import OffsetTracker
@@ -76,6 +78,22 @@ def _resumed_without_tasks(self: Fold, now_ms: int) -> Effects:
 
 def _no_expectation(self: Cell, task_id: Any, first_fact_ms: int) -> None:
     pass
+
+
+# ---------------------------------------------------------------------- snapshots
+
+_rebuild, _seal, _unpack = Rebuilder.rebuild, snapshot._seal, snapshot.unpack
+
+
+def _unpacked_unseen(parts: Iterable[snapshot.Part]) -> snapshot.Snapshot | snapshot.Refused:
+    """Whatever the head says is taken for its hash."""
+    held = list(parts)
+    return _unpack([each._replace(hash=_seal(each)) for each in held])
+
+
+def _beyond(self: Rebuilder, *arguments: Any) -> Rebuilt:
+    rebuilt = _rebuild(self, *arguments)
+    return replace(rebuilt, position=rebuilt.position._replace(log=rebuilt.position.log + 1))
 
 
 # ---------------------------------------------------------------------- cuts
@@ -247,6 +265,12 @@ MUTANTS: Mapping[str, Mutant] = {
         "streams.processors.worker.Worker._tick", _ticked_through_stalls, frozenset({"T1"}), 100, "pauses"
     ),
     "nobody looks at the clock": Mutant("streams.core.timers.Timers.due", _never_expires, LOST, 100, "absent"),
+    "a snapshot is trusted without its hash": Mutant(
+        "agents.memory.snapshot.unpack", _unpacked_unseen, frozenset({"P7"}), 100, "crashes"
+    ),
+    "a snapshot stands for more than is in it": Mutant(
+        "agents.rebuild.Rebuilder.rebuild", _beyond, frozenset({"P7"}), 100, "crashes"
+    ),
     "a host forgets what its log says": Mutant(
         "agents.readback.ReadBack.read", _nothing_read_back, frozenset({"E1"}), 100, "crashes"
     ),

@@ -56,6 +56,7 @@ def topology(delivery: Mode, alpha_ms: int = 1_500, **limits: int) -> Topology:
         "transaction_interval_ms": 250,
         "history_interval_ms": 400,
         "transaction_timeout_ms": 5_000,
+        "snapshot_events": 1,
     }
     return Topology.model_validate(
         {

@@ -86,8 +86,11 @@ def test_a_process_makes_sure_of_the_topics_that_it_uses() -> None:
     assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("worker", topics)} == {
         "cards",
         "memory",
+        "snapshots",
     }
     assert {spec.kind for spec in used_by("host", topics)} == {
-        *("inbox", "events", "cards", "dead", "orchestrator", "pauses", "memory")
+        *("inbox", "events", "snapshots", "cards", "dead", "orchestrator", "pauses", "memory")
     }
-    assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("store", topics)} == {"spilled"}
+    assert {spec.kind for spec in topics.specs()} - {spec.kind for spec in used_by("store", topics)} == {
+        *("spilled", "snapshots")
+    }

@@ -97,10 +97,10 @@ def span_exists(span: str) -> bool:
     """Whether what stands in backticks is there; what looks like nothing that can be looked up is."""
     if ROOT_FILE.fullmatch(span):
         return (ROOT / span).exists() or span in {path.name for path in ROOT.glob("docs/**/*.md")}
-    if SYMBOL.fullmatch(span):
-        return symbol_exists(span)
     if TOPIC.fullmatch(span):
         return span in {spec.name for spec in TOPICS.specs()}
+    if SYMBOL.fullmatch(span):
+        return symbol_exists(span)
     if KEY.fullmatch(span):
         section, _, key = span.partition(".")
         return key in section_fields(section)

@@ -16,7 +16,7 @@ TOPICS = Topics(("one", "two"), 4, "eu.", TopicPolicy(replication=3, min_insync_
 def cluster(topics: Topics, brokers: int = 3) -> ClusterState:
     """One that has what this deployment needs."""
     states = {
-        spec.name: TopicState(spec.partitions, spec.replication or 1, {**spec.config(), "segment.bytes": "1"})
+        spec.name: TopicState(spec.partitions, spec.replication or 1, {**spec.config(), "flush.ms": "1"})
         for spec in topics.specs()
     }
     return ClusterState(brokers, 1, states)
@@ -67,7 +67,7 @@ def test_each_property_that_differs_is_changed(key: str, now: str, wanted: str) 
 
 def test_a_property_without_an_opinion_of_ours_is_left_alone() -> None:
     state = cluster(TOPICS).topics["eu.tasks.results.v1"]
-    other = replace(state, config={**state.config, "segment.bytes": "2", "max.message.bytes": "9"})
+    other = replace(state, config={**state.config, "flush.ms": "2", "max.message.bytes": "9"})
     assert actions(plan_topics(TOPICS, altered("eu.tasks.results.v1", other))) == {}
     unstated = replace(TOPICS, settings=TopicPolicy())
     assert actions(plan_topics(unstated, cluster(TOPICS))) == {}

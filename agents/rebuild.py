@@ -1,0 +1,144 @@
+"""An agent's memories out of its topics: the newest snapshot that holds, and what its inbox and log say after it.
+
+Whoever takes the log over does this, and whoever owns it does it again now and then, to write the next snapshot: what
+it makes is a function of the log up to a position, of nothing that only this host knows. I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agents.dispatches import attempt_ids
+from agents.logrecall import LogRecall, interaction_of
+from agents.memory.model import Interaction
+from agents.memory.rebuild import Rebuild
+from agents.memory.snapshot import Found, Part, Position, Snapshot, newest, of_record
+from agents.recognition import AttemptId
+from schemas.codec import Codec
+from schemas.epochs import Epochs, LogEpochs
+from schemas.topology import Topology
+from streams.transport.batch import TopicPartition
+from streams.transport.consumer import BatchConsumer
+
+SLACK_US = 60_000_000
+"""How much later than its question another one may have been routed that stands before it in the inbox."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What was made of a log up to `position`, from which snapshot, and how many interactions came after it. `is_left`:
+    nothing was, for it was too long."""
+
+    memory: Rebuild
+    position: Position
+    found: Found
+    events: int
+    read_bytes: int
+    seconds: float
+    is_left: bool = False
+
+    def snapshot(self, agent_id: str, partition: int, epoch: int, version: str, states_max: int) -> Snapshot:
+        """The next one, of the conversations that were used last."""
+        states = self.memory.state_bytes()
+        kept = dict(list(states.items())[-states_max:])
+        return Snapshot(agent_id, partition, epoch, self.position, kept, version)
+
+
+class _Question(NamedTuple):
+    attempt: AttemptId
+    text: str
+    routed_at: int
+
+
+class _Asked:
+    """Texts of dispatches, read as far as the log asks for them, and forgotten once they are answered."""
+
+    def __init__(self, batches: Iterator[Sequence[_Question]]) -> None:
+        self._batches = batches
+        self._held: dict[AttemptId, _Question] = {}
+        self._read_until_us = 0
+
+    def of(self, attempt: AttemptId, routed_at: int) -> _Question | None:
+        """None of what is not in the inbox any more, or was answered before."""
+        while attempt not in self._held and self._read_until_us < routed_at + SLACK_US:
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            self._held.update((each.attempt, each) for each in batch)
+            self._read_until_us = max(each.routed_at for each in batch)
+        return self._held.pop(attempt, None)
+
+
+class Rebuilder:
+    """Used in one thread, with a codec and consumers of its own, which are in no group."""
+
+    def __init__(self, topology: Topology, codec: Codec, inbox: BatchConsumer, log: BatchConsumer) -> None:
+        self._codec, self._inbox, self._log = codec, inbox, log
+        self._events = LogRecall(topology, codec, log)
+        self._topics = topology.topics()
+        self._read_bytes = 0
+
+    def parts(self, partition: int) -> dict[str, dict[bytes, Part]]:
+        """The records of all snapshots of this partition number, by agent and key; what is none is passed over."""
+        tp = TopicPartition(self._topics.snapshots, partition)
+        marks = self._log.watermarks([tp])
+        latest: dict[bytes | None, Part | None] = {}
+        for batch in self._log.read_to_end({tp: marks[tp][0]}, {tp: marks[tp][1]}):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                latest[key] = None if value is None else of_record(value)
+        found: dict[str, dict[bytes, Part]] = {}
+        for key, part in latest.items():
+            if part is not None and key is not None:
+                found.setdefault(part.agent_id, {})[key] = part
+        return found
+
+    def rebuild(
+        self,
+        agent_id: str,
+        partition: int,
+        epochs: LogEpochs,
+        parts: Iterable[Part],
+        done: int | None = None,
+        limit: int | None = None,
+    ) -> Rebuilt:
+        """All that is in the log by now. Raises TransportError where the topics cannot be read.
+
+        `epochs`: what is known of the log's claims. `parts`: of its snapshots. `done`: a position of the inbox before
+        which every outcome was in the log when this was called. `limit`: where more events than that would have to be
+        read, none are.
+        """
+        began, self._read_bytes = time.monotonic(), 0
+        inbox = TopicPartition(self._topics.inbox(agent_id), partition)
+        log = TopicPartition(self._topics.events(agent_id), partition)
+        # The log first: every outcome in it is of a dispatch that the inbox has by then.
+        low, end = self._log.watermarks([log])[log]
+        inbox_low, inbox_end = self._inbox.watermarks([inbox])[inbox]
+        found = newest(parts, agent_id, partition, epochs, range(low, end))
+        start = Position(inbox_low, low) if found.snapshot is None else found.snapshot.position
+        if limit is not None and end - start.log > limit:
+            return Rebuilt(Rebuild(), start, found, 0, 0, time.monotonic() - began, is_left=True)
+        memory = Rebuild(found.snapshot)
+        asked = _Asked(self._questions(inbox, max(start.inbox, inbox_low), inbox_end))
+        for interaction in self._interactions(agent_id, log, start.log, end, epochs, asked):
+            memory.take(interaction)
+        position = Position(start.inbox if done is None else max(done, start.inbox), end)
+        return Rebuilt(memory, position, found, memory.taken, self._read_bytes, time.monotonic() - began)
+
+    def _questions(self, inbox: TopicPartition, start: int, end: int) -> Iterator[Sequence[_Question]]:
+        for batch in self._inbox.read_to_end({inbox: start}, {inbox: end}):
+            self._read_bytes += 2 * sum(map(len, filter(None, batch.values)))  # its outcome is about as long
+            decoded = self._codec.decode(batch.values, "TaskDispatched").batch
+            slips, tasks = decoded.column("slip"), decoded.column("task")
+            texts, times = tasks.field("text").to_pylist(), slips.field("routed_at").to_pylist()
+            if texts:
+                yield list(map(_Question, attempt_ids(slips, tasks), texts, times))
+
+    def _interactions(
+        self, agent_id: str, log: TopicPartition, start: int, end: int, epochs: LogEpochs, asked: _Asked
+    ) -> Iterator[Interaction]:
+        for key, done in self._events.events(agent_id, log, (start, end), Epochs({log: epochs})):
+            if done.place.offset < end and (question := asked.of(done.attempt, done.routed_at)) is not None:
+                yield interaction_of(key, done, question.text, None)

@@ -1,0 +1,193 @@
+"""Keeps an agent's log short to read: its owner writes a snapshot now and then, and the next one begins with it.
+
+A snapshot is due when as much was written since the last one as that took, so that all of them together are no more
+than the log itself, however long a conversation grows. It is made beside the agents' work, out of the topics, in a
+thread of its own; and written only once the broker has said, after it was made, that the log is still ours. I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agents.context import Conversation
+from agents.inbox import Inbox
+from agents.memory.model import State
+from agents.memory.snapshot import Part, pack, to_record
+from agents.rebuild import Rebuilt
+from schemas.epochs import LogEpochs
+from schemas.topology import Topology
+from streams.transport.batch import TopicPartition
+from streams.transport.clients import TransportError
+from streams.transport.telemetry import get_logger
+from streams.transport.threads import DaemonPool
+
+log = get_logger("pointsman.host")
+
+EVERY_S = 1.0
+CONVERSATIONS_MAX = 20_000  # in one snapshot; those that were used last
+DELIVERED_S = 30.0
+READ_MAX = 100_000
+"""Events that are read when an inbox is taken over: half a minute's. More are left to the history, and to the next
+snapshot, which is made beside the agents' work."""
+
+RECORD_SHARE = 0.75  # of the largest record: the head takes some, too
+
+Append = Callable[[str, int, Sequence[bytes | None], Sequence[bytes], float], Awaitable[bool]]
+"""Topic, partition, values, keys, and the time they have; whether they were delivered in it."""
+
+
+class Reads(Protocol):
+    """The part of agents.rebuild.Rebuilder that is used here."""
+
+    def parts(self, partition: int) -> dict[str, dict[bytes, Part]]: ...
+
+    def rebuild(
+        self,
+        agent_id: str,
+        partition: int,
+        epochs: LogEpochs,
+        parts: Iterable[Part],
+        done: int | None = None,
+        limit: int | None = None,
+    ) -> Rebuilt: ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Of one inbox: when its next snapshot is due, where the last one is, and which records of others are left over."""
+
+    due: int
+    slot: int = 0
+    sizes: list[int] = field(default_factory=lambda: [0, 0])
+    stale: list[bytes] = field(default_factory=list)
+
+
+class Snapshots:
+    """Belongs to one event loop. `inboxes` and `done` are the host's: what it owns, and how far each is committed."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        reads: Reads,
+        append: Append,
+        owns: Callable[[], Awaitable[None]],
+        inboxes: Mapping[TopicPartition, Inbox],
+        done: Mapping[TopicPartition, int],
+        versions: Mapping[str, str],
+    ) -> None:
+        self._reads, self._append, self._owns = reads, append, owns
+        self._inboxes, self._done, self._versions = inboxes, done, versions
+        self._topic = topology.topics().snapshots
+        self._every = topology.limits.snapshot_events
+        self._part_bytes = int(topology.limits.record_bytes_max * RECORD_SHARE)
+        self._with_memory = {name for name, agent in topology.agents.items() if agent.remembers}
+        self._kept: dict[Inbox, _Kept] = {}
+        self._pool = DaemonPool("host-snapshots", 1)
+
+    async def take_over(self, inboxes: Sequence[Inbox]) -> list[tuple[Conversation, State]]:
+        """What the agents remember, of those whose logs have a snapshot; says the hash that was reached.
+
+        A log without one is not read as a whole: it may be long. Raises TransportError where topics cannot be read.
+        """
+        self._kept = {inbox: kept for inbox, kept in self._kept.items() if inbox in self._inboxes.values()}
+        found: list[tuple[Conversation, State]] = []
+        for number in sorted({inbox.partition for inbox in inboxes}):
+            parts = await self._pool.run(self._reads.parts, number)
+            for inbox in inboxes:
+                own = parts.get(inbox.agent_id, {})
+                if inbox.partition == number and inbox.agent_id in self._with_memory:
+                    self._kept[inbox] = _Kept(due=self._every, stale=list(own))
+                    if own:
+                        rebuilt = await self._pool.run(self._rebuilt, inbox, list(own.values()), None, READ_MAX)
+                        self._kept[inbox].due = rebuilt.position.inbox + self._every
+                        tell(inbox, rebuilt)
+                        found += await self._pool.run(_states, inbox, rebuilt)
+        return found
+
+    async def run(self) -> None:
+        """Writes snapshots as they fall due, for ever; returns where none are wanted."""
+        while self._every:
+            await asyncio.sleep(EVERY_S)
+            for tp, inbox in list(self._inboxes.items()):
+                kept, done = self._kept.get(inbox), self._done.get(tp, 0)
+                if kept is None or done < kept.due:
+                    continue
+                try:
+                    await self._write(tp, inbox, kept, done)
+                except TransportError as error:
+                    kept.due = done + self._every
+                    log.warning("a snapshot has to wait", agent=inbox.agent_id, why=str(error))
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def _write(self, tp: TopicPartition, inbox: Inbox, kept: _Kept, done: int) -> None:
+        parts = await self._pool.run(self._reads.parts, inbox.partition)
+        rebuilt = await self._pool.run(self._rebuilt, inbox, list(parts.get(inbox.agent_id, {}).values()), done)
+        packed = await self._pool.run(self._packed, inbox, rebuilt)
+        await self._owns()
+        if self._inboxes.get(tp) is not inbox:
+            return  # it went to another host meanwhile
+        slot = 1 - kept.slot
+        values: list[bytes | None] = [to_record(part) for part in packed]
+        keys = [_key(inbox, slot, number) for number in range(max(len(packed), kept.sizes[slot]))]
+        values += [None] * (len(keys) - len(values))  # what was longer there before
+        if not await self._append(self._topic, inbox.partition, values, keys, DELIVERED_S):
+            raise TransportError("the broker did not take it in time")
+        size = sum(len(part.data) for part in packed)
+        kept.slot, kept.sizes[slot] = slot, len(packed)
+        kept.due = done + max(self._every, size * rebuilt.events // max(rebuilt.read_bytes, 1))
+        log.info(
+            "snapshot written",
+            agent=inbox.agent_id, partition=inbox.partition, epoch=inbox.epoch, hash=packed[0].state_hash,
+            conversations=packed[0].states, bytes=size, events=rebuilt.events, position=rebuilt.position.log,
+            seconds=round(rebuilt.seconds, 3),
+        )  # fmt: skip
+        if kept.stale:  # of owners before: this one is whole, so theirs are not needed
+            await self._append(self._topic, inbox.partition, [None] * len(kept.stale), kept.stale, DELIVERED_S)
+            kept.stale = []
+
+    def _rebuilt(self, inbox: Inbox, parts: Sequence[Part], done: int | None, limit: int | None = None) -> Rebuilt:
+        return self._reads.rebuild(inbox.agent_id, inbox.partition, LogEpochs(inbox.epochs.since), parts, done, limit)
+
+    def _packed(self, inbox: Inbox, rebuilt: Rebuilt) -> list[Part]:
+        version = self._versions.get(inbox.agent_id, "")
+        return pack(
+            rebuilt.snapshot(inbox.agent_id, inbox.partition, inbox.epoch, version, CONVERSATIONS_MAX), self._part_bytes
+        )
+
+
+def tell(inbox: Inbox, rebuilt: Rebuilt) -> None:
+    """Says what an agent was taken over with, and which snapshots were refused."""
+    for part, why in rebuilt.found.refused:
+        log.warning(
+            "a snapshot is refused; the log is read instead",
+            agent=part.agent_id, partition=part.partition, epoch=part.epoch, position=part.log_offset, reason=str(why),
+        )  # fmt: skip
+    if rebuilt.is_left:
+        log.warning("a log is too long to be read without a snapshot; one is on its way", agent=inbox.agent_id)
+        return
+    snapshot = rebuilt.found.snapshot
+    log.info(
+        "memory taken over",
+        agent=inbox.agent_id, partition=inbox.partition, epoch=inbox.epoch, hash=rebuilt.memory.hash(),
+        from_epoch=None if snapshot is None else snapshot.epoch, events=rebuilt.events,
+        position=rebuilt.position.log, cold=len(rebuilt.memory.cold), seconds=round(rebuilt.seconds, 3),
+    )  # fmt: skip
+
+
+def _states(inbox: Inbox, rebuilt: Rebuilt) -> list[tuple[Conversation, State]]:
+    """Those that were used last come last."""
+    return [
+        (Conversation(inbox.agent_id, inbox.partition, key.tenant, key.conversation_id), state)
+        for key, state in rebuilt.memory.states().items()
+    ]
+
+
+def _key(inbox: Inbox, slot: int, part: int) -> bytes:
+    """Two slots, so that the last one stays whole while the next is written; an epoch of its own for each owner, so
+    that one that is late overwrites nothing."""
+    return f"{inbox.agent_id}/{inbox.epoch}/{slot}/{part}".encode()
