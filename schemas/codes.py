@@ -160,6 +160,7 @@ class ErrorCode(StrEnum):
     SCENARIO = "E536"
     REPORT = "E537"
     EVAL_DATA = "E538"
+    HISTORY_OWNER = "E539"
 
 
 # Faults of a key itself, not of the value that stands behind it.

@@ -23,6 +23,7 @@ from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.loader import Loader
 from streams.history.migrations import migrate
+from streams.history.owner import own
 from streams.history.queries import connect
 from streams.history.retention import retain
 from streams.history.sink import Sink
@@ -69,6 +70,7 @@ def run_store(
             """A client of a history that has its tables: whoever drops one under us has it made again."""
             fresh = client()
             migrate(fresh)
+            own(fresh, topology)
             retain(fresh, topology.history_policy)
             return fresh
 

@@ -78,7 +78,7 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += [("streams.history.process.connect", lambda *_, **__: Client(house))]
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
-    places += [(f"streams.history.process.{name}", lambda *_: None) for name in ("migrate", "retain")]
+    places += [(f"streams.history.process.{name}", lambda *_: None) for name in ("migrate", "own", "retain")]
     places += _shared(topology)
     places += _COARSE
     for spec in topology.topics().specs():
