@@ -21,7 +21,7 @@ from streams.transport.clients import client_config
 from streams.transport.consumer import committed
 from tests.support.fleet import Fleet, wait_for
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUICK, LITTLE = 1_500, 300
 OLD_S = 2.5
