@@ -50,7 +50,7 @@ def test_plan_apply_and_nothing_left_to_do(broker: str, file: Path, capsys: Capt
     plan = json.loads(planned.out)
     assert {row["topic"]: row["action"] for row in plan["topics"]} == dict.fromkeys(names, "create")
     assert plan["totals"]["topics"] == len(names)
-    assert plan["totals"]["partitions"] == plan["totals"]["replicas"] == 2 * (len(names) - 3) + 3
+    assert plan["totals"]["partitions"] == plan["totals"]["replicas"] == 2 * (len(names) - 4) + 4
     assert topics(capsys, broker, file, "plan", "--check").code == ExitCode.FAILED
     assert not names & AdminClient({"bootstrap.servers": broker}).list_topics(timeout=10).topics.keys()
 
