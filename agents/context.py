@@ -208,6 +208,18 @@ class _Held:
         self.count, self.facts = count, facts
 
 
+def caps_of(topology: Topology) -> dict[str, Caps]:
+    """Of each agent that is shown its conversations."""
+    limits = topology.limits
+    hard, shown = limits.context_tokens_max, limits.context_interactions
+    soft = {
+        name: limits.context_tokens if agent.context_tokens is None else agent.context_tokens
+        for name, agent in topology.agents.items()
+        if agent.remembers and shown
+    }
+    return {name: Caps(min(tokens, hard), hard, shown) for name, tokens in soft.items()}
+
+
 class Contexts:
     """The conversations at hand, within `limits.context_bytes_max`; the one used least recently goes first.
 
@@ -215,19 +227,10 @@ class Contexts:
     """
 
     def __init__(self, topology: Topology, told: Told | None = None, versions: Mapping[str, str] | None = None) -> None:
-        limits = topology.limits
         self._told = told or NobodySaid()
-        shown = limits.context_interactions
-        self._caps = {
-            name: Caps(
-                min(limits.context_tokens if agent.context_tokens is None else agent.context_tokens, hard), hard, shown
-            )
-            for name, agent in topology.agents.items()
-            for hard in (limits.context_tokens_max,)
-            if agent.remembers and shown
-        }
+        self._caps = caps_of(topology)
         self._versions = versions or {name: agent.version for name, agent in topology.agents.items()}
-        self.bytes_max, self.bytes = limits.context_bytes_max, 0
+        self.bytes_max, self.bytes = topology.limits.context_bytes_max, 0
         self._held: OrderedDict[Conversation, _Held] = OrderedDict()
         self._evicted: OrderedDict[Conversation, int] = OrderedDict()
 

@@ -120,6 +120,7 @@ class ErrorCode(StrEnum):
     NO_LETTER = "E407"
     NO_REPORT = "E408"
     NO_EVAL_DATA = "E409"
+    NO_MEMORY = "E410"
 
     INVALID = "E500"
     FAULTY_TOPOLOGY = "E501"
