@@ -134,7 +134,7 @@ def test_members_of_a_storm_read_what_their_group_reads() -> None:
     topics = SHIPPED.topics()
     assert set(read_by("worker", topics)) == {topics.submitted, topics.health, *topics.logs}
     assert set(read_by("host", topics)) == {*topics.inboxes}
-    assert set(read_by("store", topics)) == {spec.name for spec in topics.specs()} - {topics.spilled}
+    assert set(read_by("store", topics)) == {spec.name for spec in topics.specs()} - {topics.spilled, topics.snapshots}
 
 
 def test_a_clock_jumps_as_its_file_says_and_back(tmp_path: Path) -> None:
