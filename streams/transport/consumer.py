@@ -77,6 +77,7 @@ _OWNERSHIP_LOST = frozenset(
     {
         _Error.ILLEGAL_GENERATION,
         _Error.UNKNOWN_MEMBER_ID,
+        _Error.GROUP_ID_NOT_FOUND,  # empty, with nothing committed: the broker has forgotten it
         _Error.REBALANCE_IN_PROGRESS,
         _Error.FENCED_INSTANCE_ID,
         _Error._FENCED,  # noqa: SLF001

@@ -37,7 +37,7 @@ def two_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has a version before today's."""
     entries = FileRegistry.load().entries
     older = without_field(TASK, "traceparent")
-    versions = [Entry(11, "pointsman.TaskSubmitted", 1, older), Entry(12, "pointsman.TaskSubmitted", 2, TASK)]
+    versions = [Entry(11, "pointsman.TaskSubmitted", 1, older), Entry(9001, "pointsman.TaskSubmitted", 2, TASK)]
     file = FileRegistry([*(each for each in entries if each.id != 11), *versions])
     monkeypatch.setattr(FileRegistry, "load", lambda: file)
 

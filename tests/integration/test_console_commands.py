@@ -93,7 +93,7 @@ def test_validate_takes_the_topology_in_force(tmp_path: Path, capsys: Capture, m
         ([], ExitCode.USAGE),
         (["nonsense"], ExitCode.USAGE),
         (["submit", "--nonsense"], ExitCode.USAGE),
-        (["history"], ExitCode.USAGE),
+        (["history", "results", "--limit", "0"], ExitCode.USAGE),
         (["results", "--limit", "0"], ExitCode.USAGE),
         (["results", "-o", "xml"], ExitCode.USAGE),
         (["submit", "x", "--topology", "/nowhere/topology.yaml"], ExitCode.INVALID),

@@ -46,7 +46,7 @@ def test_what_is_shown_is_what_the_agents_next_call_gets(bench: Bench, say: Call
         pinned = say("facts", "pin", "mind", "c", "The year begins in April.")
         listed = json.loads(say("facts", "list", "mind", "c").out)
         assert [each["text"] for each in listed if each["pinned_by"]] == ["The year begins in April."]
-        assert {each["task_id"] for each in listed if not each["pinned_by"]} == {"t0", "t3", "t6", "t9"}
+        assert {each["task_id"] for each in listed if not each["pinned_by"]} == {"t0", "t3", "t6", "t9", "t10"}
         unpinned = say("facts", "unpin", "mind", "c", "matter 3 is settled.")
         assert say("facts", "unpin", "mind", "c", "matter 3 is settled.").code == ExitCode.NOT_FOUND
         shown = say("context", "show", "mind", "c")

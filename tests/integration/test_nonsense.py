@@ -58,7 +58,7 @@ def value(path: str, kind: pa.DataType, number: Choice, text: str, enums: Mappin
     if pa.types.is_map(kind):
         return [(text, text), (f"{text}2", text)]
     if pa.types.is_list(kind):
-        return [value("", kind.value_type, number, text, enums, n)] * 2
+        return [value(path, kind.value_type, number, text, enums, n)] * 2
     if pa.types.is_boolean(kind):
         return True
     return text if pa.types.is_string(kind) else number(kind)
