@@ -52,9 +52,14 @@ class InvalidInputError(PointsmanError):
     error_code = ErrorCode.TASK_FILE
 
 
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether somebody pressed Ctrl-C. Python 3.11 gives a RuntimeError where that fell into the making of a class."""
+    return isinstance(error, KeyboardInterrupt) or (error is not None and _is_interrupt(error.__cause__))
+
+
 def exit_code(error: BaseException) -> ExitCode:
     """The code for an error that reached the top."""
-    if isinstance(error, KeyboardInterrupt):
+    if _is_interrupt(error):
         return ExitCode.INTERRUPTED
     for kind, code in (
         (UsageError, ExitCode.USAGE),
@@ -80,7 +85,7 @@ def explain(error: BaseException) -> str:
         return str(error)  # each of its lines has a code of its own
     if isinstance(error, PointsmanError):
         return with_code(str(error), error.error_code)
-    if isinstance(error, KeyboardInterrupt):
+    if _is_interrupt(error):
         return "Interrupted."
     if isinstance(error, OSError) and error.filename is not None:
         return _of_a_file(error)

@@ -36,7 +36,7 @@ COMMAND_LINES = [
     Wrong("a number out of range", ["results", "--limit", "0"], USAGE, ["--limit", "greater than or equal to 1"]),
     Wrong("no time at all", ["submit", "x", "--wait", "--timeout", "nan"], USAGE, ["--timeout"]),
     Wrong("a port that cannot be", ["worker", "--metrics-port", "99999"], USAGE, ["--metrics-port", "65535"]),
-    Wrong("an argument is missing", ["history"], USAGE, ["Missing argument 'sql'"]),
+    Wrong("an argument is missing", ["task", "show"], USAGE, ["Missing argument 'task_id'"]),
     Wrong("a text without quotes", ["submit", "find", "the", "revenue"], USAGE, ["in quotes", 'submit "..."']),
     Wrong("a text that is no text", ["submit", "caf\udce9"], USAGE, ["Argument 2", "caf\\udce9", "LC_ALL=C.UTF-8"]),
     Wrong("nothing to submit", ["submit"], USAGE, ["Nothing to submit", "or a file with -f"]),

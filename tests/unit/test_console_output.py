@@ -196,6 +196,12 @@ def test_exit_codes(error: BaseException, code: ExitCode) -> None:
     assert exit_code(error) is code
 
 
+def test_ctrl_c_that_python_wrapped_is_one() -> None:
+    wrapped = RuntimeError("Error calling __set_name__")
+    wrapped.__cause__ = KeyboardInterrupt()
+    assert (exit_code(wrapped), explain(wrapped)) == (ExitCode.INTERRUPTED, "Interrupted.")
+
+
 def test_an_unexpected_error_says_its_name_and_how_to_see_more() -> None:
     assert explain(ZeroDivisionError("division by zero")).startswith("Unexpected ZeroDivisionError: division by zero.")
     assert "--debug" in explain(ZeroDivisionError())
