@@ -16,7 +16,7 @@ from agents.memory.model import Fact, Interaction, Key, Place
 from agents.memory.ports import Remembered
 from agents.memory.sources import source_of, tool_calls_of
 from agents.outcome import OUTCOMES
-from agents.readback import places_in
+from agents.readback import events_in, places_in
 from agents.recognition import AttemptId
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
@@ -142,22 +142,14 @@ class LogRecall:
         """The interactions in the order of the log, without what is void."""
         start, end = span
         for batch in self._consumer.read_to_end({log: start}, {log: end}):
-            decoded = self._codec.decode(batch.values, "AgentEvent")
-            rows = decoded.rows
-            void = epochs.void(
-                [log.topic] * len(rows),
-                batch.partitions[rows],
-                batch.offsets[rows],
-                decoded.batch.column("epoch").to_numpy(zero_copy_only=False),
-            )
-            passed_over = frozenset(() if void is None else void.tolist())
-            slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
+            events, places, passed_over = events_in(self._codec, batch, epochs)
+            slips, tasks = events.column("slip"), events.column("task")
             columns = zip(
-                places_in(batch, rows.tolist()),
+                places,
                 attempt_ids(slips, tasks),
                 slips.field("routed_at").to_pylist(),
                 zip(*(tasks.field(name).to_pylist() for name in _IDENTITY), strict=True),
-                zip(*(decoded.batch.column(name).to_pylist() for name in _COLUMNS), strict=True),
+                zip(*(events.column(name).to_pylist() for name in _COLUMNS), strict=True),
                 strict=True,
             )
             for row, ((_, offset), attempt, routed_at, identity, values) in enumerate(columns):

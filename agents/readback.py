@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from agents.calls import wall_us
 from agents.dispatches import attempt_ids
 from agents.inbox import Inbox, read_note
@@ -112,19 +114,11 @@ class ReadBack:
     ) -> None:
         """The last event of each attempt, in the order of the log, and who answered last; without what is void."""
         for batch in self._consumer.read_to_end(starts, ends):
-            decoded = self._codec.decode(batch.values, "AgentEvent")
-            places = places_in(batch, decoded.rows.tolist())
-            written = decoded.batch.column("epoch").to_numpy(zero_copy_only=False)
-            topics = [tp.topic for tp, _ in places]
-            void = epochs.void(topics, batch.partitions[decoded.rows], batch.offsets[decoded.rows], written)
-            passed_over = frozenset(() if void is None else void.tolist())
+            events, places, passed_over = events_in(self._codec, batch, epochs)
             columns = zip(
                 places,
-                attempt_ids(decoded.batch.column("slip"), decoded.batch.column("task")),
-                *(
-                    decoded.batch.column(name).to_pylist()
-                    for name in ("kind", "answer", "finished_at", "agent_version")
-                ),
+                attempt_ids(events.column("slip"), events.column("task")),
+                *(events.column(name).to_pylist() for name in ("kind", "answer", "finished_at", "agent_version")),
                 strict=True,
             )
             for row, ((tp, _), attempt, kind, answer, at, version) in enumerate(columns):
@@ -139,6 +133,22 @@ class ReadBack:
                     of_log[attempt] = Logged(kind, answer, at)
                 elif kind == STARTED:
                     of_log.setdefault(attempt, Logged(STARTED))
+
+
+def events_in(
+    codec: Codec, batch: Batch, epochs: Epochs
+) -> tuple[pa.RecordBatch, list[tuple[TopicPartition, int]], frozenset[int]]:
+    """What a batch of agents' logs holds, where each row of it stands, and which rows are void (schemas/epochs.py).
+
+    `epochs` takes note of the claims among them.
+    """
+    decoded = codec.decode(batch.values, "AgentEvent")
+    rows = decoded.rows
+    places = places_in(batch, rows.tolist())
+    written = decoded.batch.column("epoch").to_numpy(zero_copy_only=False)
+    topics = [tp.topic for tp, _ in places]
+    void = epochs.void(topics, batch.partitions[rows], batch.offsets[rows], written)
+    return decoded.batch, places, frozenset(() if void is None else void.tolist())
 
 
 def places_in(batch: Batch, rows: Iterable[int]) -> list[tuple[TopicPartition, int]]:

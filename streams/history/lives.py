@@ -44,6 +44,13 @@ def _asked(history: History, sql: str, **parameters: Any) -> Iterator[Mapping[st
     return (dict(zip(table.columns, row, strict=True)) for row in table.rows)
 
 
+def _of_task(history: History, row: Row, columns: str, view: str) -> Iterator[Mapping[str, Any]]:
+    """What a view holds of the task of a row."""
+    where = "tenant = {tenant:String} AND task_id = {task_id:String}"
+    sql = f"SELECT {columns} FROM {view} WHERE {where}"  # noqa: S608 - constants of this module
+    return _asked(history, sql, tenant=row["tenant"], task_id=row["task_id"])
+
+
 def _before(history: History, submitted: Row) -> list[Row]:
     """The dead letter that the task's record was, and its way back, as often as that happened; oldest first."""
     found: list[Row] = []
@@ -96,12 +103,7 @@ def _letters(history: History, first: Row, origin: tuple[str, int, int] | None =
 
 def _cause(history: History, submitted: Row) -> list[Row]:
     """The task that this one was caused by."""
-    rows = _asked(
-        history,
-        "SELECT cause_id, root_id, depth FROM tasks WHERE tenant = {tenant:String} AND task_id = {task_id:String}",
-        tenant=submitted["tenant"],
-        task_id=submitted["task_id"],
-    )
+    rows = _of_task(history, submitted, "cause_id, root_id, depth", "tasks")
     return [
         _row(
             submitted,
@@ -115,12 +117,7 @@ def _cause(history: History, submitted: Row) -> list[Row]:
 
 
 def _votes(history: History, result: Row) -> list[Row]:
-    rows = _asked(
-        history,
-        "SELECT votes, dissent FROM results WHERE tenant = {tenant:String} AND task_id = {task_id:String}",
-        tenant=result["tenant"],
-        task_id=result["task_id"],
-    )
+    rows = _of_task(history, result, "votes, dissent", "results")
     return [
         _row(
             result,

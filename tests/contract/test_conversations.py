@@ -19,11 +19,11 @@ from console.memory.recall import LAST, StoreRecall
 from schemas.topology import Agent, Route, Topology
 from streams.history.conversations import Conversations
 from streams.history.door import Door
-from streams.history.engine import Engine
 from streams.history.migrations import lost, migrate
-from streams.history.queries import History, connect
+from streams.history.queries import History
 from streams.history.tables import COPIES
 from tests.support.history import T0_US, slip
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import insert
 from tests.support.memories import KEY, history, interaction
 
@@ -38,27 +38,21 @@ NOBODY = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    yield door
-    door.close()
-    engine.close()
+    with opened() as door:
+        yield door
 
 
 @pytest.fixture(scope="module")
-def migrated(door: Door) -> Iterator[Any]:
-    client = connect(door.url)
-    migrate(client)
-    client.command("SYSTEM STOP MERGES")  # only what reads may fold
-    yield client
-    client.close()
+def tables(door: Door) -> Iterator[Any]:
+    with migrated(door, merging=False) as client:  # only what reads may fold
+        yield client
 
 
 @pytest.fixture
-def client(migrated: Any) -> Any:
+def client(tables: Any) -> Any:
     for table in ("tasks_log", "agent_events_log", *COPIES):
-        migrated.command(f"TRUNCATE TABLE pointsman.{table}")
-    return migrated
+        tables.command(f"TRUNCATE TABLE pointsman.{table}")
+    return tables
 
 
 @pytest.fixture

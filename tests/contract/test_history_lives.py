@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +14,11 @@ from rich.console import Console
 from console.cli.show import tree_of
 from schemas.deadletter import Origin, headers
 from schemas.redrive import Redriven, marker_headers
-from streams.history.door import Door
-from streams.history.engine import Engine
 from streams.history.lives import life
-from streams.history.migrations import migrate
-from streams.history.queries import History, connect
+from streams.history.queries import History
 from streams.history.tables import DEAD_LETTERS, REDRIVES, rows_of_dead_topic
 from tests.support.history import T0_US, slip
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import Rows, identity, identity_free, insert, note, put, raw, result, samples
 
 DIED_MS = T0_US // 1000 - 60_000
@@ -27,18 +26,11 @@ DIED_MS = T0_US // 1000 - 60_000
 
 @pytest.fixture(scope="module")
 def history() -> Iterator[History]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    fill(client)
-    client.close()
-    history = History(door.url)
-    yield history
-    history.close()
-    door.close()
-    engine.close()
+    with opened() as door:
+        with migrated(door) as client:
+            fill(client)
+        with closing(History(door.url)) as history:
+            yield history
 
 
 def dispatch(client: Any, agent: str, attempt: int, at: int, offset: int, **more: Any) -> None:

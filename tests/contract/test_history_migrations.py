@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,16 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigurationError
-from streams.history.door import Door
-from streams.history.engine import Engine
 from streams.history.migrations import DIRECTORY, Migration, load, lost, migrate
 from streams.history.queries import History, connect
 from streams.history.tables import COPIES, DEAD_LETTERS, REDRIVES, TABLES
+from tests.support.history_door import opened
 
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    yield client
-    client.close()
-    door.close()
-    engine.close()
+    with opened() as door, closing(connect(door.url)) as client:
+        yield client
 
 
 def applied(client: Any) -> list[tuple[Any, ...]]:

@@ -10,25 +10,16 @@ import pytest
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 from schemas.topology import Topology
-from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
 from streams.history.owner import own
-from streams.history.queries import connect
 from tests.support import scenes
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import identity_free, insert
 
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    migrate(client)
-    yield client
-    client.close()
-    door.close()
-    engine.close()
+    with opened() as door, migrated(door) as client:
+        yield client
 
 
 def of(prefix: str) -> Topology:

@@ -11,12 +11,11 @@ import pytest
 from schemas.topology_history import HistoryPolicy
 from streams.history import retention
 from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
-from streams.history.queries import History, connect
+from streams.history.queries import History
 from streams.history.retention import retain
 from streams.history.tables import COPIES
 from tests.support.history import T0_US, slip
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import Rows, insert, note, result, samples
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -27,22 +26,14 @@ VOTE = pa.struct(
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    yield door
-    door.close()
-    engine.close()
+    with opened() as door:
+        yield door
 
 
 @pytest.fixture
 def client(door: Door) -> Iterator[Any]:
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    client.command("SYSTEM STOP MERGES")  # only the views may fold
-    yield client
-    client.command("SYSTEM START MERGES")
-    client.close()
+    with migrated(door, merging=False) as client:  # only the views may fold
+        yield client
 
 
 @pytest.fixture

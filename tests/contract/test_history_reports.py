@@ -17,11 +17,9 @@ import pytest
 
 from console.cli.failures import ExitCode
 from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
-from streams.history.queries import connect
 from tests.support.console import Said, pointsman
 from tests.support.history import T0_US
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import insert, note, result
 
 Ask = Callable[..., Said]
@@ -30,20 +28,14 @@ STEP_US = 1_200_000_000
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    for number, agent in enumerate(("sql", "sql", "crm")):
-        at = T0_US + number * STEP_US
-        task = f"t{number}"
-        insert(client, "OrchestratorEvent", note(f"n{number}", "CASCADED", task, at, agent_id=agent), [number], times=2)
-        insert(client, "TaskResult", result(task, "COMPLETED", "ANSWERED", decided_at=at), [number])
-    client.close()
-    yield door
-    door.close()
-    engine.close()
+    with opened() as door:
+        with migrated(door) as client:
+            for number, agent in enumerate(("sql", "sql", "crm")):
+                at, task = T0_US + number * STEP_US, f"t{number}"
+                cascade = note(f"n{number}", "CASCADED", task, at, agent_id=agent)
+                insert(client, "OrchestratorEvent", cascade, [number], times=2)
+                insert(client, "TaskResult", result(task, "COMPLETED", "ANSWERED", decided_at=at), [number])
+        yield door
 
 
 @pytest.fixture

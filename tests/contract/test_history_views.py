@@ -12,11 +12,10 @@ from schemas.deadletter import Origin, headers
 from schemas.errors import UnreachableError
 from schemas.redrive import Redriven, marker_headers
 from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
-from streams.history.queries import History, QueryError, connect
+from streams.history.queries import History, QueryError
 from streams.history.tables import DEAD_LETTERS, REDRIVES, TABLES, dead_rows_of, rows_of_dead_topic
 from tests.support.history import KINDS, T0_US, slip, unique
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import Rows, identity_free, insert, note, put, raw, result, samples
 
 CONTROL = ("BreakerState", "AgentCard", "PauseState", "MemoryDirective")
@@ -24,21 +23,14 @@ CONTROL = ("BreakerState", "AgentCard", "PauseState", "MemoryDirective")
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    yield door
-    door.close()
-    engine.close()
+    with opened() as door:
+        yield door
 
 
 @pytest.fixture
 def client(door: Door) -> Iterator[Any]:
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    client.command("SYSTEM STOP MERGES")  # only the views may fold
-    yield client
-    client.close()
+    with migrated(door, merging=False) as client:  # only the views may fold
+        yield client
 
 
 @pytest.fixture

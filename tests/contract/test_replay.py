@@ -14,18 +14,17 @@ import pytest
 from console.cli.failures import ExitCode
 from loadtest.judge import Facts
 from schemas.records import record
-from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
-from streams.history.queries import connect
 from streams.history.tables import TABLES, places_of, rows_of
 from tests.support import scenes
 from tests.support.console import Said, pointsman
 from tests.support.contract import breaches, promises
+from tests.support.history_door import migrated, opened
 from tests.support.history_rows import put, raw
 from tests.support.lives import life
 
 LIVES = 40
+OWN = ("conversation_id", "traceparent", "submitted_at", "tenant", "task_id")
+"""What a result takes over from its task."""
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +34,18 @@ def lives() -> list[Facts]:
 
 @pytest.fixture(scope="module")
 def url(lives: Sequence[Facts]) -> Iterator[str]:
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    for facts in lives:
-        store(client, "TaskSubmitted", facts.submissions)
-        store(client, "TaskDispatched", facts.dispatches)
-        store(client, "AgentEvent", [_whole_event(each) for each in facts.events])
-        task = facts.submissions[0]
-        own = ("conversation_id", "traceparent", "submitted_at", "tenant", "task_id")
-        store(client, "TaskResult", [{**each, **{name: task[name] for name in own}} for each in facts.results])
-    client.close()
-    yield door.url
-    door.close()
-    engine.close()
+    with opened() as door:
+        with migrated(door) as client:
+            for facts in lives:
+                store(client, "TaskSubmitted", facts.submissions)
+                store(client, "TaskDispatched", facts.dispatches)
+                store(client, "AgentEvent", [_whole_event(each) for each in facts.events])
+                task = facts.submissions[0]
+                own = {
+                    name: task[name] for name in ("conversation_id", "traceparent", "submitted_at", "tenant", "task_id")
+                }
+                store(client, "TaskResult", [{**each, **own} for each in facts.results])
+        yield door.url
 
 
 def store(client: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

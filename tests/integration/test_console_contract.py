@@ -14,16 +14,13 @@ from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
-from streams.history.door import Door
-from streams.history.engine import Engine
-from streams.history.migrations import migrate
-from streams.history.queries import connect
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 from tests.support.console import Said, answering, pointsman, topology_file
 from tests.support.contract import breaches, promises
 from tests.support.history import Deployment
+from tests.support.history_door import migrated, opened
 
 pytestmark = pytest.mark.broker
 
@@ -44,17 +41,11 @@ INSERT INTO pointsman.results_log (tenant, task_id, status, reason, agents, atte
 @pytest.fixture(scope="module")
 def history() -> Iterator[str]:
     """A real engine's address, with one task's life in it."""
-    engine = Engine(None)
-    door = Door(engine, 0)
-    client = connect(door.url)
-    client.command("DROP DATABASE IF EXISTS pointsman")
-    migrate(client)
-    client.command(LIFE)
-    client.command(RESULT)
-    yield door.url
-    client.close()
-    door.close()
-    engine.close()
+    with opened() as door:
+        with migrated(door) as client:
+            client.command(LIFE)
+            client.command(RESULT)
+        yield door.url
 
 
 @pytest.fixture
