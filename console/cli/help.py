@@ -59,6 +59,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "pointsman agents test metrics_agent -o json",
     ),
     "context show": ("pointsman context show revenue_agent c-17", "pointsman context show revenue_agent c-17 -o json"),
+    "context verify": ("pointsman context verify revenue_agent c-17",),
+    "context revoke": ('pointsman context revoke revenue_agent c-17 t-4711 --why "taken from a forged invoice"',),
     "facts list": ("pointsman facts list revenue_agent c-17 --tenant acme",),
     "facts pin": ('pointsman facts pin revenue_agent c-17 "The fiscal year begins in April."',),
     "facts unpin": ('pointsman facts unpin revenue_agent c-17 "The fiscal year begins in April."',),

@@ -49,13 +49,13 @@ ROWS_MAX, BYTES_MAX, POLL_S = 10_000, 16 * 1024 * 1024, 0.05
 
 def show_context(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
     """Prints the window as an agent's next call would be shown it. Raises NotFoundError, UnreachableError."""
-    state, directives, interactions = _memory(deployment, key)
+    state, directives, held = memory_of(deployment, key)
     caps = caps_of(deployment.topology).get(key.agent_id)
     if caps is None:
         out.note(f"{key.agent_id} is shown no context: see `context` in the topology.")
         return ExitCode.OK
     shown = window(state, caps, directives)
-    by_id = {each.id: each for each in interactions}
+    by_id = {each.id: each for each in held.interactions}
     lines = [_line(line, by_id) for line in shown.lines]
     if form is Format.TABLE:
         out.records(lines, LINES, form)
@@ -103,8 +103,8 @@ def _line(line: Line, by_id: dict[str, Interaction]) -> Row:
 
 def list_facts(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
     """Prints what is pinned: by answers, and by people. Raises NotFoundError, UnreachableError."""
-    state, directives, interactions = _memory(deployment, key)
-    by_id = {each.id: each for each in interactions}
+    state, directives, held = memory_of(deployment, key)
+    by_id = {each.id: each for each in held.interactions}
     out.records([_fact(fact, by_id) for fact in reversed(facts_of(state, directives))], FACTS, form)
     return ExitCode.OK
 
@@ -114,13 +114,13 @@ def pin_fact(deployment: Deployment, key: Key, said: str, *, form: Format, out: 
     require_agent(deployment, key.agent_id)
     now = time.time_ns() // 1_000
     fact = Fact.of(key, said, at=now, by=principal())
-    _say(deployment, [pinning(key, fact, at=now, by=principal(), pinned=True)])
+    say(deployment, [pinning(key, fact, at=now, by=principal(), pinned=True)])
     return _told(_fact(fact, {}), FACTS, form, out)
 
 
 def unpin_fact(deployment: Deployment, key: Key, which: str, *, form: Format, out: Output) -> ExitCode:
     """Takes a fact away, by its id or its text, however often answers state it. Raises NotFoundError."""
-    state, directives, interactions = _memory(deployment, key)
+    state, directives, held = memory_of(deployment, key)
     wanted = Fact.of(key, which).id
     pinned = facts_of(state, directives)
     fact = next((each for each in pinned if each.id in {which, wanted}), None)
@@ -128,8 +128,8 @@ def unpin_fact(deployment: Deployment, key: Key, which: str, *, form: Format, ou
         raise NotFoundError(
             f"no such fact is pinned{suggest(which, [each.text for each in pinned])}", code=ErrorCode.NO_MEMORY
         )
-    _say(deployment, [pinning(key, fact, at=time.time_ns() // 1_000, by=principal(), pinned=False)])
-    return _told(_fact(fact, {each.id: each for each in interactions}), FACTS, form, out)
+    say(deployment, [pinning(key, fact, at=time.time_ns() // 1_000, by=principal(), pinned=False)])
+    return _told(_fact(fact, {each.id: each for each in held.interactions}), FACTS, form, out)
 
 
 def instruct(
@@ -138,7 +138,7 @@ def instruct(
     """Tells an agent something that holds until it is withdrawn. Raises NotFoundError, UnreachableError."""
     require_agent(deployment, agent_id)
     word = instruction(agent_id, said, at=time.time_ns() // 1_000, by=principal(), tenant=tenant)
-    _say(deployment, [word])
+    say(deployment, [word])
     return _told(_instruction(word), INSTRUCTIONS, form, out)
 
 
@@ -155,7 +155,7 @@ def withdraw_instruction(deployment: Deployment, which: str, *, form: Format, ou
     if len(found) != 1:
         said = f"{len(found)} instructions begin with {which}: `pointsman context instructions` has their ids"
         raise NotFoundError(said, code=ErrorCode.NO_MEMORY)
-    _say(deployment, found, back=True)
+    say(deployment, found, back=True)
     return _told(_instruction(found[0]), INSTRUCTIONS, form, out)
 
 
@@ -197,7 +197,7 @@ def _standing(deployment: Deployment) -> list[Directive]:
     return sorted(found, key=lambda each: (each.at, each.id))
 
 
-def _memory(deployment: Deployment, key: Key) -> tuple[State, Directives, tuple[Interaction, ...]]:
+def memory_of(deployment: Deployment, key: Key) -> tuple[State, Directives, Remembered]:
     """One memory out of the logs, and what people said about it. Raises NotFoundError where there is nothing."""
     require_agent(deployment, key.agent_id)
     with _view(deployment) as view:
@@ -209,7 +209,8 @@ def _memory(deployment: Deployment, key: Key) -> tuple[State, Directives, tuple[
     if not interactions and not directives.pinned:
         text_ = f"{key.agent_id} has no conversation {key.conversation_id} with tenant {key.tenant} in its log"
         raise NotFoundError(f"{text_}; another tenant's takes --tenant", code=ErrorCode.NO_MEMORY)
-    return refold(key, interactions, facts_before=facts, revoked=directives.revoked), directives, interactions
+    state = refold(key, interactions, facts_before=facts, revoked=directives.revoked)
+    return state, directives, Remembered(interactions, facts)
 
 
 @contextmanager
@@ -229,7 +230,7 @@ def _logs(deployment: Deployment) -> Iterator[Callable[[Key, int], Remembered]]:
         yield lambda key, partition: logs.read(key.agent_id, partition, only([key])).memories.get(key, Remembered())
 
 
-def _say(deployment: Deployment, words: Sequence[Directive], *, back: bool = False) -> None:
+def say(deployment: Deployment, words: Sequence[Directive], *, back: bool = False) -> None:
     """Raises UnreachableError, DeliveryError."""
     topic = deployment.topology.topics().memory
     check_topics(deployment.settings, [topic], deployment.topology)

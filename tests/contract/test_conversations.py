@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from agents.memory.canonical import state_hash, window_bytes
+from agents.memory.canonical import state_bytes, state_hash, window_bytes
 from agents.memory.fold import fold, reach, refold
 from agents.memory.model import Interaction, Key, State
 from agents.memory.ports import SourceAway
 from agents.memory.sources import tool_calls_text
 from agents.memory.window import window
+from console.cli.deployment import Deployment as ConsoleDeployment
+from console.cli.failures import NotFoundError
+from console.cli.memory import memory_of
+from console.cli.memory_checks import revoke, verify_context
+from console.cli.output import Format, Output
 from console.memory.recall import LAST, StoreRecall
 from schemas.topology import Agent, Route, Topology
 from streams.history.conversations import Conversations
@@ -22,10 +30,11 @@ from streams.history.door import Door
 from streams.history.migrations import lost, migrate
 from streams.history.queries import History
 from streams.history.tables import COPIES
-from tests.support.history import T0_US, slip
+from tests.support.contract import breaches, promises
+from tests.support.history import T0_US, Deployment, slip, task
 from tests.support.history_door import migrated, opened
 from tests.support.history_rows import insert
-from tests.support.memories import KEY, history, interaction
+from tests.support.memories import KEY, history, interaction, mark
 
 TOPOLOGY = Topology(
     agents={KEY.agent_id: Agent(run="m:f", effect="read")},
@@ -62,7 +71,15 @@ def recall(door: Door, client: Any) -> Iterator[StoreRecall]:
     conversations.close()
 
 
-def tell(client: Any, interactions: Sequence[Interaction], first: int, *, asked: bool = True, times: int = 1) -> None:
+def tell(
+    client: Any,
+    interactions: Sequence[Interaction],
+    first: int,
+    *,
+    asked: bool = True,
+    times: int = 1,
+    topic: str = LOG,
+) -> None:
     """As the sink stores them: submissions, and outcomes from offset `first` of the agent's log on."""
     ids = [each.task_id for each in interactions]
     offsets = range(first, first + len(ids))
@@ -83,7 +100,7 @@ def tell(client: Any, interactions: Sequence[Interaction], first: int, *, asked:
         "finished_at": [each.at for each in interactions],
         **{name: [getattr(each, name) for each in interactions] for name in ("answer", "ordinal", "epoch", "error")},
     }
-    insert(client, "AgentEvent", outcomes, offsets, times, LOG)
+    insert(client, "AgentEvent", outcomes, offsets, times, topic)
 
 
 def claim(client: Any, epoch: int, offset: int) -> None:
@@ -176,3 +193,64 @@ def test_a_copy_that_was_dropped_is_filled_again(client: Any, recall: StoreRecal
     assert lost(client) == ["conversation_outcomes_copy", "conversation_outcomes_log"]
     migrate(client)
     assert state_hash(state_of(recall)) == state_hash(folded(history(12)))
+
+
+def log(deployment: Deployment, interactions: Sequence[Interaction]) -> None:
+    """As the router and the host write them."""
+    for each in interactions:
+        whose = {"tenant": each.key.tenant, "conversation_id": each.key.conversation_id}
+        dispatch = {"slip": slip(each.key.agent_id), "task": {**task(each.task_id, text=each.asked), **whose}}
+        event = {
+            "event_id": f"{each.id}-1-0",
+            "kind": each.status,
+            "slip": slip(each.key.agent_id),
+            "task": {"task_id": each.task_id, "submitted_at": T0_US, "deadline_ms": T0_US // 1000, **whose},
+            "started_at": 0,
+            "finished_at": each.at,
+            **{name: getattr(each, name) for name in ("answer", "ordinal", "epoch", "error")},
+        }
+        one, topics, key = deployment.one, deployment.topics, each.task_id.encode()
+        deployment.raw(topics.inbox(each.key.agent_id), one("TaskDispatched", dispatch), key)
+        deployment.raw(topics.events(each.key.agent_id), one("AgentEvent", event), key)
+    deployment.flush()
+
+
+@pytest.mark.broker
+def test_verify_and_revoke_tell_what_differs_and_take_out_what_is_poisoned(
+    door: Door, client: Any, broker: str, prefix: str
+) -> None:
+    deployment = Deployment(broker, prefix, door.url, agents=(KEY.agent_id,))
+    console = ConsoleDeployment(deployment.settings, deployment.topology, Path("topology.yaml"))
+    said = history(25)
+    log(deployment, said)
+    tell(client, said[:22], 0, topic=deployment.topics.events(KEY.agent_id))
+
+    def verify() -> tuple[int, dict[str, Any]]:
+        out = Output(io.StringIO(), io.StringIO())
+        code = verify_context(console, KEY, form=Format.JSONL, out=out)
+        return code, json.loads(out.out.getvalue())  # type: ignore[attr-defined]  # a StringIO
+
+    code, found = verify()
+    assert (code, found["same"], found["interactions"], found["behind"]) == (0, True, 22, 3), found["differs"]
+    assert breaches([found], promises()["pointsman context verify"]) == []
+
+    sql = "ALTER TABLE pointsman.conversation_outcomes_log UPDATE answer = 'forged' WHERE ordinal = 17"
+    client.command("SYSTEM START MERGES")  # they do mutations, too
+    client.command(f"{sql} SETTINGS mutations_sync = 2")
+    client.command("SYSTEM STOP MERGES")
+    code, found = verify()
+    assert (code, found["same"]) == (1, False)
+    assert [line for line in found["differs"] if "forged" in line and line.startswith("+")]
+
+    quiet = Output(io.StringIO(), io.StringIO())
+    with pytest.raises(NotFoundError, match="t99"):
+        revoke(console, KEY, ["t17", "t99"], why="forged", form=Format.JSONL, out=quiet)
+    assert verify()[0] == 1, "nothing is revoked where one name is wrong"
+    revoke(console, KEY, ["t17", said[2].id], why="forged", form=Format.JSONL, out=quiet)
+    state, directives, held = memory_of(console, KEY)
+    assert mark(17) in str(held.interactions), "the log keeps it"
+    derived = state_bytes(state) + window_bytes(window(state, directives=directives))
+    assert not [n for n in (3, 17) if mark(n).encode() in derived]
+    assert mark(16).encode() in derived
+    assert verify()[:1] == (0,), "and the history's memory is without it, too"
+    deployment.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.memory.canonical import state_bytes, state_of, window_bytes
-from agents.memory.fold import fold, pin, reach, refold
+from agents.memory.fold import facts_of, fold, pin, reach, refold, with_model
 from agents.memory.lines import tool_text
 from agents.memory.model import Caps, Directives, Diverged, Fact, Instruction, Interaction, State
 from agents.memory.render import messages, text
@@ -49,8 +50,23 @@ def test_a_crash_at_any_point_changes_nothing(all_: list[Interaction], data: st.
 @settings(max_examples=25)
 @given(histories((11, 20, 25, 121)), st.data())
 def test_nothing_derived_holds_what_was_revoked(all_: list[Interaction], data: st.DataObject) -> None:
+    """Wherever the fold begins, wherever it was cut by a crash, and with a model's summaries of every chunk."""
     gone = data.draw(st.sets(st.sampled_from([each.ordinal for each in all_]), min_size=1))
-    state = refold(KEY, all_, revoked=frozenset(each.id for each in all_ if each.ordinal in gone))
+    revoked = frozenset(each.id for each in all_ if each.ordinal in gone)
+    start = data.draw(st.integers(1, reach(len(all_))))
+    facts = [fact for each in all_[: start - 1] for fact in facts_of(each)]
+    models = [replace(each, kind="model") for each in folded(all_).chunks]
+    state = refold(KEY, all_[start - 1 :], facts_before=facts, models=models, revoked=revoked)
+    assert_gone(state, all_, gone)
+    at = data.draw(st.integers(start - 1, len(all_)))
+    before = state_of(state_bytes(refold(KEY, all_[start - 1 : at], facts_before=facts, revoked=revoked)))
+    after = reduce(lambda held, each: fold(held, each, revoked), all_[max(at, start - 1) :], before)
+    assert_gone(after, all_, gone)
+    if at > start - 1 or start == 1:
+        assert state_bytes(reduce(with_model, models, after)) == state_bytes(state)
+
+
+def assert_gone(state: State, all_: list[Interaction], gone: set[int]) -> None:
     shown = window(state, Caps(20_000, 40_000))
     held = state_bytes(state).decode() + text(shown) + str(messages(shown))
     assert not [number for number in gone if mark(number) in held]

@@ -1,4 +1,4 @@
-"""Commands about memory: `context show`, `instructions`, `withdraw`, `facts list`, `pin`, `unpin`, `instruct`.
+"""Commands about memory: `context show|verify|revoke|instructions|withdraw`, `facts list|pin|unpin`, `instruct`.
 
 I/O: through the commands.
 """
@@ -12,7 +12,7 @@ import typer
 
 from agents.memory.model import Key
 from console.cli.completion import agents as agent_names
-from console.cli.flags import Broker, Output_, TopologyFile, deployment_of
+from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, deployment_of
 from console.cli.output import Format, Output
 
 app = typer.Typer()
@@ -40,6 +40,41 @@ def context_show(
 
     deployment = deployment_of(broker=broker, topology=topology)
     raise typer.Exit(show_context(deployment, Key(tenant, agent, conversation), form=output, out=Output()))
+
+
+@context_app.command("verify")
+def context_verify(
+    agent: Agent,
+    conversation: Conversation,
+    tenant: Tenant = "default",
+    broker: Broker = None,
+    clickhouse: ClickHouse = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Make a context out of the history and compare it with that out of the log; exit code 1 where they differ."""
+    from console.cli.memory_checks import verify_context
+
+    deployment = deployment_of(broker=broker, clickhouse=clickhouse, topology=topology)
+    raise typer.Exit(verify_context(deployment, Key(tenant, agent, conversation), form=output, out=Output()))
+
+
+@context_app.command("revoke")
+def context_revoke(
+    agent: Agent,
+    conversation: Conversation,
+    what: Annotated[list[str], typer.Argument(help="Tasks, events or interactions, by their ids.")],
+    why: Annotated[str, typer.Option("--why", help="What is wrong with it; it is kept with the revocation.")],
+    tenant: Tenant = "default",
+    broker: Broker = None,
+    topology: TopologyFile = None,
+    output: Output_ = Format.TABLE,
+) -> None:
+    """Take interactions out of all that an agent remembers of a conversation: windows, summaries and facts."""
+    from console.cli.memory_checks import revoke
+
+    deployment = deployment_of(broker=broker, topology=topology)
+    raise typer.Exit(revoke(deployment, Key(tenant, agent, conversation), what, why=why, form=output, out=Output()))
 
 
 @facts_app.command("list")

@@ -1,0 +1,156 @@
+"""`pointsman context verify` and `context revoke`: whether memory is the same everywhere, and what is taken out of it.
+
+I/O: Kafka, ClickHouse, the clock, stdout.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import ndiff
+
+from agents.context import caps_of
+from agents.directives import revocation
+from agents.memory.canonical import window_hash
+from agents.memory.fold import reach, refold, resolve
+from agents.memory.model import NO_DIRECTIVES, Caps, Directives, Interaction, Key, Window
+from agents.memory.ports import Remembered, SourceAway
+from agents.memory.render import text
+from agents.memory.window import window
+from console.cli.deployment import Deployment
+from console.cli.failures import ExitCode, NotFoundError
+from console.cli.memory import memory_of, say
+from console.cli.output import Format, Output, Row
+from console.cli.pausing import principal
+from console.memory.recall import StoreRecall
+from schemas.codes import ErrorCode
+from schemas.nearest import suggest
+from streams.history.conversations import Conversations
+
+REVOKED = ("task_id", "id", "why", "by")
+VERIFIED = ("conversation", "interactions", "behind", "same", "log_hash", "history_hash")
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two windows of one memory after the same number of interactions, and how many more the log has.
+
+    `begins` is the first interaction that the log still holds, where it does not reach back far enough; else 1.
+    """
+
+    log: Window
+    history: Window
+    behind: int
+    begins: int = 1
+
+    @property
+    def same(self) -> bool:
+        return window_hash(self.log) == window_hash(self.history)
+
+    def differences(self) -> list[str]:
+        """Lines that only one has: `-` the log, `+` the history; where both read alike, that they differ elsewhere."""
+        if self.same:
+            return []
+        if self.begins > 1:
+            return [f"the log holds interactions from {self.begins} on: its retention took what the context began with"]
+        lines = ndiff(text(self.log).splitlines(), text(self.history).splitlines())
+        found = [line for line in lines if line[0] in "-+"]
+        return found or ["the text is the same; times, costs or versions behind it are not"]
+
+
+def compare(
+    key: Key, log: Remembered, history: Remembered, caps: Caps, directives: Directives = NO_DIRECTIVES
+) -> Comparison:
+    """After as many interactions as both have. What the history lacks at its end is no difference."""
+    kept = [resolve(side.interactions) for side in (log, history)]
+    ends = [each[-1].ordinal if each else 0 for each in kept]
+    upto = min(ends)
+    windows = []
+    for side in (log, history):
+        seen = [each for each in side.interactions if each.ordinal <= upto]
+        state = refold(key, seen, facts_before=side.facts_before, revoked=directives.revoked)
+        windows.append(window(state, caps, directives))
+    begins = kept[0][0].ordinal if kept[0] else 1
+    return Comparison(windows[0], windows[1], ends[0] - upto, begins if begins > reach(upto) else 1)
+
+
+def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
+    """Prints whether the history's memory is the log's. Raises NotFoundError, UnreachableError, QueryError."""
+    _, directives, remembered = memory_of(deployment, key)
+    caps = caps_of(deployment.topology).get(key.agent_id, Caps())
+    places = {each.event.partition for each in remembered.interactions if each.event is not None}
+    settings = deployment.settings
+    reader = Conversations(
+        settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value(), TIMEOUT_S
+    )
+    with closing(reader):
+        try:
+            stored, through = StoreRecall(deployment.topology, reader).recall(min(places, default=0), [key])
+        except SourceAway as away:
+            raise (away.__cause__ or away) from None
+    known = _before(stored.get(key, Remembered()), through.get(key.agent_id, 0))
+    found = compare(key, remembered, known, caps, directives)
+    row: Row = {
+        "tenant": key.tenant,
+        "agent": key.agent_id,
+        "conversation": key.conversation_id,
+        "interactions": found.log.count,
+        "behind": found.behind,
+        "log_hash": window_hash(found.log),
+        "history_hash": window_hash(found.history),
+        "same": found.same,
+        "differs": found.differences(),
+    }
+    if form is Format.TABLE:
+        out.records([row], VERIFIED, form)
+        for line in found.differences():
+            out.note(line)
+    else:
+        out.json(row) if form is Format.JSON else out.json_line(row)
+    return ExitCode.OK if found.same else ExitCode.FAILED
+
+
+def _before(stored: Remembered, through: int) -> Remembered:
+    """As far as the history has read: what stands behind that, a host takes from the log."""
+    kept = tuple(each for each in stored.interactions if each.event is None or each.event.offset < through)
+    return Remembered(kept, stored.facts_before)
+
+
+def chosen(interactions: Sequence[Interaction], which: Sequence[str]) -> list[Interaction]:
+    """Those whose task, event or own id is named, each once. Raises NotFoundError where one names none."""
+    found: dict[str, Interaction] = {}
+    for name in which:
+        named = [each for each in interactions if name in {each.task_id, each.event_id, each.id}]
+        if not named:
+            hint = suggest(name, [each.task_id for each in interactions])
+            text_ = f"no interaction of this conversation is, or is of, {name}{hint}"
+            raise NotFoundError(text_, code=ErrorCode.NO_MEMORY)
+        found |= {each.id: each for each in named}
+    return list(found.values())
+
+
+def revoke(deployment: Deployment, key: Key, which: Sequence[str], *, why: str, form: Format, out: Output) -> ExitCode:
+    """Says that nothing may be derived from them any more. Raises NotFoundError, UnreachableError, DeliveryError."""
+    _, _, remembered = memory_of(deployment, key)
+    found = chosen(remembered.interactions, which)
+    now = time.time_ns() // 1_000
+    say(deployment, [revocation(key, [each.id for each in found], reason=why, at=now, by=principal())])
+    said_at, said_by = datetime.fromtimestamp(now / 1e6, UTC), principal()
+    rows: list[Row] = [
+        {
+            "id": each.id,
+            "task_id": each.task_id,
+            "agent": key.agent_id,
+            "conversation": key.conversation_id,
+            "why": why,
+            "by": said_by,
+            "at": said_at,
+        }
+        for each in found
+    ]
+    out.records(rows, REVOKED, form)
+    return ExitCode.OK
