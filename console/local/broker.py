@@ -49,6 +49,8 @@ LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="
 <Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers></Configuration>
 """
 
+# Kafka's 10 s between two looks for transactions that are overdue stay as they are: a broker that looks sooner may look
+# before its partitions have a leader again, and then it forgets to write the end of what it aborts (KAFKA-20734).
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -71,7 +73,6 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=2000
 log.cleaner.dedupe.buffer.size=16777216

@@ -90,6 +90,7 @@ class Recovery:
     def __init__(self, topology: Topology, policy: Policy, registry: SchemaRegistry, config: Mapping[str, Any]) -> None:
         self._topology, self._policy, self._config = topology, policy, config
         self._codec = Codec(registry, topology.limits.record_bytes_max)
+        self._transaction_s = topology.limits.transaction_timeout_ms / 1000
         self._topics = topology.topics()
         self._told = self._topics
         self._epochs = Epochs()
@@ -166,7 +167,8 @@ class Recovery:
         lows = {n: low_watermark_of(committed[TopicPartition(self._topics.submitted, n)][1]) for n in known}
         lows = {number: min([low, *folds[number].doubtful.values()]) for number, low in lows.items()}
         starts = {tp: max(at, marks[tp][0]) for tp, at in self._starts(consumer, lows, committed, now_ms).items()}
-        for batch in consumer.read_to_end(starts, {tp: marks[tp][1] for tp in starts}):
+        ends = {tp: marks[tp][1] for tp in starts}
+        for batch in consumer.read_to_end(starts, ends, transaction_s=self._transaction_s):
             self._fold(batch, folds)
             RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
             read += len(batch)
@@ -181,7 +183,8 @@ class Recovery:
     ) -> int:
         """Reads the compacted topic whole; gives how many records that were."""
         own = [TopicPartition(self._topics.spilled, number) for number in found]
-        batches = list(consumer.read_to_end({tp: marks[tp][0] for tp in own}, {tp: marks[tp][1] for tp in own}))
+        begins, ends = ({tp: marks[tp][which] for tp in own} for which in (0, 1))
+        batches = list(consumer.read_to_end(begins, ends, transaction_s=self._transaction_s))
         for number, records in latest(batches).items():
             if records:
                 found[number].fold.spilled(spilled_of(self._codec, records, found[number].spilled[0]))

@@ -44,6 +44,12 @@ class CommitUnavailableError(TransportError):
     error_code = ErrorCode.COMMIT_UNAVAILABLE
 
 
+class HangingTransactionError(TransportError):
+    """Records are neither committed nor aborted for longer than a transaction may take: nobody will end it."""
+
+    error_code = ErrorCode.TRANSACTION_HANGS
+
+
 class NotYetError(TransportError):
     """The broker has no answer yet: ask again."""
 

@@ -19,6 +19,7 @@ from streams.transport.clients import (
     CommitRejectedError,
     CommitUnavailableError,
     ConnectionWatch,
+    HangingTransactionError,
     NotYetError,
     TransportError,
     opened,
@@ -40,6 +41,9 @@ TPEnd = TypeVar("TPEnd", bound=tuple[str, int])
 NO_OFFSET = -1001
 REQUEST_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 30.0
+SWEEP_S = 20.0
+"""How long after its time a transaction is aborted at the latest: brokers look each 10 s, if nobody said otherwise."""
 WAKE_S = 0.05
 _EARLIEST, _LATEST = -2, -1
 _METADATA = b"CGMDv2:"
@@ -243,12 +247,14 @@ class BatchConsumer:
         starts: Mapping[TP, int],
         until: Mapping[TPEnd, int],
         *,
-        idle_timeout_s: float = 30.0,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        transaction_s: float = 0.0,
     ) -> Iterator[Batch]:
         """Everything from `starts` up to (not including) the offsets `until`, then stop.
 
-        Takes over the consumer's assignment. Records past `until` may be among what the last batches hold. Raises
-        TransportError when nothing moves for `idle_timeout_s`.
+        Takes over the consumer's assignment. Records past `until` may be among what the last batches hold. Where a
+        transaction is open before `until`, its end is waited for; `transaction_s`: how long one may be open. Raises
+        TransportError when nothing moves for `idle_timeout_s`, HangingTransactionError when nobody ends a transaction.
         """
         began = {TopicPartition(*tp): start for tp, start in starts.items()}
         pending = {TopicPartition(*tp): end for tp, end in until.items() if began[TopicPartition(*tp)] < end}
@@ -269,10 +275,22 @@ class BatchConsumer:
             if batches or not pending:
                 moved_at = now
             elif now - moved_at > idle_timeout_s:
-                raise TransportError(
-                    f"{len(pending)} topic-partitions could not be read to their end: {sorted(pending)[:3]}"
-                )
+                self._give_up(pending, now - moved_at > transaction_s + SWEEP_S)
         self.assign({})
+
+    def _give_up(self, pending: Mapping[TopicPartition, int], is_overdue: bool) -> None:
+        """Raises, but where all that is left is a transaction, and that may yet end."""
+        open_from = {tp: self._at_end[tp] for tp in sorted(pending) if tp in self._at_end}
+        if len(open_from) < len(pending):
+            raise TransportError(
+                f"{len(pending)} topic-partitions could not be read to their end: {sorted(pending)[:3]}"
+            )
+        if is_overdue:
+            raise HangingTransactionError(
+                f"{len(pending)} topic-partitions hold a transaction that is long over, and that the broker neither "
+                f"commits nor aborts; it begins at {', '.join(map(_place, list(open_from.items())[:3]))}. An operator "
+                "can end it: kafka-transactions.sh abort --topic T --partition P --start-offset OFFSET"
+            )
 
     def _note_end(self, message: Any) -> None:
         self._at_end[TopicPartition(message.topic(), message.partition())] = message.offset()
@@ -439,6 +457,11 @@ def _asked(
             kind = NotYetError if error.code() in _UNANSWERED else TransportError
             raise kind(f"the broker did not answer for {what}{where}: {error.str()}")
         time.sleep(_LEADER_POLL_S)
+
+
+def _place(found: tuple[TopicPartition, int]) -> str:
+    (topic, partition), offset = found
+    return f"{topic}[{partition}]@{offset}"
 
 
 def _theirs(tps: Iterable[tuple[str, int]]) -> list[ck.TopicPartition]:

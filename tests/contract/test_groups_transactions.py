@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,10 @@ import confluent_kafka as ck
 import pytest
 
 from schemas.topics import TopicSpec
+from streams.transport import consumer
 from streams.transport.admin import ensure_topics
-from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, client_config
+from streams.transport.batch import Batch, TopicPartition
+from streams.transport.clients import CommitRejectedError, HangingTransactionError, client_config
 from streams.transport.consumer import NO_OFFSET, BatchConsumer
 from streams.transport.producer import Producer
 from tests.support.brokers import BROKERS, Settings, either
@@ -226,6 +228,31 @@ def test_an_open_transaction_holds_back_those_who_read_what_is_committed(broker:
     assert found == [b"in the transaction", b"beside it"]
     careful.close()
     careless.close()
+
+
+def test_reading_to_the_end_waits_for_a_transaction_no_longer_than_one_may_be_open(
+    broker: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "SWEEP_S", 0.0)
+    topic = make(broker, f"{prefix}overdue", 1)
+    writer = transactional(broker, topic)
+    writer.begin_transaction()
+    writer.produce(topic, b"in the transaction", partition=0)
+    assert writer.flush(20) == 0
+    source, ends = reader(broker), {(topic, 0): 1}
+    with pytest.raises(HangingTransactionError, match=re.escape(f"{topic}[0]@0")):
+        list(source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=3.0))
+    poll, still_open, began = source.poll, [writer], time.monotonic()
+
+    def with_a_late_commit() -> list[Batch]:
+        if still_open and time.monotonic() - began > 2.5:
+            still_open.pop().commit_transaction(20)
+        return poll()
+
+    monkeypatch.setattr(source, "poll", with_a_late_commit)
+    batches = source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=WAIT_S)
+    assert [value for batch in batches for value in batch.values] == [b"in the transaction"]
+    source.close()
 
 
 def test_a_second_holder_of_a_transactional_id_fences_the_first(broker: str, prefix: str) -> None:

@@ -315,7 +315,7 @@ class Kafka:
         self.asked_ms.update({tp.topic: at for tp, at in times_ms.items()})
         return dict.fromkeys(times_ms, 0)
 
-    def read_to_end(self, starts: Mapping[TopicPartition, int], _ends: object) -> list[Batch]:
+    def read_to_end(self, starts: Mapping[TopicPartition, int], _ends: object, **_limits: float) -> list[Batch]:
         return [self.spilled] if any(tp.topic == "tasks.spilled.v1" for tp in starts) else []
 
 
