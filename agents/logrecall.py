@@ -61,10 +61,11 @@ class _Memory:
 @dataclass(slots=True)
 class LogMemory:
     """What the logs of one agent and partition hold. `seen` are hashes of all memories that have anything there, also
-    of those that were not wanted or did not fit. `end` is where the agent's log ended."""
+    of those that were not wanted or did not fit. `begin` and `end` are where the agent's log began and ended."""
 
     memories: dict[Key, Remembered] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
+    begin: int = 0
     end: int = 0
 
 
@@ -74,6 +75,11 @@ class LogRecall:
     def __init__(self, topology: Topology, codec: Codec, consumer: BatchConsumer) -> None:
         self._topics, self._codec, self._consumer = topology.topics(), codec, consumer
         self._margin_ms = topology.limits.clock_skew_margin_ms
+
+    def span(self, agent_id: str, partition: int) -> tuple[int, int]:
+        """Where the agent's log begins and ends now. Raises TransportError."""
+        log = TopicPartition(self._topics.events(agent_id), partition)
+        return self._consumer.watermarks([log])[log]
 
     def read(
         self,
@@ -94,7 +100,7 @@ class LogRecall:
         inbox = TopicPartition(self._topics.inbox(agent_id), partition)
         marks = self._consumer.watermarks([log, inbox])
         low, high = marks[log]
-        found = LogMemory(end=high)
+        found = LogMemory(begin=low, end=high)
         known = Epochs({log: epochs or LogEpochs()})
         memories = self._outcomes(agent_id, log, (max(low, since), high), known, wanted, found, bytes_max)
         asked = self._asked(inbox, marks[inbox], memories)

@@ -17,6 +17,7 @@ from agents.calls import wall_us
 from agents.directives import DirectivesView
 from agents.host import SHARE, Host
 from agents.logrecall import LogRecall
+from agents.memory.ports import Recall
 from agents.readback import ReadBack
 from agents.rebuild import Rebuilder
 from agents.registry import Target, resolve
@@ -53,8 +54,10 @@ def run_host(
     *,
     ready: Callable[[Mapping[str, object]], None],
     stop: threading.Event,
+    remembers: Recall | None = None,
 ) -> None:
     """Serves the topology's agents until `stop` is set, then ends within 4 s; `ready` is called once, when it serves.
+    Conversations that are not at hand are asked of `remembers` first, and without it of the agents' logs alone.
 
     Creates the topics that are missing. Raises ConfigurationError for an agent that cannot be called or topics that do
     not fit, UnreachableError where there is no broker, DeliveryError or TransportError when it cannot go on.
@@ -83,7 +86,7 @@ def run_host(
         with memory_reader(settings, topology) as memory:
             host = Host(
                 topology, targets, codec, consumer, producer, read_back, pauses, versions, logs,
-                told=told, rebuilder=memory,
+                remembers, told=told, rebuilder=memory,
             )  # fmt: skip
             run_loop(host.run(ready, stop))
     finally:

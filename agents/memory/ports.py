@@ -39,7 +39,7 @@ class Recall(Protocol):
         """What it holds of these memories, all of one partition number, and how far it has read each agent's log: the
         offset behind the last event that is in, by agent. A key that is missing has nothing.
 
-        Raises SourceAway within a second.
+        Raises SourceAway within about two seconds.
         """
         ...
 

@@ -73,9 +73,12 @@ def serve_host(deployment: Deployment, life: Life) -> NoReturn:
     """Runs agents until it is told to stop."""
     from agents.process import run_host  # noqa: PLC0415  as above
     from agents.registry import resolve  # noqa: PLC0415  as above
+    from console.memory.lazily import RecallWhenAsked  # noqa: PLC0415  as above
+
+    settings, topology = deployment.settings, deployment.topology
 
     def run(ready: Ready, stop: threading.Event) -> None:
-        run_host(deployment.settings, deployment.topology, ready=ready, stop=stop)
+        run_host(settings, topology, ready=ready, stop=stop, remembers=RecallWhenAsked(settings, topology))
 
     _serve("host", deployment, run, life, prepare=lambda: resolve(deployment.topology))
 

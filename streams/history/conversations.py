@@ -1,18 +1,21 @@
 """What one agent was asked and did in one conversation, by primary key: the last of it, and the facts from before.
 
-It holds rows and knows nothing of memory; agents/storerecall.py makes memories of them. I/O: HTTP.
+It holds rows and knows nothing of memory; console/memory/recall.py makes memories of them. I/O: HTTP, the clock.
 """
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from schemas.codes import ErrorCode
+from schemas.errors import UnreachableError
 from streams.history.migrations import DATABASE
-from streams.history.queries import LOOK_UP, READ_ONLY, connect, explained
+from streams.history.queries import HINT, LOOK_UP, READ_ONLY, connect, explained
 
 TIMEOUT_S = 1
 KEYS_MAX = 64
@@ -147,11 +150,15 @@ class Reading(NamedTuple):
 
 
 class Conversations:
-    """Reads one history; one thread at a time. It connects when it is first asked, and anew after a failure."""
+    """Reads one history; one thread at a time. It connects when it is first asked, and anew after a failure.
+
+    `timeout_s` is what each answer may take, and after which no other is asked for: a reading ends within twice that.
+    """
 
     def __init__(self, url: str, user: str = "default", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
         self._url, self._user, self._password, self._timeout_s = url, user, password, timeout_s
         self._client: Any = None
+        self._until = 0.0
 
     def read(
         self, keys: Collection[ConversationKey], topics: Collection[str], partition: int, last: int, facts_max: int
@@ -161,6 +168,7 @@ class Conversations:
 
         Raises UnreachableError, QueryError.
         """
+        self._until = time.monotonic() + self._timeout_s
         found: dict[ConversationKey, Found] = {}
         through: dict[str, int] = {}
         logs = {"topics": sorted(topics), "partition": partition}
@@ -205,6 +213,9 @@ class Conversations:
         return {key: Found(tuple(outcomes[key]), tuple(facts[key][::-1])) for key in keys}
 
     def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        if time.monotonic() > self._until:
+            why = f"it took more than {self._timeout_s:g} s"
+            raise UnreachableError("ClickHouse", self._url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
         try:
             if self._client is None:
                 self._client = connect(

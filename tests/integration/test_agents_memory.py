@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +12,19 @@ import pyarrow as pa
 import pytest
 
 from agents.directives import instruction, pinning, publish, resolved, revocation
-from agents.logrecall import LogRecall, only
 from agents.memory.canonical import window_hash
 from agents.memory.fold import refold
-from agents.memory.model import Fact, Interaction, Key
+from agents.memory.model import Fact, Key
 from agents.memory.window import window
 from schemas.records import record
-from streams.transport.clients import client_config
-from streams.transport.consumer import BatchConsumer
 from tests.support.agents_bench import Bench, make_topology, until
+from tests.support.memory_logs import logged
 
 pytestmark = pytest.mark.broker
 
 SAMPLE = "tests.support.agents_sample"
 REMEMBERS = {"run": f"{SAMPLE}:remembering", "timeout_ms": 60_000}
 QUICK = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 500}
-
-
-@contextmanager
-def logs_of(bench: Bench) -> Iterator[LogRecall]:
-    consumer = BatchConsumer(
-        client_config(bench.settings, bench.topology, "consumer"),
-        lambda name: name,
-        rows_max=10_000,
-        bytes_max=1 << 26,
-        poll_s=0.05,
-    )
-    try:
-        yield LogRecall(bench.topology, bench.codec, consumer)
-    finally:
-        consumer.close()
-
-
-def logged(bench: Bench, key: Key, partition: int = 0) -> list[Interaction]:
-    with logs_of(bench) as logs:
-        found = logs.read(key.agent_id, partition, only([key])).memories[key]
-    return sorted(found.interactions, key=lambda each: each.ordinal)
 
 
 def shown_to(events: list[dict[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:

@@ -36,7 +36,7 @@ from streams.history.queries import History, connect
 from streams.history.sink import POLL_BYTES_MAX, Sink
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
-from tests.support.history import KINDS, RECORD_BYTES_MAX, T0_US, Deployment, counts, eventually, unique
+from tests.support.history import KINDS, RECORD_BYTES_MAX, T0_US, Deployment, Store, counts, eventually, unique
 
 pytestmark = pytest.mark.broker
 
@@ -65,41 +65,9 @@ def deployment(broker: str, prefix: str, door: Door) -> Iterator[Deployment]:
     deployment.close()
 
 
-class Store:
-    """`run_store` in a thread."""
-
-    def __init__(self, deployment: Deployment, settings: Settings | None = None) -> None:
-        self.stop, self.is_ready = threading.Event(), threading.Event()
-        self.told: dict[str, Any] = {}
-        self.error: BaseException | None = None
-        self._arguments = settings or deployment.settings, deployment.topology, None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            run_store(*self._arguments, ready=self._ready, stop=self.stop)
-        except BaseException as error:  # noqa: BLE001 - shown by `end`
-            self.error = error
-
-    def _ready(self, told: Any) -> None:
-        self.told = dict(told)
-        self.is_ready.set()
-
-    def end(self) -> float:
-        """Seconds that a clean stop took."""
-        started = time.monotonic()
-        self.stop.set()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        if self.error is not None:
-            raise self.error
-        return time.monotonic() - started
-
-
 @contextmanager
 def running(deployment: Deployment) -> Iterator[Store]:
-    store = Store(deployment)
+    store = Store(deployment.settings, deployment.topology)
     assert store.is_ready.wait(30), store.error
     yield store
     assert store.end() < 4
@@ -282,7 +250,7 @@ def test_clickhouse_away_at_the_start_and_in_mid_flow(broker: str, prefix: str, 
     deployment = Deployment(broker, prefix, f"http://127.0.0.1:{port}")
     deployment.life("t0")
     deployment.flush()
-    store = Store(deployment)
+    store = Store(deployment.settings, deployment.topology)
     assert not store.is_ready.wait(2.0)
     for spell in range(3):
         server = Door(engine, port)
@@ -358,7 +326,7 @@ def test_a_loader_told_to_stop_gives_up(deployment: Deployment) -> None:
 def test_a_hanging_clickhouse_does_not_hold_a_stop(broker: str, prefix: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         deployment = Deployment(broker, prefix, f"http://127.0.0.1:{mute.getsockname()[1]}")
-        store = Store(deployment)
+        store = Store(deployment.settings, deployment.topology)
         assert not store.is_ready.wait(1.0)
         assert store.end() < 4
         deployment.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from agents.memory.ports import Recall
 from agents.process import run_host
 from schemas.codec import Codec
 from schemas.records import record, table
@@ -153,9 +154,9 @@ class Bench:
     def read_cards(self, n: int) -> list[dict[str, Any]]:
         return self.read(self.topics.cards, lambda rows: len(rows) >= n)
 
-    def host(self) -> ThreadHost:
+    def host(self, remembers: Recall | None = None) -> ThreadHost:
         """A host that serves, in this process."""
-        host = ThreadHost(self)
+        host = ThreadHost(self, remembers)
         self._hosts.append(host)
         host.wait_until_ready()
         return host
@@ -186,16 +187,16 @@ class Bench:
 class ThreadHost:
     """`run_host` in a thread."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, remembers: Recall | None = None) -> None:
         self.ready: Mapping[str, object] | None = None
         self.error: BaseException | None = None
         self._ready, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(bench,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(bench, remembers), daemon=True)
         self._thread.start()
 
-    def _run(self, bench: Bench) -> None:
+    def _run(self, bench: Bench, remembers: Recall | None) -> None:
         try:
-            run_host(bench.settings, bench.topology, ready=self._say_ready, stop=self._stop)
+            run_host(bench.settings, bench.topology, ready=self._say_ready, stop=self._stop, remembers=remembers)
         except BaseException as error:  # noqa: BLE001  the test asks for it
             self.error = error
         self._ready.set()

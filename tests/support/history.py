@@ -5,6 +5,7 @@ I/O: Kafka.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from schemas.records import record, table
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Agent, Limits, Route, Topology
+from streams.history.process import run_store
 from streams.transport.admin import ensure_topics
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
@@ -135,6 +137,38 @@ def _column(name: str, field: str, value: Any) -> Any:
     if isinstance(value, dict) and pa.types.is_struct(kind):
         return {key: pa.array([each], kind.field(key).type) for key, each in value.items()}
     return pa.array([value], kind)
+
+
+class Store:
+    """`run_store` in a thread, over a ClickHouse that is there."""
+
+    def __init__(self, settings: Settings, topology: Topology) -> None:
+        self.stop, self.is_ready = threading.Event(), threading.Event()
+        self.told: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self._arguments = settings, topology, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            run_store(*self._arguments, ready=self._ready, stop=self.stop)
+        except BaseException as error:  # noqa: BLE001 - shown by `end`
+            self.error = error
+
+    def _ready(self, told: Any) -> None:
+        self.told = dict(told)
+        self.is_ready.set()
+
+    def end(self) -> float:
+        """Seconds that a clean stop took."""
+        started = time.monotonic()
+        self.stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+        return time.monotonic() - started
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +20,13 @@ from agents.memory.ports import Remembered
 from agents.memory.window import window
 from agents.outcome import Outcome
 from agents.recognition import AttemptId
-from agents.recollection import Recollection, joined
+from agents.recollection import Recollection
+from agents.sources import joined
 from schemas.topology import Topology
 from tests.support.agents_attempts import attempt_of
 from tests.support.agents_bench import make_topology
+from tests.support.memories import history
+from tests.support.memory_sources import Logs
 
 TOPOLOGY = make_topology("", {"a": {}, "b": {}, "rows": {"kind": "batch"}, "quiet": {"context": False}})
 MINE = Conversation("a", 0, "default", "c")
@@ -189,35 +191,32 @@ def test_a_revoked_interaction_is_gone_once_the_conversation_is_read_again() -> 
     assert log.ask(MINE, "next").ordinal == 3, "numbers stay as they are"
 
 
-class Shelf:
-    """A source that is asked in a thread."""
-
-    def __init__(self, log: Log) -> None:
-        self.log, self.asked = log, list[int]()
-
-    def recall(self, partition: int, keys: Collection[Key]) -> tuple[Mapping[Key, Remembered], Mapping[str, int]]:
-        self.asked.append(len(keys))
-        return {key: self.log.of(key) for key in keys}, {}
-
-
 async def test_who_waits_for_the_same_partition_shares_a_reading() -> None:
-    contexts, log, _ = made()
-    shelf = Shelf(log)
-    memory = Recollection(contexts, _NoLog(), shelf)  # type: ignore[arg-type]
+    contexts, _, _ = made()
+    logs = Logs(40, {MINE.key: history(40, MINE.key)})
+    memory = Recollection(contexts, logs)
     memory.own(Inbox("a", "agents.a.inbox.v1", 0))
     wanted = [MINE._replace(conversation_id=f"c{number}") for number in range(50)]
-    await asyncio.gather(*(memory.ready([each]) for each in wanted))
-    assert shelf.asked == [50]
+    await asyncio.gather(*(memory.ready([each]) for each in [*wanted, MINE]))
+    assert len(logs.read_from) == 1
     assert all(map(contexts.is_at_hand, wanted))
+    assert contexts.count_of(MINE) == 40
     memory.close()
 
 
-class _NoLog:
-    def read(self, *_: object, **__: object) -> Any:
-        class Nothing:
-            memories: Mapping[Key, Remembered] = {}
-
-        return Nothing()
+async def test_one_that_came_and_went_is_not_new_again_when_nobody_counts_it_any_more() -> None:
+    contexts, log, _ = made()
+    logs = Logs(0, {})
+    memory = Recollection(contexts, logs)
+    memory.own(Inbox("a", "agents.a.inbox.v1", 0))
+    await memory.ready([MINE._replace(conversation_id="another")])
+    await memory.ready([MINE])
+    log.ask(MINE, "one")
+    logs.held[MINE.key] = log.interactions
+    contexts.forget("a", 0)  # as where more were let go than are counted
+    await memory.ready([MINE])
+    assert log.ask(MINE, "two").ordinal == 2
+    memory.close()
 
 
 def test_the_log_continues_what_the_history_has() -> None:
