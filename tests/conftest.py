@@ -12,12 +12,16 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from console.local.broker import LocalBroker
+from tests.support.examples import FULL
 
 _PREFIXES = count(1)
 
-# How long an example takes is the machine's affair, and others may be at work on it.
-settings.register_profile("pointsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("pointsman")
+# How long an example takes is the machine's affair, and others may be at work on it. CI says the same of the same
+# commit, and plays a third; `--hypothesis-profile=full` plays all, and others each time (docs/testing.md).
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", CALM, max_examples=FULL)
+settings.register_profile("brief", CALM, max_examples=FULL // 3, derandomize=True)
+settings.load_profile("brief")
 
 # What a process would log below a warning is noise between the dots.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))

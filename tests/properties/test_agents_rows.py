@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.calls import Caller
@@ -27,6 +27,7 @@ from schemas.registry import FileRegistry
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from tests.support.agents_polls import poll_of
+from tests.support.examples import examples
 
 NAMES, PARTITIONS, BYTES_MAX = ("one", "two"), 2, 4_096
 TOPOLOGY = Topology.model_validate(
@@ -191,7 +192,7 @@ ROW = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60)
 @given(
     st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=4),
     st.booleans(),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import oracle
@@ -19,6 +19,7 @@ from streams.core.policy import Policy
 from streams.core.recovery import Fold
 from streams.core.task import Slip
 from tests.support import scenes
+from tests.support.examples import examples
 from tests.support.scenes import T0_MS
 
 PARTITION = 2
@@ -270,7 +271,7 @@ def _twin(action: oracle.Action) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(steps, min_size=1, max_size=12))
 def test_the_cell_decides_as_its_scalar_twin(script: list[tuple[str, Any]]) -> None:
     world = World(TOPOLOGY)
@@ -284,7 +285,7 @@ def test_the_cell_decides_as_its_scalar_twin(script: list[tuple[str, Any]]) -> N
     assert not [task for task, count in ends.items() if count > 1], "C1"
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(steps, min_size=1, max_size=10), st.permutations(range(4)))
 def test_after_a_clean_stop_recovery_has_nothing_to_say(script: list[tuple[str, Any]], order: list[int]) -> None:
     world = World(TOPOLOGY)
@@ -304,7 +305,7 @@ calm = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(calm, min_size=1, max_size=8), st.permutations(range(4)), st.lists(calm, min_size=1, max_size=6))
 def test_a_fold_in_any_order_decides_as_the_cell_that_never_stopped(
     before: list[tuple[str, Any]], order: list[int], after: list[tuple[str, Any]]
@@ -321,7 +322,7 @@ def test_a_fold_in_any_order_decides_as_the_cell_that_never_stopped(
     assert mine(cells) == twins(twin), "C3"
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(calm, min_size=1, max_size=8), st.permutations(range(4)), st.data())
 def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     before: list[tuple[str, Any]], order: list[int], data: st.DataObject
@@ -346,7 +347,7 @@ def test_whatever_a_crash_cuts_off_recovery_ends_every_task_once(
     assert ends == Counter(world.tasks.keys()), "C1"
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(calm, max_size=6), st.lists(sound_tasks, min_size=1, max_size=4), st.permutations(range(4)))
 def test_a_submission_that_is_read_again_is_no_duplicate_of_itself(
     before: list[tuple[str, Any]], last: list[dict[str, Any]], order: list[int]

@@ -7,12 +7,13 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
 from schemas.reasons import DeadReason
 from schemas.records import record
+from tests.support.examples import examples
 from tests.support.wire import (
     ON_THE_WIRE,
     RECORD_BYTES_MAX,
@@ -33,7 +34,7 @@ from tests.support.wire import (
 
 CODEC = new_codec()
 EVERY_RECORD = pytest.mark.parametrize("name", ON_THE_WIRE)
-PER_RECORD = settings(max_examples=40)
+PER_RECORD = examples(40)
 
 
 @EVERY_RECORD

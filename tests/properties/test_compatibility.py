@@ -7,16 +7,17 @@ from typing import Any
 
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from schemas.definitions import Definition, expand
 from schemas.evolution import conflicts
 from schemas.registry import FileRegistry
+from tests.support.examples import examples
 
 DEFAULTS: dict[str, Any] = {"null": None, "boolean": True, "int": 1, "long": 1, "float": 0.5, "double": 0.5}
 PRIMITIVES = st.sampled_from([*DEFAULTS, "string"])
-MANY = settings(max_examples=300)
+MANY = examples(300)
 
 
 @st.composite

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.invariants import differences
 from tests.properties.test_cell import TOPOLOGY, World, calm
 from tests.simulation.judge_folds import state_of
+from tests.support.examples import examples
 
 FACTS = 4
 """Kinds of facts that a World folds: dispatches, events, notes, results."""
@@ -25,7 +26,7 @@ def played(script: list[tuple[str, Any]]) -> World:
 scripts = st.lists(calm, min_size=1, max_size=8)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(scripts, st.permutations(range(FACTS)), st.lists(st.integers(0, FACTS - 1), max_size=4))
 def test_a_fold_is_the_same_in_any_order_and_with_everything_repeated(
     script: list[tuple[str, Any]], order: list[int], again: list[int]
@@ -35,7 +36,7 @@ def test_a_fold_is_the_same_in_any_order_and_with_everything_repeated(
     assert differences("P2", state_of(*plain), state_of(*shuffled)) == []
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(scripts)
 def test_a_replay_gives_the_same_state_each_time_and_changes_nothing_that_was_read(
     script: list[tuple[str, Any]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import reduce
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.memory.canonical import state_bytes, state_of, window_bytes
@@ -15,6 +15,7 @@ from agents.memory.model import Caps, Directives, Diverged, Fact, Instruction, I
 from agents.memory.render import messages, text
 from agents.memory.tokens import estimate
 from agents.memory.window import window
+from tests.support.examples import examples
 from tests.support.memories import KEY, TEXTS, histories, history, interaction, interactions, mark
 
 
@@ -22,7 +23,7 @@ def folded(all_: list[Interaction]) -> State:
     return reduce(fold, all_, State(KEY))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories(), st.data())
 def test_memory_is_the_same_wherever_the_fold_begins(all_: list[Interaction], data: st.DataObject) -> None:
     live = folded(all_)
@@ -38,7 +39,7 @@ def test_memory_is_the_same_wherever_the_fold_begins(all_: list[Interaction], da
     assert window_bytes(window(cold)) == window_bytes(window(live))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories(), st.data())
 def test_a_crash_at_any_point_changes_nothing(all_: list[Interaction], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(all_)))
@@ -47,7 +48,7 @@ def test_a_crash_at_any_point_changes_nothing(all_: list[Interaction], data: st.
     assert state_bytes(reduce(fold, all_[again:], snapshot)) == state_bytes(folded(all_))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories((11, 20, 25, 121)), st.data())
 def test_nothing_derived_holds_what_was_revoked(all_: list[Interaction], data: st.DataObject) -> None:
     """Wherever the fold begins, wherever it was cut by a crash, and with a model's summaries of every chunk."""
@@ -73,7 +74,7 @@ def assert_gone(state: State, all_: list[Interaction], gone: set[int]) -> None:
     assert all(each.id not in held for each in all_ if each.ordinal in gone)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(1, 24), st.integers(1, 8), st.integers(1, 8), st.randoms(use_true_random=False))
 def test_the_newest_hosts_word_counts_in_whatever_order_it_is_read(
     before: int, zombies: int, own: int, random: object
@@ -88,7 +89,7 @@ def test_the_newest_hosts_word_counts_in_whatever_order_it_is_read(
     assert state_bytes(folded(common + new)) == expected
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.booleans(), min_size=2, max_size=12))
 def test_folding_two_hosts_one_by_one_is_right_or_says_that_it_is_not(turns: list[bool]) -> None:
     writes: list[Interaction] = []
@@ -103,7 +104,7 @@ def test_folding_two_hosts_one_by_one_is_right_or_says_that_it_is_not(turns: lis
     assert state_bytes(one_by_one) == state_bytes(refold(KEY, writes))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories((0, 1, 11, 25, 121)), st.integers(0, 3_000), st.integers(0, 3_000), st.data())
 def test_a_window_keeps_its_caps_and_each_tool_call_its_result(
     all_: list[Interaction], soft: int, more: int, data: st.DataObject

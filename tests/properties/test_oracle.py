@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.oracle import Action, Dispatch, Oracle, Result
 from schemas.topology import Topology, parse_topology
+from tests.support.examples import examples
 
 TOPOLOGY = """
 limits: {duplicate_horizon_ms: 10000000}
@@ -120,7 +121,7 @@ waits = st.tuples(st.just("wait"), st.sampled_from([0, 1, 700, 5300]))
 steps = st.lists(submissions | outcomes | outcomes | breakers | waits, max_size=60)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps)
 def test_promises(steps: list[tuple[Any, ...]]) -> None:
     world = World(Oracle(topology()))

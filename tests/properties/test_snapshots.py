@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agents.memory.canonical import state_bytes, state_of
@@ -26,6 +26,7 @@ from agents.memory.snapshot import (
     unpack,
 )
 from schemas.epochs import LogEpochs
+from tests.support.examples import examples
 from tests.support.memories import interaction
 
 AGENT, PARTITION = "planner", 3
@@ -146,7 +147,7 @@ def host_begins(story: Story, host: Host) -> int:
     return max(offset for offset, event in enumerate(story.log) if event == Event(host.epoch)) + 1
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(stories, st.randoms(use_true_random=False))
 def test_snapshot_and_tail_are_the_full_fold_whoever_crashed_when(script: list[tuple[str, int]], order: object) -> None:
     story = told(script)
@@ -157,7 +158,7 @@ def test_snapshot_and_tail_are_the_full_fold_whoever_crashed_when(script: list[t
     assert memory_hash(recovered(parts, story.log)) == memory_hash(expected)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(stories, st.randoms(use_true_random=False))
 def test_the_newer_epoch_wins_in_whatever_order_the_hosts_write(script: list[tuple[str, int]], order: object) -> None:
     story = told(script)
@@ -170,7 +171,7 @@ def test_the_newer_epoch_wins_in_whatever_order_the_hosts_write(script: list[tup
     assert (snapshot.epoch, snapshot.position.log) == max((each.epoch, each.log_offset) for each in whole)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(stories, st.data())
 def test_a_snapshot_of_a_host_that_lost_the_log_is_refused(script: list[tuple[str, int]], data: st.DataObject) -> None:
     story = told([*script, ("take over", 3), ("write", 0)])
@@ -181,7 +182,7 @@ def test_a_snapshot_of_a_host_that_lost_the_log_is_refused(script: list[tuple[st
     assert (found.snapshot, [why for _, why in found.refused]) == (None, [Refused.EPOCH])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(stories, st.data())
 def test_whatever_is_changed_in_a_record_it_is_refused(script: list[tuple[str, int]], data: st.DataObject) -> None:
     story = told([*script, ("write", 1)])
@@ -224,7 +225,7 @@ def test_an_agent_without_memories_has_a_snapshot_too() -> None:
     assert (found.states, found.position) == ({}, Position(4, 1))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=300), st.data())
 def test_a_rebuild_gives_what_a_host_holds_that_was_never_away(
     writes: list[tuple[int, bool]], data: st.DataObject

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.invariants import differences
@@ -21,6 +21,7 @@ from streams.processors.spill import spill_table
 from tests.properties.test_cell import PARTITION, World, _key, calm, steps
 from tests.simulation.judge_folds import state_of
 from tests.support import scenes
+from tests.support.examples import examples
 from tests.support.scenes import T0_MS
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class Spilling(World):
         return [fact for at, fact in enumerate(facts) if at >= mark or key(fact) not in self.away]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(quiet, st.data())
 def test_wherever_it_crashes_a_fold_with_spilled_tasks_is_the_fold_of_everything(
     script: list[tuple[str, Any]], data: st.DataObject
@@ -116,7 +117,7 @@ def test_wherever_it_crashes_a_fold_with_spilled_tasks_is_the_fold_of_everything
     assert differences("P2", plain, {key: each for key, each in since.items() if key not in known}) == []
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(stormy, st.integers(0, 4))
 def test_a_spilled_task_comes_back_as_it_stood_whatever_happened_to_it(
     script: list[tuple[str, Any]], young: int
@@ -136,7 +137,7 @@ def test_a_spilled_task_comes_back_as_it_stood_whatever_happened_to_it(
         )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(stormy)
 def test_nobody_stays_in_the_topic_who_is_finished(script: list[tuple[str, Any]]) -> None:
     world = Spilling()
@@ -146,7 +147,7 @@ def test_nobody_stays_in_the_topic_who_is_finished(script: list[tuple[str, Any]]
     assert len(world.cell.spills) == 0
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(stormy, quiet)
 def test_spilling_decides_nothing(script: list[tuple[str, Any]], after: list[tuple[str, Any]]) -> None:
     world, plain = Spilling(), World(TOPOLOGY)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core import swift
@@ -21,6 +21,7 @@ from streams.core.policy import Policy
 from streams.core.task import Task
 from tests.properties.test_cell import answers, breakers, sound_tasks, tasks
 from tests.support import scenes
+from tests.support.examples import examples
 from tests.support.scenes import T0_MS
 
 PARTITION = 2
@@ -136,7 +137,7 @@ def _facts(cell: Cell, key: tuple[str, str]) -> str:
     return repr((task.attempts, task.plan.panel, task.plan.chain, task.closed_seats, task.deadline_ms, task.event_ids))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(script=st.lists(st.tuples(batches, cuts), min_size=1, max_size=10), slow=st.booleans())
 def test_columns_decide_what_task_by_task_is_decided(
     script: list[tuple[tuple[str, Any], list[int]]], slow: bool

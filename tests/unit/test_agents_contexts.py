@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.context import HELD_BYTES, Contexts, Conversation
@@ -25,6 +25,7 @@ from agents.sources import joined
 from schemas.topology import Topology
 from tests.support.agents_attempts import attempt_of
 from tests.support.agents_bench import make_topology
+from tests.support.examples import examples
 from tests.support.memories import history
 from tests.support.memory_sources import Logs
 
@@ -89,7 +90,7 @@ def made(topology: Topology = TOPOLOGY) -> tuple[Contexts, Log, Told]:
     return contexts, Log(contexts), told
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.sampled_from(["ask", "look", "evict"]), max_size=60), st.data())
 def test_a_context_is_what_the_fold_makes_of_the_log_however_often_it_was_let_go(
     steps: list[str], data: st.DataObject

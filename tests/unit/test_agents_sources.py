@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.memory.canonical import state_hash
@@ -13,6 +13,7 @@ from agents.memory.fold import refold
 from agents.memory.model import Interaction, Key
 from agents.memory.ports import Remembered
 from agents.sources import REST_S, SHORT_MAX, KnownLog, Recalled, Sources
+from tests.support.examples import examples
 from tests.support.memories import KEY, history, mark
 from tests.support.memory_sources import Logs, Shelf
 
@@ -37,7 +38,7 @@ def hash_of(remembered: Remembered) -> str:
     return state_hash(refold(KEY, remembered.interactions, facts_before=remembered.facts_before))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.integers(0, 140), st.data())
 def test_what_two_sources_hold_together_is_remembered_wherever_either_ends(n: int, data: st.DataObject) -> None:
     """The history behind by anything, the log without a beginning that the history has, and the log long or short."""

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Codec, DecodeFault
@@ -15,11 +15,12 @@ from schemas.evolution import project_fields
 from schemas.reasons import DeadReason
 from schemas.records import RecordType, record
 from schemas.registry import Entry, FileRegistry
+from tests.support.examples import examples
 from tests.support.wire import decode, definition, encode, frame, new_codec, rows, task, values_of, with_field
 
 STORED = FileRegistry.load().entries
 EVERY_VERSION = pytest.mark.parametrize("entry", STORED, ids=lambda entry: f"{entry.subject}-{entry.version}")
-FEW = settings(max_examples=15)
+FEW = examples(15)
 
 
 def name_of(entry: Entry) -> str:

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import JSON_SCHEMA_ID
 from schemas.reasons import DeadReason
 from schemas.records import record
+from tests.support.examples import examples
 from tests.support.wire import ON_THE_WIRE, definition, encode, new_codec, rows, task, values_of
 
 CODEC = new_codec()
@@ -61,7 +62,7 @@ def test_a_task_that_came_as_json_is_encoded_anew_for_its_dispatch() -> None:
 
 
 @pytest.mark.parametrize("name", ON_THE_WIRE)
-@settings(max_examples=20)
+@examples(20)
 @given(data=st.data())
 def test_every_record_has_a_json_form(name: str, data: st.DataObject) -> None:
     finite = values_of(record(name).definition).filter(lambda value: "Infinity" not in json.dumps(value))

@@ -8,13 +8,14 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from schemas.codes import FaultCode
 from schemas.topology_schema import topology_schema
 from schemas.topology_yaml import read_yaml
+from tests.support.examples import examples
 from tests.support.topologies import TEXT, changed, faults_of
 from tests.unit.test_docs import ROOT
 from tests.unit.test_topology import SHAPES
@@ -100,7 +101,7 @@ VALUES: tuple[Any, ...] = (
 SHAPE_CODES = ("T1", "T013", FaultCode.KEY_OF_ANOTHER_KIND)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.sampled_from(PLACES), st.sampled_from([*VALUES, "DROP"]), st.booleans())
 def test_whatever_stands_at_whatever_place_both_agree(path: tuple[str | int, ...], value: Any, added: bool) -> None:
     """One value changed or dropped, or, where it stands in a mapping, another key added beside it."""
