@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -91,10 +92,16 @@ def root(
     pass
 
 
+@cache
+def program() -> Any:
+    """All commands and their help, built once a process."""
+    return with_examples(typer.main.get_command(app))
+
+
 def run(arguments: Sequence[str], output: Output | None = None) -> int:
     """Runs one command line; gives its exit code. Nothing is raised but what `--debug` lets through on stderr."""
     out = output or Output()
-    command = with_examples(typer.main.get_command(app))
+    command = program()
     if completion.is_asked():
         return completion.answer(command)
     words, debug = _without_debug(arguments)

@@ -7,11 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import typer.main
-
 from console.cli.failures import ExitCode
 from console.cli.help import EXAMPLES, SECTIONS, first_line, leaves
-from console.cli.main import app
+from console.cli.main import program
 from console.reference.markdown import made_by, paragraph, table
 
 EXIT_CODES: Mapping[ExitCode, str] = {
@@ -39,7 +37,7 @@ def _lines() -> Iterator[str]:
         "Data go to stdout, everything else to stderr; what programs may rely on is in [output](output.md), codes of "
         "errors are in [codes](codes.md). `--debug` may stand anywhere, and shows where an error was raised."
     )
-    commands = sorted(leaves(typer.main.get_command(app)))
+    commands = sorted(leaves(program()))
     yield from table(("command", "does"), _overview(commands))
     yield from table(("exit code", "means"), ((str(code.value), meaning) for code, meaning in EXIT_CODES.items()))
     for path, command in commands:

@@ -6,10 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import typer.main
-
 from console.cli.help import leaves
-from console.cli.main import app
+from console.cli.main import program
 from console.reference.markdown import made_by, paragraph, table
 from schemas.settings import KAFKA_CONFIG, PREFIX, SECRETS, Settings
 from schemas.topology_agent import NUMBER_MAX
@@ -207,7 +205,7 @@ def _setting_default(name: str) -> str:
 def _commands_by_flag() -> Mapping[str, list[str]]:
     """By setting, the commands that have its flag."""
     found: dict[str, list[str]] = {}
-    for path, command in leaves(typer.main.get_command(app)):
+    for path, command in leaves(program()):
         options = {option for parameter in command.params for option in parameter.opts}
         for name in Settings.model_fields:
             if f"--{name.replace('_', '-')}" in options:

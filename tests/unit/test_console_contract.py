@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from console.cli.help import leaves
-from console.cli.main import app
+from console.cli.main import program
 from tests.support.contract import breaches, promises
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -20,7 +19,7 @@ GOOD: dict[str, Any] = {"id": "a", "n": 1, "at": "2026-03-01T12:00:00.123456Z", 
 def test_every_command_with_a_form_has_its_fields_on_the_page() -> None:
     with_form = {
         f"pointsman {path}"
-        for path, command in leaves(typer.main.get_command(app))
+        for path, command in leaves(program())
         if any("--output" in parameter.opts for parameter in command.params)
     }
     # A new one needs a section "### pointsman ..." with a table of its fields in docs/output.md.

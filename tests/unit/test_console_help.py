@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import typer.main
 
 from console.cli.help import EXAMPLES, SECTIONS, first_line, leaves
-from console.cli.main import app
+from console.cli.main import program
 from tests.support.console import pointsman
 from tests.unit.test_docs import command_exists
 
-ROOT = typer.main.get_command(app)
+ROOT = program()
 LEAVES = dict(leaves(ROOT))
 SCREEN_LINES = 48
 
@@ -41,7 +40,7 @@ def test_every_example_can_be_run() -> None:
 def test_the_root_shows_every_command_uncut_in_its_section(capsys: Capture) -> None:
     said = pointsman(capsys, "--help")
     text = " ".join(said.out.split())
-    for name, command in ROOT.commands.items():  # type: ignore[attr-defined]
+    for name, command in ROOT.commands.items():
         assert f" {name} {first_line(command)}" in text
     assert [title for title in SECTIONS if f"{title}:" in said.out] == [*SECTIONS]
     assert "..." not in said.out.replace("[ARGS]...", "")

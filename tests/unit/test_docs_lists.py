@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from console.cli.failures import ExitCode
-from console.cli.main import app
+from console.cli.main import program
 from schemas import reasons
 from tests.unit.test_docs import ROOT, TOPICS, VARIABLES, anchors, commands, metrics, page
 
@@ -20,7 +19,7 @@ from tests.unit.test_docs import ROOT, TOPICS, VARIABLES, anchors, commands, met
     ("name", "wanted"),
     [
         ("docs/configuration.md", [*VARIABLES]),
-        ("docs/commands.md", commands(typer.main.get_command(app))),
+        ("docs/commands.md", commands(program())),
         ("docs/architecture.md", [spec.name for spec in TOPICS.specs()]),
         ("docs/metrics.md", metrics()),
     ],

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer.main
 from pydantic import BaseModel
 
 from console.cli.help import leaves
-from console.cli.main import app
+from console.cli.main import program
 from console.explained.table import table
 from console.reference import __main__ as command
 from console.reference.configuration import unit, variable_of
@@ -70,7 +69,7 @@ def test_a_unit_is_said_where_a_name_ends_in_one() -> None:
 def test_the_page_of_codes_has_every_code_and_the_page_of_commands_every_flag() -> None:
     codes, commands = page("docs/codes.md"), page("docs/commands.md")
     assert [code for code in table() if f"\n### {code}\n" not in codes] == []
-    for path, each in leaves(typer.main.get_command(app)):
+    for path, each in leaves(program()):
         body = commands.partition(f"\n## pointsman {path}\n")[2].partition("\n## ")[0]
         flags = [parameter.opts[-1] for parameter in each.params if not parameter.hidden and "--" in parameter.opts[-1]]
         assert [flag for flag in flags if flag not in body] == []
