@@ -11,7 +11,8 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -105,7 +106,8 @@ def _module(name: str) -> ModuleType:
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109  the path wants text
         sys.path.append(here)
     try:
-        return importlib.import_module(name)
+        with _uncompiled():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             said = f"there is no module {error.name}{_nearest_module(error.name)}"
@@ -118,6 +120,17 @@ def _module(name: str) -> ModuleType:
         ) from error
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise UncallableError(FaultCode.MODULE_FAILS, f"module {name} cannot be imported: {_raised(error)}") from error
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Leaves no compiled module behind: Python takes one for current whose source has the same size and second, and of
+    two edits within a second the later one would never run."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _raised(error: BaseException) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,20 @@ def test_a_module_or_function_that_is_not_there_is_said_with_the_nearest_name() 
     assert refusal("agnets.builtin.echo:reply") == "there is no module agnets; did you mean agents?"
     assert "looked up in the working directory and PYTHONPATH" in refusal("zzqqxx:run")
     assert refusal("agents.builtin.figures:SOURCE") == "agents.builtin.figures:SOURCE is no function but str"
+
+
+def test_of_two_edits_within_a_second_the_later_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "edited_twice.py"
+    for value in ("1", "2"):
+        path.write_text(f"async def run(task, context): return {value}\n")
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        importlib.invalidate_caches()
+        code = code_of(agent("edited_twice:run"))
+        assert asyncio.run(code(None, None)) == int(value)
+        del sys.modules["edited_twice"]
+    assert not sys.dont_write_bytecode
 
 
 def test_a_wrong_signature_is_said() -> None:
