@@ -14,7 +14,7 @@ import pytest
 from console.cli.failures import ExitCode
 from schemas.nearby import serving
 from tests.support.console import pointsman, topology_file
-from tests.support.dev import STOP_S, dev, processes_of
+from tests.support.dev import STOP_S, Dev, dev, processes_of
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 Capture = pytest.CaptureFixture[str]
 
 
-def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
+def test_it_serves_restarts_its_broker_stops_in_time_finds_its_data_again_and_leaves_nothing_when_it_is_killed(
     repository: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
@@ -50,6 +50,7 @@ def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
         assert f"{data} is in use" in refused.err
         assert serving(data)["broker"] == broker  # what the first one told is not the second one's to withdraw
 
+        broker_dies_and_is_started_again_with_its_records(first, data, capsys)
         assert first.stop() < STOP_S
         assert first.process.returncode == ExitCode.OK
     assert processes_of(data) == []
@@ -59,18 +60,35 @@ def test_it_serves_stops_within_ten_seconds_and_finds_its_data_again(
         assert (second.setting("Kafka"), second.setting("ClickHouse")) == (broker, clickhouse)
         assert "found from an earlier start" in second.said
         results = pointsman(capsys, "results", "--from-beginning", "-o", "jsonl")
-        assert [row["task_id"] for row in results.rows] == ["t-1"]
+        assert sorted(row["task_id"] for row in results.rows) == ["t-1", "t-after"]
         # The history follows what the store had not read when it was stopped.
-        until(lambda: "COMPLETED (ANSWERED)" in pointsman(capsys, "task", "show", "t-1").out, 15)
+        for task_id in ("t-1", "t-after"):
+            show = ("task", "show", task_id)
+            until(lambda show=show: "COMPLETED (ANSWERED)" in pointsman(capsys, *show).out, 15)  # type: ignore[misc]
         assert "revenue_agent" in pointsman(capsys, "task", "show", "t-1").out
         assert pointsman(capsys, "task", "show", "t-2").code == ExitCode.NOT_FOUND
         counted = pointsman(capsys, "history", "select count() as n from tasks", "-o", "json")
-        assert json.loads(counted.out) == [{"n": 1}]
+        assert json.loads(counted.out) == [{"n": 2}]
         wrong = pointsman(capsys, "history", "selec 1")
         assert (wrong.code, wrong.out) == (ExitCode.FAILED, "")
         assert "Syntax error" in wrong.err
-        assert second.stop() < STOP_S
-    assert processes_of(data) == []
+
+        assert len(processes_of(data)) >= 5  # itself, broker, store, worker, host
+        assert second.process.poll() is None
+        second.process.kill()
+        second.process.wait()
+        until(lambda: processes_of(data) == [], 20)
+
+
+def broker_dies_and_is_started_again_with_its_records(running: Dev, data: Path, capsys: Capture) -> None:
+    (java,) = (line.split()[0] for line in processes_of(data) if "kafka.Kafka" in line and "guard" not in line)
+    os.kill(int(java), signal.SIGKILL)
+    running.wait_for("The broker process was ended by signal 9; starting it again in 1 s")
+    running.wait_for("Kafka answers at", times=2)
+    after = pointsman(capsys, "submit", "Convert 7 km to miles", "--wait", "--task-id", "t-after", "-o", "jsonl")
+    assert [row["status"] for row in after.rows] == ["COMPLETED"]
+    results = pointsman(capsys, "results", "--from-beginning", "-o", "jsonl")
+    assert {row["task_id"] for row in results.rows} == {"t-1", "t-after"}
 
 
 def test_what_dies_is_started_again_in_its_place_and_told(
@@ -101,35 +119,5 @@ def test_what_dies_is_started_again_in_its_place_and_told(
     assert processes_of(data) == []
 
 
-def test_a_broker_that_dies_is_started_again_with_its_records(
-    repository: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    data = tmp_path / "data"
-    with dev(repository, data) as running:
-        running.wait_until_ready()
-        where = ("--broker", running.setting("Kafka"), "--topology", str(repository / "topology.yaml"))
-        before = pointsman(capsys, "submit", "Convert 5 km to miles", "--wait", *where, "-o", "jsonl")
-        (java,) = (line.split()[0] for line in processes_of(data) if "kafka.Kafka" in line and "guard" not in line)
-        os.kill(int(java), signal.SIGKILL)
-        running.wait_for("The broker process was ended by signal 9; starting it again in 1 s")
-        running.wait_for("Kafka answers at", times=2)
-        after = pointsman(capsys, "submit", "Convert 7 km to miles", "--wait", *where, "-o", "jsonl")
-        assert [row["status"] for row in (*before.rows, *after.rows)] == ["COMPLETED"] * 2
-        results = pointsman(capsys, "results", "--from-beginning", *where, "-o", "jsonl")
-        assert {row["task_id"] for row in results.rows} >= {before.rows[0]["task_id"], after.rows[0]["task_id"]}
-        running.stop()
-        assert running.process.returncode == ExitCode.OK
-
-
 def pid_of(data: Path, name: str) -> int:
     return int(json.loads((data / "run" / f"{name}.json").read_text())["pid"])
-
-
-def test_nothing_outlives_a_supervisor_that_is_killed(repository: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with dev(repository, data) as running:
-        running.wait_until_ready()
-        assert len(processes_of(data)) >= 5  # itself, broker, store, worker, host
-        running.process.kill()
-        running.process.wait()
-        until(lambda: processes_of(data) == [], 20)

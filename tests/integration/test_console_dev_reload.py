@@ -19,7 +19,7 @@ from tests.support.fleet import Load
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
 
-RATE = 100.0
+RATE = 25.0
 TEXTS = [
     "What was the Q3 revenue for EMEA?",
     "Find the travel policy document",
@@ -38,11 +38,13 @@ WITH_AGENT = """agents:
   hours_agent:
     run: {module}:run
     effect: read
+    timeout_ms: 200000
 """
 WITH_ROUTE = """routes:
   opening_hours:
     agents: [hours_agent]
     phrases: [opening hours]
+    deadline_ms: 300000
     fallback: {answer: Nobody knows.}
 """
 
