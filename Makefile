@@ -9,6 +9,9 @@ ARGS ?=
 SEEDS ?= 1000
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
+# Test processes: more than the two cores they are made for, since half of what a test of real processes takes is waiting.
+WORKERS ?= 4
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 JARS := ops/broker/lib/.complete
@@ -35,7 +38,7 @@ dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .po
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
 test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
