@@ -37,9 +37,10 @@ from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError, TransportError
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import BatchConsumer
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
+from streams.transport.requests import NO_OFFSET
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool
 

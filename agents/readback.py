@@ -22,7 +22,8 @@ from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import BatchConsumer
+from streams.transport.requests import NO_OFFSET
 
 LOOKBACK_MS = 600_000
 LOOKBACK_ROWS = 2_000

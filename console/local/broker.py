@@ -27,7 +27,7 @@ from schemas.errors import ConfigurationError, UnreachableError
 
 OUT = "broker.out"
 FAULT_LINES = 60
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 8.0
 # The JVM's second compiler pays over minutes; a start without it takes half the CPU time. A node that lives long has it
 # for what runs most: with its usual thresholds, and G1's threads, a node used half as much CPU again in the first
@@ -97,7 +97,7 @@ class LocalBroker:
 
     `short_lived` halves what a start costs and lowers the rate that the node ever reaches: for a life of a minute.
     `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
-    answer in time, 60 s by default. `inherit` are descriptors that stay open in it, `doors` more ports that it listens
+    answer in time, 120 s by default. `inherit` are descriptors that stay open in it, `doors` more ports that it listens
     on. `stop` is clean and bounded, `kill` is SIGKILL.
     """
 

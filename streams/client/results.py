@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple, Self
 from schemas.codec import Codec
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import BatchConsumer
+from streams.transport.requests import NO_OFFSET
 
 log = logging.getLogger("pointsman.client")
 

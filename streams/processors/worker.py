@@ -30,10 +30,10 @@ from streams.processors.router import Router
 from streams.processors.spill import SpillLog
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.consumer import generation_of
 from streams.transport.held import HeldBack, SetAside
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
+from streams.transport.requests import generation_of
 from streams.transport.telemetry import (
     CONSUMER_LAG,
     CUT_AGE,

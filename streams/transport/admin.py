@@ -12,7 +12,7 @@ import confluent_kafka as ck
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from streams.transport.clients import ConnectionWatch, TransportError, client_config, opened
-from streams.transport.consumer import close, watermarks
+from streams.transport.requests import close, watermarks
 from streams.transport.topic_admin import HINT, TopicAdmin
 from streams.transport.topic_plan import compare
 

@@ -20,10 +20,11 @@ import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.clients import ConnectionWatch, TransportError, opened
-from streams.transport.consumer import close, records_of
+from streams.transport.consumer import records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
 from streams.transport.gathering import Gathering
+from streams.transport.requests import close
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ import confluent_kafka as ck
 
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, NotYetError, TransportError
-from streams.transport.consumer import commit, committed, lag
 from streams.transport.faust_handover import Handed
 from streams.transport.faust_options import DriverOptions
 from streams.transport.faust_reader import Reader
+from streams.transport.requests import commit, committed, lag
 
 T = TypeVar("T")
 

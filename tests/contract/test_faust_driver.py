@@ -19,9 +19,10 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import BatchConsumer
 from streams.transport.faust_driver import BatchSchema, Driver, DriverOptions, driver_of, make_app, run_app
 from streams.transport.producer import Producer
+from streams.transport.requests import NO_OFFSET
 from tests.support.waiting import deadline_in
 
 pytestmark = pytest.mark.broker

@@ -15,8 +15,9 @@ from streams.transport import consumer
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, client_config
-from streams.transport.consumer import NO_OFFSET, BatchConsumer
+from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
+from streams.transport.requests import NO_OFFSET
 from tests.support.brokers import BROKERS, Settings, either
 from tests.support.waiting import deadline_in
 

@@ -14,7 +14,8 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import NotYetError, TransportError, client_config
-from streams.transport.consumer import NO_OFFSET, BatchConsumer, committed
+from streams.transport.consumer import BatchConsumer
+from streams.transport.requests import NO_OFFSET, committed
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
 from tests.support.brokers import BROKERS, Settings, either, in_process
 from tests.support.waiting import until

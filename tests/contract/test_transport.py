@@ -17,8 +17,9 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import check_broker, ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
-from streams.transport.consumer import NO_OFFSET, BatchConsumer, lag
+from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
+from streams.transport.requests import NO_OFFSET, lag
 from tests.support.brokers import BROKERS, Settings, either
 
 

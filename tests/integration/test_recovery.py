@@ -21,6 +21,7 @@ from loadtest.auditor import audit_tasks
 from streams.history.queries import History
 from tests.support.console import topology_file
 from tests.support.fleet import TEXTS, Fleet, Load, wait_for
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -172,7 +173,7 @@ def test_everything_resumes_by_itself_after_the_broker_was_gone(
         time.sleep(2.0)
         broker.stop()
         time.sleep(outage_s)
-        broker.start()
+        broker.start(PATIENCE * 60.0)
         load.finish(120)
         assert_sound(fleet, 2_400)
         assert all(child.running for child in fleet.children.values()), "nobody had to be started again"

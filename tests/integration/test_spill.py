@@ -18,7 +18,7 @@ from schemas.access import group_of
 from streams.client import Client
 from streams.processors.recovery import low_watermark_of
 from streams.transport.clients import client_config
-from streams.transport.consumer import committed
+from streams.transport.requests import committed
 from tests.support.fleet import Fleet, wait_for
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -38,14 +38,15 @@ RESTART_S = 0.5
 """How long after its end a supervisor starts a process again."""
 
 _TIMED = (
-    *("streams.transport.consumer", "streams.transport.producer", "streams.transport.faust_reader"),
+    *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
+    "streams.transport.faust_reader",
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.service", "agents.calls", "streams.transport.pauses"),
     *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (
-    *("streams.transport.consumer", "streams.transport.faust_reader", "streams.transport.faust_handover"),
+    *("streams.transport.requests", "streams.transport.faust_reader", "streams.transport.faust_handover"),
     *("streams.transport.threads", "streams.transport.compacted", "streams.history.loader"),
 )
 # Idle rounds cost more than anything else in a world that does little.

@@ -18,7 +18,8 @@ from tests.simulation.world import Process, World
 
 BROKERS = [pytest.param("kafka", marks=pytest.mark.broker), "memory"]
 TIMED = (
-    *("streams.transport.consumer.time", "streams.transport.producer.time", "streams.transport.transactions.time"),
+    *("streams.transport.consumer.time", "streams.transport.requests.time", "streams.transport.producer.time"),
+    "streams.transport.transactions.time",
     "tests.support.waiting.time",
 )
 PLAYED_S = 600.0
