@@ -112,8 +112,6 @@ class BatchConsumer:
         if not records:
             return []
         self._watch.up()
-        if self._gathering is not None:
-            self._gathering.saw(len(records), time.monotonic())
         return by_channel(
             records,
             self._channel_of,
@@ -128,7 +126,8 @@ class BatchConsumer:
         first, rebalances = self._consumer.consume(1, wait_s), self._rebalances
         if not first:
             return []
-        rest = self._consumer.consume(self._rows_max - 1, self._gathering.wait_s)
+        rest = self._consumer.consume(self._rows_max - 1, self._gathering.begin())
+        self._gathering.end()
         # A rebalance served in between: what was read before it is read again, by whoever has the partition now.
         return [*first, *rest] if self._rebalances == rebalances else list(rest)
 

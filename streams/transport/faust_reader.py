@@ -144,7 +144,7 @@ class Reader:
         messages, self._early = self._early, []
         if not messages:
             messages += self._consume(1, min(options.poll_s, _SLICE_S))
-        deadline = time.monotonic() + self._gathering.wait_s
+        deadline = time.monotonic() + self._gathering.begin()
         while messages and self._live == live and len(messages) < options.rows_max:
             left_s = deadline - time.monotonic() if self._requests.are_none else 0.0
             messages += self._consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
@@ -155,7 +155,7 @@ class Reader:
         if not records or not live or self._live != live:
             return []
         self.watch.up()
-        self._gathering.saw(len(records), time.monotonic())
+        self._gathering.end()
         # Headers for the few that are put away: a record that was redriven says so in them.
         return by_channel(
             records,

@@ -1,31 +1,49 @@
-"""How long a reader goes on gathering once a record has come: turns are short while little comes, and grow with it.
+"""How long a reader goes on gathering once a record has come: in proportion to what its turns cost.
 
-What a turn costs is fixed for the most part: a produce request for each topic-partition that it writes to, a call of
-the codec for each kind of record (docs/cost-model.md). At small rates nothing is gained by waiting; at large ones the
-same work in a tenth of the turns costs a third. I/O: none.
+Most of a turn's cost is fixed: a produce request for each topic-partition that it writes to, a call of the codec for
+each kind of record (docs/cost-model.md). So a process bounds what turns take of a core by the time between them: where
+they are cheap it hardly waits; where they are dear, or there is little of a core to be had, it waits longer, and pays
+for fewer of them. I/O: the clock, of the wall and of this process's CPU time.
 """
 
 from __future__ import annotations
 
+import time
+
 SHORTEST_S = 0.005
-BUSY_ROWS_PER_S = 50_000
-"""From this rate on a reader gathers for as long as it may; below it, for less in proportion."""
+SHARE = 0.4
+"""A turn that costs so much of the time between two is worth no longer wait."""
+WEIGHT = 0.25
+"""Of the last turn in what turns are taken to cost: the router's and those of consensus differ, and come in turns."""
 
 
 class Gathering:
-    """`wait_s` is how long to gather, between SHORTEST_S and `longest_s`; `saw` is told of each poll that read."""
+    """One reader's. `begin` where a first record has come, `end` once what came with it has been read."""
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
-        self._rows_per_s, self._seen_at = 0.0, 0.0
+        self._cost_s = 0.0
+        self._wait_s = self._began_at = 0.0
+        self._ended_at, self._spent_s = time.monotonic(), time.process_time()
 
     @property
     def wait_s(self) -> float:
-        wanted_s = self._longest_s * self._rows_per_s / BUSY_ROWS_PER_S
-        return min(max(wanted_s, SHORTEST_S), self._longest_s)
+        """Between SHORTEST_S and `longest_s`."""
+        return min(max(self._cost_s / SHARE, SHORTEST_S), self._longest_s)
 
-    def saw(self, records: int, now_s: float) -> None:
-        """So many at this time, on a clock that never goes back."""
-        lately = records / max(now_s - self._seen_at, SHORTEST_S)
-        self._rows_per_s += (lately - self._rows_per_s) / 2
-        self._seen_at = now_s
+    def begin(self) -> float:
+        """How long to gather from now on."""
+        self._began_at, self._wait_s = time.monotonic(), self.wait_s
+        return self._wait_s
+
+    def end(self) -> None:
+        """Counts as a turn's cost the CPU time of the process since the last call, and how late this one comes.
+
+        Who comes later than he wanted to has waited for a core, or for the interpreter.
+        """
+        now, spent_s = time.monotonic(), time.process_time()
+        late_s = max(0.0, now - self._began_at - self._wait_s)
+        # Of an idle time before, no more than its last part is this turn's.
+        part = min(1.0, self._longest_s / max(now - self._ended_at, SHORTEST_S))
+        self._cost_s += ((spent_s - self._spent_s) * part + late_s - self._cost_s) * WEIGHT
+        self._ended_at, self._spent_s = now, spent_s

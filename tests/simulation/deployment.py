@@ -39,7 +39,7 @@ RESTART_S = 0.5
 
 _TIMED = (
     *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
-    "streams.transport.faust_reader",
+    *("streams.transport.faust_reader", "streams.transport.gathering"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.service", "agents.calls", "streams.transport.pauses"),

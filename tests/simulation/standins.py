@@ -28,6 +28,10 @@ class Clock:
 
     perf_counter = monotonic
 
+    def process_time(self) -> float:
+        """A process that is always busy, with a quarter of a core."""
+        return self._world.now / 4
+
     def time_ns(self) -> int:
         process = current()
         skew_s = 0.0 if process is None else process.skew_s

@@ -8,29 +8,79 @@ from typing import Any
 import pytest
 
 from streams.transport import consumer as consumer_module
+from streams.transport import gathering as gathering_module
 from streams.transport.consumer import BatchConsumer
-from streams.transport.gathering import BUSY_ROWS_PER_S, SHORTEST_S, Gathering
+from streams.transport.gathering import SHARE, SHORTEST_S, Gathering
 
 LONGEST_S = 0.1
+LULL_S = 0.001
 
 
-def after(rows_per_s: float, seconds: float = 2.0) -> float:
-    """What a reader waits that has read so many rows a second for so long."""
-    gathering, now_s, step_s = Gathering(LONGEST_S), 100.0, 0.02
-    for _ in range(int(seconds / step_s)):
-        now_s += step_s
-        gathering.saw(int(rows_per_s * step_s), now_s)
+class Machine:
+    """Takes the place of the module `time`: two clocks that go only where they are told to."""
+
+    def __init__(self) -> None:
+        self.now_s, self.spent_s = 100.0, 7.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def process_time(self) -> float:
+        return self.spent_s
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.setattr(gathering_module, "time", machine)
+    return machine
+
+
+def after(machine: Machine, cost_s: float, late_s: float = 0.0, turns: int = 50, idle_s: float = LULL_S) -> float:
+    """What a reader waits whose turns cost so much CPU time, and who is woken so late from each wait."""
+    gathering = Gathering(LONGEST_S)
+    for _ in range(turns):
+        machine.now_s += idle_s
+        machine.now_s += gathering.begin() + late_s
+        machine.spent_s += cost_s
+        gathering.end()
     return gathering.wait_s
 
 
-def test_who_has_read_nothing_hardly_waits() -> None:
-    assert Gathering(LONGEST_S).wait_s == SHORTEST_S
+def test_who_has_read_nothing_hardly_waits(machine: Machine) -> None:
+    assert after(machine, 0.0, turns=0) == SHORTEST_S
 
 
-def test_the_wait_grows_with_the_rate_up_to_its_bound() -> None:
-    assert after(500) == SHORTEST_S
-    assert after(BUSY_ROWS_PER_S / 2) == pytest.approx(LONGEST_S / 2, rel=0.05)
-    assert after(BUSY_ROWS_PER_S * 10) == LONGEST_S
+def test_cheap_turns_are_not_waited_for(machine: Machine) -> None:
+    assert after(machine, SHORTEST_S * SHARE / 2) == SHORTEST_S
+
+
+def test_the_dearer_a_turn_the_longer_the_wait_up_to_its_bound(machine: Machine) -> None:
+    assert after(machine, 0.012) == pytest.approx(0.012 / SHARE, rel=0.01)
+    assert after(machine, 0.024) == pytest.approx(0.024 / SHARE, rel=0.01)
+    assert after(machine, 0.5) == LONGEST_S
+
+
+def test_turns_take_no_more_than_their_share_of_a_core_where_a_longer_wait_spares_it(machine: Machine) -> None:
+    fixed_s, of_a_core_by_rows = 0.007, 0.15
+    gathering = Gathering(LONGEST_S)
+    for _ in range(200):
+        machine.now_s += LULL_S
+        waited_s = gathering.begin()
+        machine.now_s += waited_s
+        machine.spent_s += fixed_s + of_a_core_by_rows * (waited_s + LULL_S)
+        gathering.end()
+    assert (fixed_s / waited_s) + of_a_core_by_rows == pytest.approx(SHARE, rel=0.05)
+
+
+def test_who_waits_for_a_core_waits_longer_for_company_too(machine: Machine) -> None:
+    assert after(machine, 0.004, late_s=0.006) == pytest.approx(0.010 / SHARE, rel=0.01)
+    assert after(machine, 0.004, late_s=0.2) == LONGEST_S
+
+
+def test_what_an_idle_process_does_is_not_the_next_turns_cost(machine: Machine) -> None:
+    """Two per cent of a core for ten seconds, then a record."""
+    assert after(machine, 0.2, turns=5, idle_s=10.0) == SHORTEST_S
 
 
 def test_the_wait_never_exceeds_what_was_allowed() -> None:
