@@ -178,8 +178,9 @@ def _begun_anew(self: Service, attempts: Any) -> Any:
 
 def _caught_up_ahead(self: Intake, batch: Any) -> Any:
     for run in self._runs(batch):
-        if run.inbox is not None and batch.offsets[run.start] >= run.inbox.known._until:
-            run.inbox.known = Recognition()
+        known = None if run.inbox is None else run.inbox.known
+        if known is not None and batch.offsets[run.stop - 1] >= known._until:
+            run.inbox.known = Recognition({}, 1 << 63, known._memory)
     return _take(self, batch)
 
 
