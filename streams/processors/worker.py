@@ -50,7 +50,7 @@ TICK_S = 0.05
 STALL_MS = 1_000
 """A round of the clock that comes so late means that the process was stopped or starved, or that its clock jumped."""
 DRAIN_S = 0.5
-REVOKE_DRAIN_S = 2.5
+REVOKE_DRAIN_S = 2.0
 SETTLE_POLL_S = 0.01
 RESYNC_S = 1.0
 # What turns get between two commits, however long a commit takes.

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 QUEUE_TIMEOUT_S = 120.0
 CLOSE_TIMEOUT_S = 5.0
+IN_FLIGHT_S = 1.0
+"""How long what is on its way to a broker is waited for before it is given up: a request's time, not an outage's."""
+
 _POLL_S = 0.01
 _QUEUE_FULL = ck.KafkaError._QUEUE_FULL  # noqa: SLF001
 _PURGED = frozenset({ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
@@ -129,15 +132,21 @@ class Producer:
         self._producer.purge(in_flight=False)
         self._producer.poll(0)
 
-    def withdraw(self) -> int:
-        """Drop what is not acknowledged, and send none of it again; gives how many records. It is no failure.
+    def withdraw(self, timeout_s: float = IN_FLIGHT_S) -> int:
+        """Drop what is not sent yet, and give what is on its way `timeout_s` to arrive; then drop that, too, and send
+        none of it again. Gives how many records were dropped; it is no failure.
 
-        What is on its way may still arrive: a broker cannot be called back.
+        What was dropped on its way may still arrive, later than that: a broker cannot be called back.
         """
         before = len(self._producer)
-        self._producer.purge()
+        self._producer.purge(in_flight=False)
         self._producer.poll(0)
-        return before - len(self._producer)
+        dropped = before - len(self._producer)
+        unknown = self._producer.flush(timeout_s)
+        if unknown:
+            self._producer.purge()
+            self._producer.poll(0)
+        return int(dropped + unknown)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give what is handed over `timeout_s` to be delivered, then drop the rest; never raises."""

@@ -139,8 +139,9 @@ class TransactionalProducer(Producer):
         """What was sent since the last commit must not count. Raises TransactionLostError."""
         raise self._lose("partitions were lost with a transaction open")
 
-    def withdraw(self) -> int:
+    def withdraw(self, timeout_s: float = 0.0) -> int:
         """Nothing has to be: what no commit covers does not count."""
+        del timeout_s
         return 0
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:

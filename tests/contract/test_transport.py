@@ -5,6 +5,9 @@ What the in-memory broker cannot do is a strict expected failure.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +15,7 @@ import confluent_kafka as ck
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from console.local.broker import LocalBroker
 from schemas.errors import ConfigurationError, DeliveryError, UnreachableError
 from schemas.topics import TopicSpec
 from streams.transport.admin import check_broker, ensure_topics
@@ -255,6 +259,32 @@ def test_what_is_abandoned_is_not_sent_and_no_failure(broker: str, prefix: str) 
     source = consumer(broker)
     source.assign({(name, 0): 0, (name, 1): 0})
     assert [value for batch in read(source, 2, timeout_s=3.0) for value in batch.values] == [b"this"]
+    source.close()
+
+
+@pytest.mark.broker
+def test_what_is_on_its_way_to_a_slow_broker_is_waited_for_before_it_is_given_up(
+    local_broker: LocalBroker, prefix: str
+) -> None:
+    """The broker is stopped, as by SIGSTOP, while it has a request before it, and goes on."""
+    name = f"{prefix}slow"
+    ensure_topics(Settings(local_broker.address), [topic(name)])
+    out = producer(local_broker.address)
+    out.send(name, 0, [b"before"])
+    out.flush(20)
+    pid = local_broker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        out.send(name, 0, [b"on its way"] * 3)
+        time.sleep(0.3)  # it is on the wire
+        threading.Timer(0.3, os.kill, (pid, signal.SIGCONT)).start()
+        assert out.withdraw(20) == 0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    source = consumer(local_broker.address)
+    source.assign({(name, 0): 0})
+    assert [value for batch in read(source, 4) for value in batch.values] == [b"before", *[b"on its way"] * 3]
     source.close()
 
 

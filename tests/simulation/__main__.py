@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import structlog
 
+from streams.transport.garbage import calm_collector
 from tests.simulation.faults import PROFILES
 from tests.simulation.mutant import Mutant, applied
 from tests.simulation.mutants import MUTANTS
@@ -87,6 +88,7 @@ def quiet() -> None:
     logging.disable(logging.CRITICAL)
     # What a killed process had begun and will never end.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    calm_collector()
 
 
 def reports(seeds: Sequence[int], profile: str | None, jobs: int, *, traced: bool) -> Iterator[Report]:

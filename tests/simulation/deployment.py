@@ -55,8 +55,9 @@ _COARSE = (
     ("streams.transport.compacted.POLL_S", 0.5),
     ("streams.processors.worker.TICK_S", 0.2),
     ("streams.transport.faust_reader._SLICE_S", 0.2),
-    ("agents.event_log.POLL_S", 0.01),
+    ("agents.event_log.POLL_S", 0.02),
     ("agents.host.STOP_POLL_S", 0.5),
+    ("agents.process.FIRST_S", 0.1),
     ("agents.host.POLL_S", 0.02),
     ("streams.history.sink.POLL_S", 0.5),
 )
@@ -80,6 +81,8 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
     places += [(f"streams.history.process.{name}", lambda *_: None) for name in ("migrate", "own", "retain")]
+    # There is one collector, and `tests.simulation.__main__` calms it once.
+    places += [("streams.app.calm_collector", lambda: None)]
     places += _shared(topology)
     places += _COARSE
     for spec in topology.topics().specs():

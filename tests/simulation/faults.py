@@ -91,6 +91,19 @@ def _stuck(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return found[rng.randrange(2) :]
 
 
+def _late(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Partitions move while what was written for them has come to the broker, and is not in the log yet."""
+    weather.late_share, weather.stuck_share, weather.stuck_max_s = 0.7, 0.5, 3.0
+    found = [Fault(rng.uniform(0.8, 6.0), rng.choice(("stop", "add_worker")), 0) for _ in range(3)]
+    return [*found, Fault(rng.uniform(4.0, 8.0), "stop", 1)]
+
+
+def _regained(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """The only worker is stopped, for longer than its session, when it has just sent something, which takes seconds."""
+    weather.stuck_share = 0.6
+    return [Fault(rng.uniform(0.3, 3.0), "pause", 0, rng.uniform(6.1, 7.5), rng.choice(("produced", "acknowledged")))]
+
+
 def _pauses(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """Processes are stopped and resumed: for less than their session, or for longer."""
     found = []
@@ -170,6 +183,8 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "pauses": (3, _pauses),
     "refusals": (1, _refusals),
     "stuck": (2, _stuck),
+    "late": (1, _late),
+    "regained": (1, _regained),
     "takeovers": (2, _takeovers),
     "store": (2, _store),
     "absent": (1, _absent),

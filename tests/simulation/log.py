@@ -35,7 +35,7 @@ class ProducerId(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Record:
     """`writer` and `is_zombie` are for the invariants alone: who wrote it, and whether it had been expelled when it
-    decided to, or when the record came."""
+    decided to, or when the record came, or had given it up after waiting for it."""
 
     offset: int
     timestamp_ms: int

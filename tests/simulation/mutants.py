@@ -132,6 +132,13 @@ def _kept_in_the_queue(self: Worker) -> int:
     return 0
 
 
+def _not_waited_for(self: Producer, timeout_s: float = 0.0) -> int:
+    before = len(self._producer)
+    self._producer.purge()
+    self._producer.poll(0)
+    return before - len(self._producer)
+
+
 async def _not_settled(self: Worker) -> None:
     pass
 
@@ -254,10 +261,13 @@ MUTANTS: Mapping[str, Mutant] = {
         "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), 100, "early"
     ),
     "undelivered output stays in the queue when partitions go": Mutant(
-        "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), 200, "stuck"
+        "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), 60, "late"
+    ),
+    "what is on its way when partitions go is not waited for": Mutant(
+        "streams.transport.producer.Producer.withdraw", _not_waited_for, frozenset({"P1", "A2"}), 60, "late"
     ),
     "logs are read before one's own output is in them": Mutant(
-        "streams.processors.worker.Worker._settle", _not_settled, frozenset({"P1", "A2"}), 600, "stuck"
+        "streams.processors.worker.Worker._settle", _not_settled, frozenset({"P1", "A2"}), 60, "regained"
     ),
     "time-outs fire while catching up": Mutant(
         "streams.processors.worker.Worker._tick", _ticked_while_catching_up, frozenset({"T1"}), 100, "pauses"

@@ -14,9 +14,10 @@ from typing import Any
 import confluent_kafka as ck
 
 from loadtest import partitioner
+from streams.transport.producer import IN_FLIGHT_S
 from tests.simulation.broker import BrokerError
 from tests.simulation.log import ProducerId, Record
-from tests.simulation.wire import Client, Cluster, Listing, Message, exception
+from tests.simulation.wire import Client, Cluster, Listing, Message, Parked, exception
 from tests.simulation.world import Event
 
 BATCH_ROWS_MAX = 40
@@ -38,12 +39,23 @@ def refused(code: int, reason: str | None = None) -> Exception:
 
 
 class Pending:
-    """One record that was handed over."""
+    """One record that was handed over. `purged_at`: when its sender began to give up what is not delivered, while this
+    was on its way; `is_given_up`: it has given up this, too."""
 
-    __slots__ = ("record", "until")
+    __slots__ = ("is_given_up", "purged_at", "record", "until")
 
     def __init__(self, record: Record, until: float) -> None:
         self.record, self.until = record, until
+        self.purged_at: float | None = None
+        self.is_given_up = False
+
+    def copy(self, now: float) -> Record:
+        """What is sent again is another record, unless the broker knows that it is not. What was waited for, in vain,
+        may be one too many when it comes."""
+        record = _copy(self.record)
+        if self.is_given_up and self.purged_at is not None and now - self.purged_at > IN_FLIGHT_S:
+            record.is_zombie = True
+        return record
 
 
 class Lane:
@@ -172,14 +184,32 @@ class Producer(Client):
         sequence, batch = lane.sequence, list(lane.sending)
         producer, transactional_id = lane.producer, self._transactional_id
 
-        def request() -> None:
-            # A copy: what is sent again is another record, unless the broker knows that it is not.
-            records = [_copy(pending.record) for pending in batch]
+        def append() -> None:
+            records = [pending.copy(self.world.now) for pending in batch]
             self.cluster.written(self.process, lane.tp, records)
             self.broker.append(lane.tp, records, producer, sequence if producer else None, transactional_id)
             self.process.told("appended")
 
-        self.connection.send(request, lambda answer: self._acknowledged(lane, attempt, answer))
+        def append_late() -> None:
+            if self.broker.is_up:
+                try:
+                    append()
+                except BrokerError as error:
+                    self.connection.reply(answered, error)
+                else:
+                    self.connection.reply(answered, None)
+
+        def request() -> None:
+            late_s = self.cluster.late_s(lane.tp)
+            if late_s:
+                self.world.at(late_s, append_late)
+                raise Parked
+            append()
+
+        def answered(answer: Any) -> None:
+            self._acknowledged(lane, attempt, answer)
+
+        self.connection.send(request, answered)
         self.process.later(RESEND_S, lambda: self._send_again(lane, attempt))
 
     def _send_again(self, lane: Lane, attempt: int) -> None:
@@ -266,8 +296,12 @@ class Producer(Client):
             if in_queue:
                 batch, lane.queue = list(lane.queue), deque()
                 self._report(lane, batch, ck.KafkaError(ck.KafkaError._PURGE_QUEUE))
+            for pending in lane.sending:
+                pending.purged_at = self.world.now if pending.purged_at is None else pending.purged_at
             if in_flight and lane.sending:
                 batch, lane.sending = lane.sending, []
+                for pending in batch:
+                    pending.is_given_up = True
                 lane.attempt += 1
                 self._leave_a_gap(lane)
                 self._report(lane, batch, ck.KafkaError(ck.KafkaError._PURGE_INFLIGHT))

@@ -165,7 +165,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     rng = Random(seed)
     drawn = rng.choices(tuple(PROFILES), [weight for weight, _ in PROFILES.values()])[0]
     profile = profile or drawn
-    slots = [("worker", "w1")] + [("worker", "w2")] * (rng.random() < 0.6)
+    slots = [("worker", "w1")] + [("worker", "w2")] * (rng.random() < 0.6 and profile != "regained")
     slots += [("host", "h1")] + [("host", "h2")] * (rng.random() < 0.3)
     has_store = rng.random() < STORE_SHARE or profile == "store"
     slots += [("store", "s1")] * has_store + [("store", "s2")] * (has_store and rng.random() < 0.2)
@@ -183,7 +183,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     submissions = _submissions(
         rng,
         EARLY_S if profile == "early" else TASKS_S,
-        many=profile in ("writes", "full"),
+        many=profile in ("writes", "full", "late", "regained"),
         writes_only=profile == "writes",
     )
     mode = rng.choice(tuple(Mode))
@@ -194,6 +194,8 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         bounds = LONG_ATTEMPTS
     elif profile == "full":
         bounds = LITTLE_ROOM
+    elif profile in ("late", "regained"):
+        mode, bounds = Mode.AT_LEAST_ONCE, 0
     found = Scenario(
         seed=seed,
         profile=profile,

@@ -32,6 +32,9 @@ class Weather:
     stuck_share: float = 0.0
     """How often a partition takes a write only after up to `stuck_max_s`: its leader has moved, or its disk is busy."""
     stuck_max_s: float = 4.0
+    late_share: float = 0.0
+    """How often a partition begins to keep what has come to it for up to `late_max_s`: nobody can call it back."""
+    late_max_s: float = 0.9
     full_share: float = 0.0
     """How often a producer's queue takes only a part of what it is given."""
     preempted_share: float = 0.0
@@ -47,6 +50,7 @@ class Cluster:
         self.weather = Weather()
         self.outside = Process(world, "outside")
         self.on_hand_over: Callable[[Process, tuple[str, int], Record], None] | None = None
+        self._late_until: dict[tuple[str, int], float] = {}
         self.on_write: Callable[[Process, tuple[str, int], list[Record]], None] | None = None
 
     def handed_over(self, process: Process, tp: tuple[str, int], record: Record) -> None:
@@ -71,6 +75,14 @@ class Cluster:
         if weather.stuck_share and rng.random() < weather.stuck_share:
             return rng.uniform(0.0, weather.stuck_max_s)
         return 0.0
+
+    def late_s(self, tp: tuple[str, int]) -> float:
+        """What a write that has come to its partition waits there, behind what waits there already."""
+        weather, rng, now = self.weather, self.world.rng, self.world.now
+        until = self._late_until.get(tp, 0.0)
+        if until <= now and weather.late_share and rng.random() < weather.late_share:
+            until = self._late_until[tp] = now + rng.uniform(0.0, weather.late_max_s)
+        return max(until - now, 0.0)
 
     def loses_answer(self) -> bool:
         share = self.weather.lost_answers_share
