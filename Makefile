@@ -15,11 +15,12 @@ WORKERS ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 JARS := ops/broker/lib/.complete
+CLASSES := ops/broker/lib/.archived
 # The interpreter of an example agent, with packages of its own.
 EXAMPLE := docs/examples/agents/pint
 EXAMPLE_INSTALLED := $(EXAMPLE)/.venv/.installed
 # A broker of somebody else's needs neither Java nor the jars.
-LOCAL_BROKER := $(if $(BROKER),,$(JARS))
+LOCAL_BROKER := $(if $(BROKER),,$(CLASSES))
 BROKER_FLAG := $(if $(BROKER),--broker $(BROKER))
 CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 
@@ -29,7 +30,7 @@ CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
+setup: $(INSTALLED) $(CLASSES) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
 
 demo: $(INSTALLED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks through broker, workers, agents and history; 30 s
 	@$(BIN)/pointsman demo $(BROKER_FLAG) $(ARGS)
@@ -37,13 +38,13 @@ demo: $(INSTALLED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks throug
 dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/; ARGS=--reload
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
-test: $(INSTALLED) $(JARS) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
+test: $(INSTALLED) $(CLASSES) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
-bench-peers: $(INSTALLED) $(JARS) ## measure the worker beside its peers, each installed where it is stale; minutes; loadtest/peers/README.md
+bench-peers: $(INSTALLED) $(CLASSES) ## measure the worker beside its peers, each installed where it is stale; minutes; loadtest/peers/README.md
 	@$(BIN)/python -m console.peers $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types and import contracts
@@ -80,3 +81,7 @@ $(JARS): ops/broker/pom.xml
 	@echo "setup: fetching Apache Kafka's jars into ops/broker/lib" >&2
 	@mvn --quiet --batch-mode -f ops/broker/pom.xml dependency:copy-dependencies
 	@touch $@
+
+# A broker starts in half the time where the JVM maps its classes; one whose Java makes no archive does without.
+$(CLASSES): $(JARS) | $(INSTALLED)
+	@$(BIN)/python -m console.local.class_archive

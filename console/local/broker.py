@@ -20,7 +20,7 @@ from console.local.broker_faults import fault_in, without_frames
 from console.local.child import LOG_TAIL_LINES, tail
 from console.local.guard import Guard
 from console.local.interrupts import shielded
-from console.local.java import JARS, missing_tools
+from console.local.java import JARS, class_archive, missing_tools
 from console.local.ports import free_ports
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
@@ -98,7 +98,7 @@ class LocalBroker:
     `short_lived` halves what a start costs and lowers the rate that the node ever reaches: for a life of a minute.
     `start` raises ConfigurationError when Java or the jars are missing, UnreachableError when the node does not
     answer in time, 120 s by default. `inherit` are descriptors that stay open in it, `doors` more ports that it listens
-    on. `stop` is clean and bounded, `kill` is SIGKILL.
+    on. Into `archive` it writes at its end which classes it had loaded. `stop` is clean and bounded, `kill` is SIGKILL.
     """
 
     def __init__(
@@ -110,9 +110,10 @@ class LocalBroker:
         short_lived: bool = False,
         inherit: Sequence[int] = (),
         doors: Sequence[BrokerDoor] = (),
+        archive: Path | None = None,
     ) -> None:
         self._dir, self._heap_mib, self._inherit = data_dir.absolute(), heap_mib, tuple(inherit)
-        self._doors = tuple(doors)
+        self._doors, self._archive = tuple(doors), archive
         self._jvm = QUICK_JVM if short_lived else FAST_JVM
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
@@ -164,7 +165,8 @@ class LocalBroker:
             shutil.rmtree(self._dir / "data", ignore_errors=True)
             self._format(config)
         with shielded():
-            self._process = self._java("kafka.Kafka", config, jvm=self._jvm, heap_mib=self._heap_mib)
+            jvm = self._jvm if self._archive is None else (*self._jvm, f"-XX:ArchiveClassesAtExit={self._archive}")
+            self._process = self._java("kafka.Kafka", config, jvm=jvm, heap_mib=self._heap_mib)
             self._guard = Guard(self._process.pid)
         self._answered = False
         self._wait_until_it_answers(timeout_s)
@@ -254,10 +256,12 @@ class LocalBroker:
     def _java(
         self, main_class: str, *arguments: str | Path, jvm: Sequence[str], heap_mib: int
     ) -> subprocess.Popen[bytes]:
+        archive = class_archive() if self._archive is None else None
         command = [
             "java",
             f"-Xmx{heap_mib}m",
             *jvm,
+            *((f"-XX:SharedArchiveFile={archive}",) if archive else ()),
             "-Dlog4j2.configurationFile=log4j2.xml",
             f"-Dpointsman.data={self._dir}",  # read by nobody but who looks for it among the processes
             *("-cp", f"{JARS}/*"),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 JARS = REPOSITORY / "ops" / "broker" / "lib"
+CLASSES = JARS / "classes.jsa"
+ARCHIVED = JARS / ".archived"
 JAVA_VERSION_MIN = 17
 JAVA_ANSWER_S = 30.0
 
@@ -24,6 +26,12 @@ def java_version() -> int:
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JAVA_ANSWER_S).stderr
     found = re.search(r'version "(\d+)', said)
     return int(found.group(1)) if found else 0
+
+
+def class_archive() -> Path | None:
+    """What `make setup` made of the classes in these jars; of a folder that was copied, the JVM takes none."""
+    made_for = ARCHIVED.read_text("utf-8") if ARCHIVED.exists() else ""
+    return CLASSES if made_for == str(JARS) and CLASSES.exists() else None
 
 
 def missing_tools() -> list[str]:

@@ -209,9 +209,10 @@ def link_packages(clone: Path) -> None:
         for script in (clone / name / "bin").iterdir():
             if script.is_file() and not script.is_symlink():
                 place_anew(script, clone)
-    complete = clone / "ops/broker/lib/.complete"
-    complete.unlink()
-    complete.touch()
+    for name in (".complete", ".archived"):  # in their order: an archive is of the jars
+        stamp = clone / "ops/broker/lib" / name
+        stamp.unlink(missing_ok=True)
+        stamp.touch()
 
 
 def place_anew(script: Path, clone: Path) -> None:
