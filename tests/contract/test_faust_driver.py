@@ -23,7 +23,7 @@ from streams.transport.consumer import BatchConsumer
 from streams.transport.faust_driver import BatchSchema, Driver, DriverOptions, driver_of, make_app, run_app
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
-from tests.support.waiting import deadline_in
+from tests.support.waiting import PATIENCE, deadline_in
 
 pytestmark = pytest.mark.broker
 
@@ -126,7 +126,7 @@ class Member:
         return time.monotonic() - began
 
     async def failure(self) -> BaseException:
-        await asyncio.wait({self.running}, timeout=15)
+        await asyncio.wait({self.running}, timeout=PATIENCE * 15)
         error = self.running.exception()
         assert error is not None
         return error
@@ -176,7 +176,7 @@ async def deployment(broker: str, prefix: str) -> AsyncIterator[Deployment]:
     yield deployment
     for member in deployment.running:
         member.stop.set()
-        await asyncio.wait({member.running}, timeout=10)
+        await asyncio.wait({member.running}, timeout=PATIENCE * 10)
     deployment.producer.close()
 
 
@@ -373,7 +373,7 @@ class OnItsOwn(threading.Thread):
         self.error: BaseException | None = None
         self.ready = threading.Event()
         self.start()
-        assert self.ready.wait(20)
+        assert self.ready.wait(PATIENCE * 20)
 
     def run(self) -> None:
         try:
@@ -437,7 +437,7 @@ def test_partitions_have_one_owner_at_a_time_and_nothing_is_skipped(deployment: 
     finally:
         done.set()
         flowing.join()
-    deadline = time.monotonic() + 15
+    deadline = deadline_in(15)
     while sum(len(batch) for _, what, batch in log if what == "reads") < deployment.rows:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -570,8 +570,8 @@ async def test_a_stop_is_bounded_while_a_hook_hangs(deployment: Deployment, wher
     await member.until(lambda: member.is_hanging or member.rows > 0)
     began = time.monotonic()
     member.stop.set()
-    await asyncio.wait({member.running}, timeout=10)
-    assert time.monotonic() - began < 4.5
+    await asyncio.wait({member.running}, timeout=PATIENCE * 10)
+    assert time.monotonic() - began < PATIENCE * 4.5
     expected = [("assigned", [0, 1])] + ([("revoked", [0, 1])] if where == "on_revoked" else [])
     assert member.calls[: len(expected) + 1] == [*expected, ("cancelled", [])]
     if not is_stubborn:
@@ -654,6 +654,6 @@ async def test_faust_makes_nothing_of_its_own(
     assert os.listdir() == []  # noqa: PTH208 - of the working directory
     config = client_config(deployment.settings, None, "consumer")
     asking = BatchConsumer(config, str, rows_max=1, bytes_max=1, poll_s=0)
-    topics = asking._consumer.list_topics(timeout=10).topics
+    topics = asking._consumer.list_topics(timeout=PATIENCE * 10).topics
     asking.close()
     assert {name for name in topics if name.startswith(deployment.prefix)} == set(deployment.topics)

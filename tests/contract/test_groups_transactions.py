@@ -19,7 +19,7 @@ from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
 from tests.support.brokers import BROKERS, Settings, either
-from tests.support.waiting import deadline_in
+from tests.support.waiting import PATIENCE, deadline_in
 
 WAIT_S = 30.0
 
@@ -290,7 +290,7 @@ def test_positions_in_a_transaction_are_committed_with_it_or_not_at_all(broker: 
     positions = [ck.TopicPartition(topic, 0, 7, metadata="low")]
     writer.send_offsets_to_transaction(positions, raw.consumer_group_metadata(), 20)
     (writer.commit_transaction if commit else writer.abort_transaction)(20)
-    (found,) = raw.committed([ck.TopicPartition(topic, 0)], timeout=20)
+    (found,) = raw.committed([ck.TopicPartition(topic, 0)], timeout=PATIENCE * 20)
     assert (found.offset, found.metadata or "") == ((7, "low") if commit else (NO_OFFSET, ""))
     raw.close()
 

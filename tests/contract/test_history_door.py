@@ -28,6 +28,7 @@ from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.queries import History, QueryError
 from streams.transport.http_server import CONNECTIONS_MAX
+from tests.support.waiting import PATIENCE, deadline_in
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def ask(
     chunked: bool = False,
     **params: str,
 ) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE * 20)
     try:
         url = f"{path}?{urlencode(params)}" if params else path
         connection.request(method, url, body, headers or {}, encode_chunked=chunked)
@@ -335,7 +336,7 @@ def test_web_pages_are_refused(door: Door) -> None:
 
 
 def test_a_connection_is_kept_and_not_confused_by_errors(door: Door) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE * 20)
     connection.request("POST", "/", b"SELECT 1")
     assert connection.getresponse().read() == b"1\n"
     held = connection.sock
@@ -352,23 +353,24 @@ def test_a_connection_is_kept_and_not_confused_by_errors(door: Door) -> None:
 
 
 def test_header_and_body_come_as_one_packet(door: Door) -> None:
-    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as each:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE * 20) as each:
         each.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8\r\n\r\nSELECT 1")
         assert each.recv(65_536).endswith(b"\r\n\r\n1\n")
 
 
 def test_connections_are_bounded(door: Door) -> None:
-    held = [socket.create_connection(("127.0.0.1", door.port), timeout=20) for _ in range(CONNECTIONS_MAX)]
+    held = [socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE * 20) for _ in range(CONNECTIONS_MAX)]
     try:
         for each in held[: CONNECTIONS_MAX - 1]:
             each.sendall(b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert any(
-            b"503" in each.recv(65_536) for each in [socket.create_connection(("127.0.0.1", door.port), timeout=20)]
+            b"503" in each.recv(65_536)
+            for each in [socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE * 20)]
         )
     finally:
         for each in held:
             each.close()
-    deadline = time.monotonic() + 10
+    deadline = deadline_in(10)
     while time.monotonic() < deadline:
         try:
             if ask(door, b"SELECT 1").body == b"1\n":
@@ -402,7 +404,7 @@ def test_a_taken_port_is_said(engine: Engine, door: Door) -> None:
 
 def test_closing_lets_a_statement_finish(engine: Engine) -> None:
     door = Door(engine, 0)
-    idle = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+    idle = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE * 20)
     idle.request("GET", "/ping")
     idle.getresponse().read()
     answers: list[Answer] = []

@@ -22,6 +22,7 @@ from schemas.errors import ConfigurationError
 from schemas.registry import FileRegistry
 from schemas.topics import Topics
 from streams.registry.door import BODY_BYTES_MAX, CONTENT_TYPE, RegistryDoor
+from tests.support.waiting import PATIENCE
 from tests.support.wire import definition, frame, new_codec, task
 
 TOPICS = Topics(agents=("revenue_agent",), partitions=4)
@@ -43,7 +44,7 @@ def client(door: RegistryDoor) -> Iterator[SchemaRegistryClient]:
 
 @pytest.fixture
 def connection(door: RegistryDoor) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE * 20)
     yield connection
     connection.close()
 
@@ -127,7 +128,7 @@ def test_a_body_without_length_or_bound_is_refused(connection: http.client.HTTPC
 
 
 def test_who_still_sends_a_body_that_was_refused_can_read_why(door: RegistryDoor) -> None:
-    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=PATIENCE * 20) as client:
         client.sendall(f"POST /subjects/{SUBMITTED} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 411 ")
         for _ in range(20):
@@ -140,7 +141,7 @@ def test_who_still_sends_a_body_that_was_refused_can_read_why(door: RegistryDoor
 def test_topics_may_change_while_it_serves(connection: http.client.HTTPConnection) -> None:
     door = RegistryDoor(FileRegistry.load(), TOPICS, 0)
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE * 20)
         path = "/subjects/agents.weather_agent.inbox.v1-value/versions"
         assert ask(connection, "GET", path)[0] == 404
         door.serve(Topics(agents=("weather_agent",), partitions=4))
@@ -161,7 +162,7 @@ def test_it_listens_where_it_is_told() -> None:
     door = RegistryDoor(FileRegistry.load(), TOPICS, 0, "::1")
     try:
         assert door.url == f"http://[::1]:{door.port}"
-        connection = http.client.HTTPConnection("::1", door.port, timeout=20)
+        connection = http.client.HTTPConnection("::1", door.port, timeout=PATIENCE * 20)
         assert ask(connection, "GET", "/") == (200, b"{}")
         connection.close()
     finally:

@@ -25,6 +25,7 @@ from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET, lag
 from tests.support.brokers import BROKERS, Settings, either
+from tests.support.waiting import deadline_in
 
 
 @pytest.fixture(params=BROKERS)
@@ -49,7 +50,7 @@ def producer(broker: str) -> Producer:
 
 def read(source: BatchConsumer, rows: int, timeout_s: float = 20.0) -> list[Batch]:
     batches: list[Batch] = []
-    deadline = time.monotonic() + timeout_s
+    deadline = deadline_in(timeout_s)
     while sum(map(len, batches)) < rows and time.monotonic() < deadline:
         batches += source.poll()
     return batches
@@ -200,7 +201,7 @@ def test_a_commit_of_a_member_that_is_out_of_the_group_is_rejected(broker: str, 
     config |= {"max.poll.interval.ms": 6000}
     zombie = BatchConsumer(config, str, rows_max=10, bytes_max=1000, poll_s=0.1)
     zombie.subscribe([name])
-    deadline = time.monotonic() + 15
+    deadline = deadline_in(15)
     while not zombie.assignment() and time.monotonic() < deadline:
         zombie.poll()
     time.sleep(7)

@@ -12,6 +12,7 @@ import pytest
 from console.cli.failures import ExitCode
 from console.local.ports import free_ports
 from tests.support.console import pointsman
+from tests.support.waiting import PATIENCE
 
 Capture = pytest.CaptureFixture[str]
 
@@ -131,7 +132,7 @@ def test_a_reader_that_has_had_enough_is_no_error(repository: Path) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE * 60)
     assert (process.returncode, err) == (ExitCode.OK, b"")
 
 
@@ -144,7 +145,7 @@ def test_a_process_that_cannot_start_says_why_and_ends(tmp_path: Path, repositor
             capture_output=True,
             text=True,
             cwd=repository,
-            timeout=60,
+            timeout=PATIENCE * 60,
             check=False,
         )
         assert said.returncode == ExitCode.UNREACHABLE

@@ -15,7 +15,7 @@ from console.cli.failures import ExitCode
 from schemas.nearby import serving
 from tests.support.console import pointsman, topology_file
 from tests.support.dev import STOP_S, Dev, dev, processes_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -111,7 +111,7 @@ def test_what_dies_is_started_again_in_its_place_and_told(
         answered = pointsman(capsys, "submit", "Convert 5 km to miles", "--wait", *flags, "-o", "jsonl")
         assert [row["status"] for row in answered.rows] == ["COMPLETED"]
         for url in re.findall(r"http://\S+/metrics", running.said):
-            with urllib.request.urlopen(url, timeout=10) as page:
+            with urllib.request.urlopen(url, timeout=PATIENCE * 10) as page:
                 assert b"python_info" in page.read()
         running.stop()
         assert running.process.returncode == ExitCode.OK

@@ -16,6 +16,7 @@ import pytest
 
 from console.cli.failures import ExitCode
 from tests.support.console import pointsman, topology_file
+from tests.support.waiting import PATIENCE, deadline_in
 
 
 def registry(repository: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -24,7 +25,7 @@ def registry(repository: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def fetched(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE * 20) as answer:
         return json.load(answer)
 
 
@@ -32,7 +33,7 @@ def test_it_serves_the_deployments_subjects_and_ends_when_told(tmp_path: Path, r
     topology, ready = topology_file(repository, tmp_path, prefix), tmp_path / "ready.json"
     process = registry(repository, "--listen", "127.0.0.1:0", "--topology", str(topology), "--ready-file", str(ready))
     try:
-        deadline = time.monotonic() + 60
+        deadline = deadline_in(60)
         while not ready.exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -41,7 +42,7 @@ def test_it_serves_the_deployments_subjects_and_ends_when_told(tmp_path: Path, r
         assert f"{prefix}tasks.submitted.v1-value" in fetched(f"{url}/subjects")
         assert fetched(f"{url}/subjects/{prefix}tasks.results.v1-value/versions/latest")["id"] == 10
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE * 20)
         assert process.returncode == ExitCode.OK, err
         assert json.loads(err.splitlines()[-1])["event"] == "stopped"
     finally:
@@ -59,6 +60,6 @@ def test_an_address_that_is_none_is_refused(listen: str, capsys: pytest.CaptureF
 def test_an_address_that_is_taken_is_said(repository: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = registry(repository, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE * 60)
     assert process.returncode == ExitCode.INVALID
     assert "the schema registry cannot listen on 127.0.0.1:" in err.splitlines()[-1]

@@ -17,7 +17,7 @@ from console.cli.failures import ExitCode
 from console.cli.stopping import END_TIMEOUT_S
 from console.local.child import Child, ProcessEndedError
 from console.local.holders import holder_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, deadline_in, until
 
 # A process of `_serve` whose work is one of these.
 WORK = {
@@ -54,7 +54,7 @@ class Process:
 
     def end(self, seconds: float = 20) -> tuple[int, str]:
         """Exit status, and what it said."""
-        self.process.wait(timeout=seconds)
+        self.process.wait(timeout=PATIENCE * seconds)
         assert self.process.stderr is not None
         return self.process.returncode, self.process.stderr.read()
 
@@ -174,7 +174,7 @@ def test_a_child_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> No
         tmp_path, "import sys; print('line', *range(40), sep='\\n', file=sys.stderr); sys.exit('my last words')"
     )
     child.start()
-    assert child.wait(time.monotonic() + 20) is True
+    assert child.wait(deadline_in(20)) is True
     with pytest.raises(ProcessEndedError, match="ended with status 1") as raised:
         child.check()
     said = str(raised.value)
@@ -185,6 +185,6 @@ def test_a_child_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> No
 
     again = python(tmp_path, "pass")
     again.start()
-    assert again.wait(time.monotonic() + 20) is True
+    assert again.wait(deadline_in(20)) is True
     assert "my last words" in (tmp_path / "thing.previous.log").read_text()
     assert (tmp_path / "thing.log").read_text() == ""

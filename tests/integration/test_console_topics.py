@@ -20,6 +20,7 @@ from streams.transport.admin import ensure_topics
 from tests.support.console import Said, pointsman
 from tests.support.contract import breaches, promises
 from tests.support.topologies import TEXT
+from tests.support.waiting import PATIENCE
 
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.broker
@@ -52,7 +53,7 @@ def test_plan_apply_and_nothing_left_to_do(broker: str, file: Path, capsys: Capt
     assert plan["totals"]["topics"] == len(names)
     assert plan["totals"]["partitions"] == plan["totals"]["replicas"] == 2 * (len(names) - 4) + 4
     assert topics(capsys, broker, file, "plan", "--check").code == ExitCode.FAILED
-    assert not names & AdminClient({"bootstrap.servers": broker}).list_topics(timeout=10).topics.keys()
+    assert not names & AdminClient({"bootstrap.servers": broker}).list_topics(timeout=PATIENCE * 10).topics.keys()
 
     done = topics(capsys, broker, file, "apply", "--yes", "-o", "jsonl")
     assert done.code == ExitCode.OK, done.err
@@ -95,7 +96,7 @@ def test_another_partition_count_is_refused_and_nothing_is_done(
         assert said.code == ExitCode.INVALID
         assert "has 3 partitions, topology says 2" in said.out
         assert "docs/topics.md" in said.err
-    assert f"{prefix}tasks.results.v1" not in admin.list_topics(timeout=10).topics
+    assert f"{prefix}tasks.results.v1" not in admin.list_topics(timeout=PATIENCE * 10).topics
 
 
 def test_topics_of_agents_that_left_are_kept(broker: str, file: Path, prefix: str, capsys: Capture) -> None:
@@ -108,7 +109,7 @@ def test_topics_of_agents_that_left_are_kept(broker: str, file: Path, prefix: st
         row["topic"] for row in topics(capsys, broker, file, "plan", "-o", "jsonl").rows if row["action"] == "left over"
     ]
     assert left == [f"{prefix}agents.slower.inbox.v1", f"{prefix}agents.slower.events.v1"]
-    assert set(left) <= AdminClient({"bootstrap.servers": broker}).list_topics(timeout=10).topics.keys()
+    assert set(left) <= AdminClient({"bootstrap.servers": broker}).list_topics(timeout=PATIENCE * 10).topics.keys()
 
 
 def test_one_topic_that_fails_does_not_keep_the_others(broker: str, file: Path, prefix: str, capsys: Capture) -> None:

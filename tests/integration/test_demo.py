@@ -17,6 +17,7 @@ from schemas.reasons import DeadReason
 from schemas.registry import FileRegistry
 from streams.client import Client
 from tests.support.console import pointsman
+from tests.support.waiting import PATIENCE
 
 LAST_LINE = re.compile(
     r"demo: (\d+) accepted, (\d+) results, 0 lost, 0 duplicated, (\d+) dead-lettered, history complete"
@@ -40,7 +41,7 @@ def demo(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=repository,
-        timeout=240,
+        timeout=PATIENCE * 120,
         check=False,
     )
 
@@ -80,11 +81,11 @@ def test_the_demo(repository: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.broker
 def test_on_the_broker_of_somebody_else_nothing_is_left_behind(repository: Path, broker: str) -> None:
-    before = set(AdminClient({"bootstrap.servers": broker}).list_topics(timeout=10).topics)
+    before = set(AdminClient({"bootstrap.servers": broker}).list_topics(timeout=PATIENCE * 10).topics)
     said = demo(repository, "--broker", broker)
     assert said.returncode == ExitCode.OK, said.stdout + said.stderr
     assert LAST_LINE.fullmatch(said.stdout.splitlines()[-1])
-    after = set(AdminClient({"bootstrap.servers": broker}).list_topics(timeout=10).topics)
+    after = set(AdminClient({"bootstrap.servers": broker}).list_topics(timeout=PATIENCE * 10).topics)
     assert after - before <= {"__consumer_offsets", "__transaction_state"}
 
 

@@ -23,6 +23,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from console.local.ports import free_ports
+from tests.support.waiting import deadline_in
 from tests.unit.test_docs import FENCE, ROOT, page
 
 pytestmark = pytest.mark.timeout(240)
@@ -132,7 +133,7 @@ class Reader:
 
     def _start(self, line: str) -> None:
         self._started.append(subprocess.Popen(shlex.split(line), cwd=self.folder, env=self._env))
-        deadline = time.monotonic() + READY_S
+        deadline = deadline_in(READY_S)
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self._port}/", timeout=5).close()

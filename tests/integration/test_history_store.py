@@ -37,6 +37,7 @@ from streams.history.sink import POLL_BYTES_MAX, Sink
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 from tests.support.history import KINDS, RECORD_BYTES_MAX, T0_US, Deployment, Store, counts, eventually, unique
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.broker
 
@@ -68,7 +69,7 @@ def deployment(broker: str, prefix: str, door: Door) -> Iterator[Deployment]:
 @contextmanager
 def running(deployment: Deployment) -> Iterator[Store]:
     store = Store(deployment.settings, deployment.topology)
-    assert store.is_ready.wait(30), store.error
+    assert store.is_ready.wait(PATIENCE * 30), store.error
     yield store
     assert store.end() < 4
 
@@ -86,7 +87,9 @@ def committed(deployment: Deployment) -> dict[tuple[str, int], int]:
     tps = [
         ck.TopicPartition(spec.name, number) for spec in deployment.topics.specs() for number in range(spec.partitions)
     ]
-    found = {(tp.topic, tp.partition): tp.offset for tp in consumer.committed(tps, timeout=10) if tp.offset >= 0}
+    found = {
+        (tp.topic, tp.partition): tp.offset for tp in consumer.committed(tps, timeout=PATIENCE * 10) if tp.offset >= 0
+    }
     consumer.close()
     return found
 
@@ -254,7 +257,7 @@ def test_clickhouse_away_at_the_start_and_in_mid_flow(broker: str, prefix: str, 
     assert not store.is_ready.wait(2.0)
     for spell in range(3):
         server = Door(engine, port)
-        assert store.is_ready.wait(20)
+        assert store.is_ready.wait(PATIENCE * 20)
         with reading(server.url) as history:
             eventually(partial(holds, history, "results", spell * 100 + 1))
         server.close()
@@ -392,7 +395,7 @@ class Child:
 
     def end(self) -> str:
         os.kill(self.process.pid, signal.SIGTERM)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=PATIENCE * 20)
         assert self.process.returncode == 0, err[-2000:]
         return out
 
@@ -420,8 +423,8 @@ def test_a_taken_directory_and_a_taken_port_are_said(deployment: Deployment, tmp
     url = child.url()
     second = Child(deployment, tmp_path / "data")
     taken = Child(deployment, tmp_path / "other", url)
-    assert "another store" in second.process.communicate(timeout=30)[1]
-    assert "cannot listen" in taken.process.communicate(timeout=30)[1]
+    assert "another store" in second.process.communicate(timeout=PATIENCE * 30)[1]
+    assert "cannot listen" in taken.process.communicate(timeout=PATIENCE * 30)[1]
     child.end()
 
 

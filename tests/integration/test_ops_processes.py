@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from console.local.ports import free_ports
 from tests.support.console import topology_file
 from tests.support.fleet import READY_S, wait_for
 from tests.support.operations import environment, expressions, ours
+from tests.support.waiting import PATIENCE, deadline_in
 from tests.unit.test_docs import page
 from tests.unit.test_ops_monitoring import selectors
 
@@ -74,7 +74,7 @@ class Composed:
     def get(self, name: str, path: str) -> str | None:
         """What the process answers; None where it does not, or not well."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=PATIENCE * 10) as answer:
                 text: str = answer.read().decode()
                 return text
         except (urllib.error.URLError, ConnectionError):
@@ -96,7 +96,7 @@ def composed(broker: str, repository: Path, tmp_path: Path, prefix: str) -> Iter
     with ExitStack() as stack:
         children = [composed.start(name) for name in composed.ports]
         for child in children:
-            stack.callback(child.wait, time.monotonic() + 60)
+            stack.callback(child.wait, deadline_in(60))
             stack.callback(child.terminate)
         for child in children:
 

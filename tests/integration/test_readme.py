@@ -15,6 +15,7 @@ from console.local.broker import LocalBroker
 from schemas.settings import Settings
 from schemas.topology import load_topology
 from streams.transport.admin import ensure_topics
+from tests.support.waiting import PATIENCE, deadline_in
 from tests.unit.test_docs import ROOT, block
 
 READY_TIMEOUT_S = 60.0
@@ -48,7 +49,7 @@ def start(name: str, broker: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], name: str, folder: Path) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline = deadline_in(READY_TIMEOUT_S)
     while not (folder / f"{name}.json").exists():
         ended, late = process.poll() is not None, time.monotonic() > deadline
         assert not ended, f"{name} ended:\n{(folder / f'{name}.log').read_text()[-3000:]}"
@@ -58,7 +59,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], name: str, folder: Path) 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(10)
+        process.wait(PATIENCE * 10)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -16,6 +16,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from schemas.registry import FileRegistry
 from streams.registry.door import RegistryDoor
 from tests.support.console import answering, topology_file
+from tests.support.waiting import deadline_in
 
 TIMEOUT_S = 60.0
 
@@ -23,7 +24,7 @@ TIMEOUT_S = 60.0
 def first_result(broker: str, topic: str, key: str, deserialize: AvroDeserializer) -> dict[str, Any]:
     consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": key, "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = deadline_in(TIMEOUT_S)
     try:
         while time.monotonic() < deadline:
             message = consumer.poll(0.2)

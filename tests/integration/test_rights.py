@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from schemas.access import PRINCIPALS
 from streams.history.queries import History
 from tests.support.fleet import READY_S, wait_for
 from tests.support.secured import SecuredBroker
+from tests.support.waiting import deadline_in
 
 COMMAND = (sys.executable, "-m", "console.cli.main")
 PREFIX = "eu."
@@ -127,7 +127,7 @@ def test_each_principal_can_do_its_part_and_nothing_else(broker: SecuredBroker, 
         # What a process does that it has done before: it reads back what it wrote.
         for child in serving[1:]:
             child.terminate()
-            assert child.wait(time.monotonic() + 15)
+            assert child.wait(deadline_in(15))
         serving[1:] = [own.serve("worker"), own.serve("host")]
         for child in serving[1:]:
             wait_for(lambda child=child: child.ready() is not None, READY_S, child.name)  # type: ignore[misc]
@@ -144,7 +144,7 @@ def test_each_principal_can_do_its_part_and_nothing_else(broker: SecuredBroker, 
         for child in serving:
             child.terminate()
         for child in serving:
-            child.wait(time.monotonic() + 15)
+            child.wait(deadline_in(15))
     # Neither a refusal nor a survived error on the way.
     logs = "".join(child.log_path.read_text() for child in serving)
     assert "uthorization" not in logs

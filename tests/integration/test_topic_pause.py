@@ -20,6 +20,7 @@ from streams.transport.admin import ensure_topics
 from tests.support.console import Said, pointsman, topology_file
 from tests.support.contract import breaches, promises
 from tests.support.fleet import Fleet, wait_for
+from tests.support.waiting import deadline_in
 from tests.support.wire import read_topic
 
 pytestmark = pytest.mark.broker
@@ -91,7 +92,7 @@ def test_a_schema_mistake_pauses_its_topic_for_all_and_nothing_is_lost(
         assert paused(say) == [topics.submitted]
         assert say("resume", "tasks.submitted.v1").code == ExitCode.OK
         # What waits there is still bad: paused again and again until all of it is put away.
-        deadline = time.monotonic() + 4 * WAIT_S
+        deadline = deadline_in(WAIT_S)
         while len(set(answered(broker, topics.results))) < 40:
             assert time.monotonic() < deadline
             if paused(say):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dev import Dev, processes_of
-from tests.support.waiting import until
+from tests.support.waiting import deadline_in, until
 from tests.unit.test_docs import FENCE, ROOT, page
 
 COMMAND_TIMEOUT_S = 180
@@ -98,7 +98,7 @@ class Reader:
     def _read(self, line: str) -> str:
         """What the history says, asked again while it is behind, as somebody would who was told that it may be."""
         words = [word for part, words in SHOWN.items() if part in line for word in words]
-        deadline = time.monotonic() + HISTORY_S
+        deadline = deadline_in(HISTORY_S)
         while True:
             done = self._shell(line)
             there = done.returncode == 0 and not missing(words, done.stdout)

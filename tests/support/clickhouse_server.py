@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE
+
 USER, PASSWORD = "keeper", "not-a-secret"
 SCRIPT = """
 import sys
@@ -42,7 +44,7 @@ def clickhouse_server(folder: Path) -> Iterator[str]:
     finally:
         process.stdin.close()
         try:
-            process.wait(20)
+            process.wait(PATIENCE * 20)
         finally:
             process.kill()
             process.wait()

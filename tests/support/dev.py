@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.waiting import deadline_in
+from tests.support.waiting import PATIENCE, deadline_in
 
 START_S = 90
 STOP_S = 10
@@ -59,7 +59,7 @@ class Dev:
 
     def end(self, seconds: float = STOP_S + 10) -> int:
         """Its exit code, once it has ended."""
-        return self.process.wait(seconds)
+        return self.process.wait(PATIENCE * seconds)
 
     def stop(self) -> float:
         """Ctrl-C; gives the seconds until the end."""

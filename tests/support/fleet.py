@@ -94,13 +94,13 @@ class Fleet:
         """SIGKILL, as a machine's memory killer sends it."""
         child = self.children.pop(name)
         child.kill()
-        child.wait(time.monotonic() + STOP_S)
+        child.wait(deadline_in(STOP_S))
 
     def stop(self, name: str) -> bool:
         """SIGTERM; whether it ended by itself in time."""
         child = self.children.pop(name)
         child.terminate()
-        return child.wait(time.monotonic() + STOP_S)
+        return child.wait(deadline_in(STOP_S))
 
     def pause(self, name: str) -> None:
         """SIGSTOP: it neither reads nor answers, and its connections stay."""

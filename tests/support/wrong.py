@@ -21,7 +21,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.console import Said
-from tests.support.waiting import deadline_in
+from tests.support.waiting import PATIENCE, deadline_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Whatever a process starts inherits it, so that an orphan is found whatever it is called.
@@ -132,8 +132,8 @@ class Process:
 
     def ended(self, seconds: float = END_S) -> Said:
         """What it said, once it has ended and whatever it started has, too."""
-        code = self.process.wait(seconds)
-        deadline = time.monotonic() + GONE_S
+        code = self.process.wait(PATIENCE * seconds)
+        deadline = deadline_in(GONE_S)
         while left := orphans(self.mark):
             assert time.monotonic() < deadline, f"left behind: {left}\n{self.out}\n{self.err}"
             time.sleep(0.05)

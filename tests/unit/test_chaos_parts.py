@@ -34,6 +34,7 @@ from console.cli.output import Output
 from schemas.settings import Settings
 from schemas.topology import load_topology
 from tests.support.console import pointsman
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -197,7 +198,7 @@ def test_processes_are_numbered_and_one_that_is_gone_is_let_alone() -> None:
         assert suited(OUTSIDE, pids).workers == 2
         outside = Outside(pids)
         outside.kill("worker-1", 0.0)
-        assert started[0].wait(20) == -9
+        assert started[0].wait(PATIENCE * 20) == -9
         with pytest.raises(Skipped, match="is gone"):
             outside.pause("worker-1")
         with pytest.raises(Skipped, match="no process of that name"):
@@ -205,7 +206,7 @@ def test_processes_are_numbered_and_one_that_is_gone_is_let_alone() -> None:
     finally:
         for process in started:
             process.kill()
-            process.wait(20)
+            process.wait(PATIENCE * 20)
             assert process.stdin is not None
             process.stdin.close()
 

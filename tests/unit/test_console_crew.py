@@ -19,6 +19,7 @@ from console.local.crew import Crew
 from console.local.data import DataDirectory
 from console.local.services import Site
 from schemas.settings import Settings
+from tests.support.waiting import deadline_in
 
 # As our processes do it (console/cli/serve.py): `refuse` when held, `fail` when released, `deaf` to SIGTERM.
 SCRIPT = """
@@ -75,7 +76,7 @@ class Stage:
         return {name: child.pid or 0 for name, child in self.crew.children.items()}
 
     def tend_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = deadline_in(60)
         while not condition():
             assert time.monotonic() < deadline, self.said
             self.crew.tend()

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from streams.transport.metrics_server import MetricsServer
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def server() -> Iterator[MetricsServer]:
 
 def get(server: MetricsServer, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=PATIENCE * 10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         with refused:
