@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from tests.support import waiting
+from tests.support.fleet import PROMPT
 from tests.support.waiting import PATIENCE, deadline_in
 
 WAIT_S = 20.0
@@ -59,7 +61,7 @@ class Bench:
     """Topics of one topology, a producer to its inboxes, and hosts."""
 
     def __init__(self, broker: str, topology: Topology) -> None:
-        self.settings, self.topology = Settings(broker=broker), topology
+        self.settings, self.topology = Settings(broker=broker, kafka=PROMPT), topology
         self.topics = topology.topics()
         ensure_topics(self.settings, self.topics.specs())
         self.codec = Codec(FileRegistry.load(), 1 << 20)
@@ -223,13 +225,14 @@ class ThreadHost:
 
 
 CHILD = """
-import pathlib, sys, threading
+import json, pathlib, sys, threading
 from agents.process import run_host
 from schemas.settings import Settings
 from schemas.topology import Topology
 topology = Topology.model_validate_json(pathlib.Path(sys.argv[2]).read_text())
 ready = pathlib.Path(sys.argv[3])
-run_host(Settings(broker=sys.argv[1]), topology, ready=lambda _: ready.touch(), stop=threading.Event())
+settings = Settings(broker=sys.argv[1], kafka=json.loads(sys.argv[4]))
+run_host(settings, topology, ready=lambda _: ready.touch(), stop=threading.Event())
 """
 
 
@@ -240,7 +243,7 @@ class ProcessHost:
         topology, ready = path / "topology.json", path / "ready"
         topology.write_text(bench.topology.model_dump_json())
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-c", CHILD, bench.settings.broker, str(topology), str(ready)]
+        command = [sys.executable, "-c", CHILD, bench.settings.broker, str(topology), str(ready), json.dumps(PROMPT)]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "BENCH_CALLS": str(path / "calls")}
         self._process = subprocess.Popen(command, cwd=path, env=environment)
         deadline = deadline_in(WAIT_S)

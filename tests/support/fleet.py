@@ -39,7 +39,7 @@ TEXTS = [
 READY_S = 60.0
 # A pipeline at rate has the broker answer a hundred times a second, whether there is anything or not. A fleet of a test
 # waits most of its time, and of its broker's CPU time that would be nine tenths.
-PROMPT = "fetch.min.bytes=1\nfetch.wait.max.ms=500\n"
+PROMPT = {"fetch.min.bytes": "1", "fetch.wait.max.ms": "500"}
 STOP_S = 10.0
 
 
@@ -65,7 +65,7 @@ class Fleet:
         (clickhouse_port,) = free_ports(1)
         self.clickhouse = f"http://127.0.0.1:{clickhouse_port}"
         clients = directory / "clients.properties"
-        clients.write_text(PROMPT)
+        clients.write_text("".join(f"{key}={value}\n" for key, value in PROMPT.items()))
         self._environment = {KAFKA_CONFIG: str(clients)}
         ensure_topics(self.settings, self.topology.topics().specs())
 
