@@ -295,6 +295,8 @@ class Host:
     # Partitions come and go; these run in the reader's thread, inside a poll.
 
     def _assigned(self, tps: list[TopicPartition]) -> None:
+        if self._closing:  # it leaves the group, which then hears of it
+            return
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
         committed = self._consumer.committed(tps) if tps else {}

@@ -26,7 +26,6 @@ from tests.simulation.run import Report, play
 CHUNK = 20
 PROGRESS_S = 10.0
 STORY_MAX = 80
-COMMON, RARE = 200, 10_000
 
 
 def main() -> int:
@@ -37,7 +36,7 @@ def main() -> int:
     quiet()
     seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
     if given.mutants is not None:
-        return _judge_mutants(given.mutants, COMMON if given.common else RARE, given.jobs)
+        return _judge_mutants(given.mutants, given.jobs)
     progress, failures, points = Progress(len(seeds)), 0, 0
     for done, report in enumerate(reports(seeds, given.profile, given.jobs, traced=given.trace), 1):
         failures, points = failures + bool(report.breaches), points + report.points
@@ -70,7 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--jobs", type=int, default=1, help="processes to play in")
-    parser.add_argument("--common", action="store_true", help=f"those that are caught within {COMMON} seeds alone")
     parser.add_argument("--profile", choices=list(PROFILES), default=None, help="of this kind of run alone")
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument(
@@ -153,9 +151,8 @@ def _caught(name: str) -> tuple[int, Report] | None:
     return caught(MUTANTS[name])
 
 
-def _judge_mutants(words: Sequence[str], most: int, jobs: int) -> int:
-    named = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
-    chosen = {name: mutant for name, mutant in named.items() if mutant.within <= most}
+def _judge_mutants(words: Sequence[str], jobs: int) -> int:
+    chosen = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
     survivors = 0
     for name, (mutant, found) in zip(chosen, _tried(chosen, jobs), strict=True):
         if found is None:

@@ -104,6 +104,13 @@ def _regained(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [Fault(rng.uniform(0.3, 3.0), "pause", 0, rng.uniform(6.1, 7.5), rng.choice(("produced", "acknowledged")))]
 
 
+def _halves(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """All tasks have panels, and workers are told to stop, or killed, again and again: some seats have answered by
+    then, some have not."""
+    acts = ("stop", "stop", "stop", "kill")
+    return [Fault(at + rng.uniform(-0.4, 0.4), rng.choice(acts), rng.randrange(2)) for at in (1.2, 2.4, 3.6, 4.8, 6.0)]
+
+
 def _pauses(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """Processes are stopped and resumed: for less than their session, or for longer."""
     found = []
@@ -129,8 +136,9 @@ def _full(rng: Random, slots: int, weather: Weather) -> list[Fault]:
 
 
 def _writes(rng: Random, slots: int, weather: Weather) -> list[Fault]:
-    """All tasks are for an agent that writes, and come while processes are killed again and again."""
+    """All tasks are for an agent that writes, and come while processes are killed, or told to stop, again and again."""
     found = [Fault(at, "kill", rng.randrange(slots)) for at in (1.5, 3.0, 4.5) for _ in range(rng.randint(1, 2))]
+    found += [Fault(at, "stop", rng.randrange(1, slots)) for at in (1.0, 2.0, 3.0, 4.0)]
     return [fault._replace(at=fault.at + rng.uniform(-0.7, 0.7)) for fault in found]
 
 
@@ -160,8 +168,8 @@ def _store(rng: Random, slots: int, weather: Weather) -> list[Fault]:
 def _takeovers(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """A worker is stopped in the midst of a transaction, for longer than its session: another one takes over."""
     at = rng.uniform(0.5, 4.0)
-    point = rng.choice(("transaction", "transacted", "produced", "begin"))
-    return [Fault(at, "pause", 0, rng.choice((6.5, 7.0, 9.0)), point), Fault(rng.uniform(0.5, 6.0), "add_worker")]
+    point = rng.choice(("transaction", "transacted", "produced", "produced", "begin"))
+    return [Fault(at, "pause", 0, rng.choice((6.3, 6.5, 7.0, 8.0)), point), Fault(rng.uniform(0.5, 6.0), "add_worker")]
 
 
 def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
@@ -183,6 +191,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "pauses": (3, _pauses),
     "refusals": (1, _refusals),
     "stuck": (2, _stuck),
+    "halves": (1, _halves),
     "late": (1, _late),
     "regained": (1, _regained),
     "takeovers": (2, _takeovers),

@@ -183,8 +183,9 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     submissions = _submissions(
         rng,
         EARLY_S if profile == "early" else TASKS_S,
-        many=profile in ("writes", "full", "late", "regained"),
+        many=profile in ("writes", "full", "late", "regained", "halves", "takeovers"),
         writes_only=profile == "writes",
+        panels_only=profile == "halves",
     )
     mode = rng.choice(tuple(Mode))
     bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
@@ -216,7 +217,9 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
 # ---------------------------------------------------------------------- tasks
 
 
-def _submissions(rng: Random, within_s: float, *, many: bool = False, writes_only: bool = False) -> list[Submitted]:
+def _submissions(
+    rng: Random, within_s: float, *, many: bool = False, writes_only: bool = False, panels_only: bool = False
+) -> list[Submitted]:
     count = rng.randint(20, 30) if many else rng.randint(3, 10)
     burst = rng.random() < 0.3 and within_s > EARLY_S
     found = []
@@ -231,6 +234,8 @@ def _submissions(rng: Random, within_s: float, *, many: bool = False, writes_onl
         if rng.random() < 0.5:
             task["conversation_id"] = rng.choice(("c1", "c2"))
         task["value_tier"] = rng.choices(("UNKNOWN", "HIGH", "LOW"), (6, 3, 1))[0]
+        if panels_only:
+            task |= {"intent": "money", "value_tier": "HIGH"}
         if rng.random() < 0.15:
             task["confidence"] = rng.choice((0.3, 0.7, 7.0))
         key = str(task.get("conversation_id", task["task_id"])).encode()
