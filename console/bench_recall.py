@@ -2,8 +2,8 @@
 
 `python -m console.bench_recall --interactions 1000000` fills an engine of its own, in this process, with conversations
 of `--each` interactions, one of 60,000 among them, and reads some that are drawn at random, and folds and renders them.
-A tenth of it is spread over some tens of parts, as a store leaves them. I/O: the embedded engine, a loopback socket,
-stdout.
+A tenth of it is spread over some tens of parts, as a store leaves them. Then summaries are made. I/O: the embedded
+engine, a loopback socket, stdout.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agents.memory.extractive import VERSION
 from agents.memory.fold import refold
-from agents.memory.model import Key
+from agents.memory.model import CHUNK, Key
 from agents.memory.window import window
 from console.memory.recall import StoreRecall
+from console.memory.summaries import REACH, Maker
 from schemas.topology import Agent, Route, Topology
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.migrations import migrate
 from streams.history.queries import connect
+from streams.history.summaries import Summaries
 
 LONG = 60_000
 BLOCK = 100_000
@@ -95,6 +99,17 @@ def show(name: str, walls: Sequence[float], cpus: Sequence[float]) -> None:
     print(f"{name}: {len(walls)} windows, p50 {p50:.1f} ms, p99 {p99:.1f} ms, CPU {sum(cpus) / len(cpus):.1f} ms each")
 
 
+def make(recall: StoreRecall, summaries: Summaries) -> None:
+    """Prints what it takes to make the summaries of some conversations, and to see that none is due."""
+    started, spent = time.perf_counter(), time.process_time()
+    made = Maker(recall, summaries).step()
+    wall, cpu = time.perf_counter() - started, time.process_time() - spent
+    print(f"summaries: {made} made, {wall:.1f} s, CPU {cpu / max(made, 1) * 1e3:.1f} ms each")
+    started = time.perf_counter()
+    due = summaries.due(datetime.fromtimestamp(time.time() + 60, UTC), VERSION, CHUNK, REACH)
+    print(f"to see that {len(due)} are due: {(time.perf_counter() - started) * 1e3:.0f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, default=1_000_000)
@@ -118,6 +133,7 @@ def main() -> None:
         measure(recall, cold[:5])
         show("cold", *measure(recall, cold))
         show(f"of {LONG} interactions", *measure(recall, [(Key("acme", "a", "long"), 0)] * max(asked.windows // 10, 1)))
+        make(recall, Summaries(door.url))
         door.close()
         engine.close()
 

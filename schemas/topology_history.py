@@ -40,3 +40,5 @@ class HistoryPolicy(Section):
         # What is copied under another key is kept as long.
         yield "conversation_outcomes_log", self.agent_events_retention_ms
         yield "conversation_tasks_log", self.tasks_retention_ms
+        # So is what was made of it.
+        yield "conversation_summaries", self.agent_events_retention_ms

@@ -25,13 +25,15 @@ from console.cli.failures import ExitCode, NotFoundError
 from console.cli.memory import memory_of, say
 from console.cli.output import Format, Output, Row
 from console.cli.pausing import principal
-from console.memory.recall import StoreRecall
+from console.memory.recall import StoreRecall, read_so_far
+from console.memory.summaries import row_of
 from schemas.codes import ErrorCode
 from schemas.nearest import suggest
 from streams.history.conversations import Conversations
+from streams.history.summaries import StoredSummary, Summaries
 
 REVOKED = ("task_id", "id", "why", "by")
-VERIFIED = ("conversation", "interactions", "behind", "same", "log_hash", "history_hash")
+VERIFIED = ("conversation", "interactions", "behind", "summaries", "same", "log_hash", "history_hash")
 TIMEOUT_S = 60
 
 
@@ -80,20 +82,20 @@ def compare(
 
 def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
     """Prints whether the history's memory is the log's. Raises NotFoundError, UnreachableError, QueryError."""
-    _, directives, remembered = memory_of(deployment, key)
+    state, directives, remembered = memory_of(deployment, key)
     caps = caps_of(deployment.topology).get(key.agent_id, Caps())
     places = {each.event.partition for each in remembered.interactions if each.event is not None}
-    settings = deployment.settings
-    reader = Conversations(
-        settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value(), TIMEOUT_S
-    )
-    with closing(reader):
+    where = _history_of(deployment)
+    with closing(Conversations(*where, TIMEOUT_S)) as reader, closing(Summaries(*where)) as summaries:
         try:
             stored, through = StoreRecall(deployment.topology, reader).recall(min(places, default=0), [key])
         except SourceAway as away:
             raise (away.__cause__ or away) from None
-    known = _before(stored.get(key, Remembered()), through.get(key.agent_id, 0))
+        summed_up = [each for each in summaries.of([key]) if not directives.revoked.intersection(each.members)]
+    known = read_so_far(stored.get(key, Remembered()), through.get(key.agent_id, 0))
     found = compare(key, remembered, known, caps, directives)
+    ours = [] if found.begins > 1 else [row_of(key, each) for each in state.chunks]
+    differs = [*found.differences(), *differing(ours, summed_up)]
     row: Row = {
         "tenant": key.tenant,
         "agent": key.agent_id,
@@ -102,22 +104,35 @@ def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Outpu
         "behind": found.behind,
         "log_hash": window_hash(found.log),
         "history_hash": window_hash(found.history),
-        "same": found.same,
-        "differs": found.differences(),
+        "summaries": len({each.first for each in ours} & {each.first for each in summed_up}),
+        "same": not differs,
+        "differs": differs,
     }
     if form is Format.TABLE:
         out.records([row], VERIFIED, form)
-        for line in found.differences():
+        for line in differs:
             out.note(line)
     else:
         out.json(row) if form is Format.JSON else out.json_line(row)
-    return ExitCode.OK if found.same else ExitCode.FAILED
+    return ExitCode.FAILED if differs else ExitCode.OK
 
 
-def _before(stored: Remembered, through: int) -> Remembered:
-    """As far as the history has read: what stands behind that, a host takes from the log."""
-    kept = tuple(each for each in stored.interactions if each.event is None or each.event.offset < through)
-    return Remembered(kept, stored.facts_before)
+def differing(ours: Sequence[StoredSummary], stored: Sequence[StoredSummary]) -> list[str]:
+    """Lines that only one side's summary of the same chunk has. What is not stored yet is no difference."""
+    held = {(each.first, each.maker): each for each in stored}
+    found = []
+    for each in ours:
+        other = held.get((each.first, each.maker), each)
+        if other != each:
+            name = f"summary of {each.first} to {each.last}"
+            lines = [line for line in ndiff(each.lines, other.lines) if line[0] in "-+"]
+            found += [f"{line[0]} {name}: {line[2:]}" for line in lines] or [f"{name}: not of the same interactions"]
+    return found
+
+
+def _history_of(deployment: Deployment) -> tuple[str, str, str]:
+    settings = deployment.settings
+    return settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
 
 
 def chosen(interactions: Sequence[Interaction], which: Sequence[str]) -> list[Interaction]:

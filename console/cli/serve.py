@@ -85,10 +85,12 @@ def serve_host(deployment: Deployment, life: Life) -> NoReturn:
 
 def serve_store(deployment: Deployment, data: Path | None, life: Life) -> NoReturn:
     """Keeps the history until it is told to stop; with `data`, ClickHouse runs in this process over that folder."""
+    from console.memory.beside import with_summaries  # noqa: PLC0415  as above
     from streams.history.process import run_store  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:
-        run_store(deployment.settings, deployment.topology, data, ready=ready, stop=stop)
+        told = with_summaries(deployment.settings, deployment.topology, ready, stop)
+        run_store(deployment.settings, deployment.topology, data, ready=told, stop=stop)
 
     _serve("store", deployment, run, life)
 

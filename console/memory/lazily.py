@@ -14,8 +14,8 @@ class RecallWhenAsked:
     """An `agents.memory.ports.Recall`, used in one thread. Most hosts have their conversations at hand, and start
     sooner without."""
 
-    def __init__(self, settings: Settings, topology: Topology) -> None:
-        self._settings, self._topology = settings, topology
+    def __init__(self, settings: Settings, topology: Topology, timeout_s: float = 1.0) -> None:
+        self._settings, self._topology, self._timeout_s = settings, topology, timeout_s
         self._recall: Recall | None = None
 
     def recall(self, partition: int, keys: Collection[Key]) -> tuple[Mapping[Key, Remembered], Mapping[str, int]]:
@@ -30,4 +30,5 @@ class RecallWhenAsked:
 
         settings = self._settings
         password = settings.clickhouse_password.get_secret_value()
-        return StoreRecall(self._topology, Conversations(settings.clickhouse, settings.clickhouse_user, password))
+        where = (settings.clickhouse, settings.clickhouse_user, password)
+        return StoreRecall(self._topology, Conversations(*where, self._timeout_s))

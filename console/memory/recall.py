@@ -54,6 +54,12 @@ class StoreRecall:
         return memories, through
 
 
+def read_so_far(stored: Remembered, through: int) -> Remembered:
+    """As far as the history has all of the log: what stands behind that, a host takes from there."""
+    kept = tuple(each for each in stored.interactions if each.event is None or each.event.offset < through)
+    return Remembered(kept, stored.facts_before)
+
+
 def _remembered(key: Key, found: Found, valid: Sequence[StoredOutcome]) -> Remembered:
     return Remembered(
         tuple(interaction_of(key, each, each.asked) for each in valid if each.asked is not None),

@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from agents.memory.canonical import state_bytes, state_hash, window_bytes
 from agents.memory.fold import fold, reach, refold
 from agents.memory.model import Interaction, Key, State
 from agents.memory.ports import SourceAway
-from agents.memory.sources import tool_calls_text
 from agents.memory.window import window
 from console.cli.deployment import Deployment as ConsoleDeployment
 from console.cli.failures import NotFoundError
@@ -24,25 +22,18 @@ from console.cli.memory import memory_of
 from console.cli.memory_checks import revoke, verify_context
 from console.cli.output import Format, Output
 from console.memory.recall import LAST, StoreRecall
-from schemas.topology import Agent, Route, Topology
+from console.memory.summaries import row_of
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.migrations import lost, migrate
 from streams.history.queries import History
+from streams.history.summaries import Summaries
 from streams.history.tables import COPIES
 from tests.support.contract import breaches, promises
 from tests.support.history import T0_US, Deployment, slip, task
 from tests.support.history_door import migrated, opened
-from tests.support.history_rows import insert
+from tests.support.history_memory import TOPOLOGY, claim, tell
 from tests.support.memories import KEY, history, interaction, mark
-
-TOPOLOGY = Topology(
-    agents={KEY.agent_id: Agent(run="m:f", effect="read")},
-    routes={"all": Route(agents=(KEY.agent_id,))},
-    default_route="all",
-)
-LOG = TOPOLOGY.topics().events(KEY.agent_id)
-NOBODY = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +50,7 @@ def tables(door: Door) -> Iterator[Any]:
 
 @pytest.fixture
 def client(tables: Any) -> Any:
-    for table in ("tasks_log", "agent_events_log", *COPIES):
+    for table in ("tasks_log", "agent_events_log", "conversation_summaries", *COPIES):
         tables.command(f"TRUNCATE TABLE pointsman.{table}")
     return tables
 
@@ -69,43 +60,6 @@ def recall(door: Door, client: Any) -> Iterator[StoreRecall]:
     conversations = Conversations(door.url, timeout_s=60)
     yield StoreRecall(TOPOLOGY, conversations)
     conversations.close()
-
-
-def tell(
-    client: Any,
-    interactions: Sequence[Interaction],
-    first: int,
-    *,
-    asked: bool = True,
-    times: int = 1,
-    topic: str = LOG,
-) -> None:
-    """As the sink stores them: submissions, and outcomes from offset `first` of the agent's log on."""
-    ids = [each.task_id for each in interactions]
-    offsets = range(first, first + len(ids))
-    key = interactions[0].key
-    if asked:
-        fields = {"tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
-        texts = [each.asked for each in interactions]
-        insert(client, "TaskSubmitted", {"task_id": ids, "text": texts, **fields}, offsets, times)
-    task = {"task_id": ids, "tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
-    facts = pa.array([each.facts for each in interactions], pa.list_(pa.field("item", pa.string(), nullable=False)))
-    outcomes = {
-        "event_id": [f"{each.id}-{each.epoch}-{first}" for each in interactions],
-        "kind": [each.status for each in interactions],
-        "slip": slip(key.agent_id),
-        "task": {**task, "deadline_ms": T0_US // 1000},
-        "facts": facts,
-        "tool_calls": [tool_calls_text(each.tool_calls) for each in interactions],
-        "finished_at": [each.at for each in interactions],
-        **{name: [getattr(each, name) for each in interactions] for name in ("answer", "ordinal", "epoch", "error")},
-    }
-    insert(client, "AgentEvent", outcomes, offsets, times, topic)
-
-
-def claim(client: Any, epoch: int, offset: int) -> None:
-    fields = {"event_id": f"c{epoch}", "kind": "NOTE", "slip": {**slip(KEY.agent_id), "reason": "CLAIMED"}}
-    insert(client, "AgentEvent", {**fields, "task": NOBODY, "epoch": epoch}, [offset], topic=LOG)
 
 
 def folded(interactions: Sequence[Interaction]) -> State:
@@ -233,6 +187,18 @@ def test_verify_and_revoke_tell_what_differs_and_take_out_what_is_poisoned(
     code, found = verify()
     assert (code, found["same"], found["interactions"], found["behind"]) == (0, True, 22, 3), found["differs"]
     assert breaches([found], promises()["pointsman context verify"]) == []
+
+    forged = row_of(KEY, refold(KEY, said).chunks[0])
+    summaries = Summaries(door.url)
+    summaries.put([forged])
+    assert verify()[1]["summaries"] == 1
+    summaries.put([forged._replace(lines=("asked: forged?", *forged.lines[1:]))])
+    code, found = verify()
+    assert (code, found["same"], found["log_hash"] == found["history_hash"]) == (1, False, True)
+    assert "+ summary of 1 to 10: asked: forged?" in found["differs"]
+    summaries.put([forged])
+    summaries.close()
+    assert verify()[0] == 0
 
     sql = "ALTER TABLE pointsman.conversation_outcomes_log UPDATE answer = 'forged' WHERE ordinal = 17"
     client.command("SYSTEM START MERGES")  # they do mutations, too

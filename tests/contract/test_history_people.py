@@ -138,11 +138,13 @@ def test_what_the_topology_says_becomes_the_ttl_of_a_table_and_is_logged(
         "conversation_outcomes_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(2592000) "
         "WHERE NOT ((tenant = '') AND (task_id = ''))",
         "conversation_tasks_log": "for ever -> toDateTime(appended_at) + toIntervalSecond(86400)",
+        "conversation_summaries": "for ever -> toDateTime(appended_at) + toIntervalSecond(2592000)",
     }
     assert logged.tables == list(changed)
     assert "toIntervalSecond(86400)" in ttl_of(client, "tasks_log")
     assert retain(client, HistoryPolicy(tasks_retention_ms=DAY_MS, agent_events_retention_ms=30 * DAY_MS)) == {}
-    assert set(retain(client, HistoryPolicy(tasks_retention_ms=HOUR_MS))) == {"tasks_log", "agent_events_log", *COPIES}
+    made = {"tasks_log", "agent_events_log", *COPIES, "conversation_summaries"}
+    assert set(retain(client, HistoryPolicy(tasks_retention_ms=HOUR_MS))) == made
     assert "TTL" not in ttl_of(client, "agent_events_log")
     assert set(retain(client, HistoryPolicy(health_counts_retention_ms=None))) == {
         "tasks_log",
@@ -164,5 +166,5 @@ def test_what_is_too_old_goes_and_claims_stay(client: Any, history: History) -> 
 
 
 def test_every_key_of_the_policy_names_a_table(client: Any) -> None:
-    there = {name for (name,) in client.query("SHOW TABLES FROM pointsman LIKE '%_log'").result_rows}
+    there = {name for (name,) in client.query("SHOW TABLES FROM pointsman").result_rows}
     assert {table for table, _ in HistoryPolicy().tables()} <= there

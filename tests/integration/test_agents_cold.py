@@ -17,10 +17,14 @@ from agents.memory.canonical import window_hash
 from agents.memory.fold import refold
 from agents.memory.model import Interaction, Key
 from agents.memory.window import window
+from console.memory.beside import with_summaries
+from console.memory.lazily import RecallWhenAsked
 from console.memory.recall import StoreRecall
+from console.memory.summaries import row_of
 from schemas.records import table
 from streams.history.conversations import Conversations
 from streams.history.door import Door
+from streams.history.summaries import Summaries
 from tests.support.agents_bench import Bench, make_topology
 from tests.support.history import Store, eventually
 from tests.support.history_door import opened
@@ -75,18 +79,22 @@ def test_a_host_that_starts_again_shows_the_same_window_with_a_history_that_is_b
     limits = {"snapshot_events": 0, "history_interval_ms": 100, "commit_interval_ms": 200}
     with Bench(broker, make_topology(prefix, {"mind": MIND}, limits=limits)) as bench:
         settings = bench.settings.model_copy(update={"clickhouse": door.url})
-        history = StoreRecall(bench.topology, Conversations(door.url))
+        history = RecallWhenAsked(settings, bench.topology, timeout_s=30)
         store = Store(settings, bench.topology)
         host = bench.host(history)
         ask(bench, 0, 24)
         patient = StoreRecall(bench.topology, Conversations(door.url, timeout_s=30))
         eventually(lambda: store.is_ready.is_set() and KEY in patient.recall(0, [KEY])[0])
         eventually(lambda: len(patient.recall(0, [KEY])[0][KEY].interactions) == 25)
+        with_summaries(settings, bench.topology, lambda _: None, store.stop)({"clickhouse": door.url})
+        with closing(Summaries(door.url)) as summaries:
+            eventually(lambda: len(summaries.of([KEY])) == 2)
+            assert summaries.of([KEY]) == [row_of(KEY, each) for each in refold(KEY, logged(bench, KEY)).chunks]
         store.end()
         ask(bench, 25, 29)
         host.stop()
 
-        host = bench.host(StoreRecall(bench.topology, Conversations(deaf)))
+        host = bench.host(RecallWhenAsked(settings.model_copy(update={"clickhouse": deaf}), bench.topology))
         assert ask(bench, 30, 30)["hash"] == hash_of(logged(bench, KEY)[:30]), "with the history away"
         host.stop()
 

@@ -1,0 +1,143 @@
+"""Summaries of conversations in the history: which are due, what is stored, and what people revoked.
+
+It holds rows and knows nothing of memory; console/memory/summaries.py makes them. I/O: HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from streams.history.conversations import ConversationKey
+from streams.history.migrations import DATABASE
+from streams.history.queries import LOOK_UP, READ_ONLY, connect, explained
+
+TIMEOUT_S = 60
+TABLE = f"{DATABASE}.conversation_summaries"
+_KEY = "tenant, agent_id, conversation_id"
+_MINE = f"({_KEY}) IN {{keys:Array(Tuple(String, String, String))}}"
+# Ordinals have no gaps, so that a chunk is complete when its last one is there.
+_DUE = f"""
+SELECT {_KEY}, partition
+FROM
+(
+    SELECT {_KEY}, partition, ordinal
+    FROM
+    (
+        SELECT {_KEY}, partition, ordinal, max(ordinal) OVER (PARTITION BY {_KEY}) AS newest
+        FROM {DATABASE}.conversation_outcomes_log
+        WHERE ordinal > 0 AND ordinal % {{each:Int64}} = 0 AND appended_at >= {{since:DateTime64(3, 'UTC')}}
+    )
+    WHERE ordinal > newest - {{within:Int64}}
+) AS o
+LEFT ANTI JOIN
+(
+    SELECT {_KEY}, last FROM {TABLE} WHERE maker = {{maker:String}}
+) AS s
+ON s.tenant = o.tenant AND s.agent_id = o.agent_id AND s.conversation_id = o.conversation_id AND s.last = o.ordinal
+GROUP BY {_KEY}, partition
+ORDER BY {_KEY}, partition
+"""  # noqa: S608 - constants
+_REVOKED = f"""
+SELECT {_KEY}, groupUniqArrayArray(interactions)
+FROM {DATABASE}.memory_directives_log
+WHERE kind = 'REVOKE'
+GROUP BY {_KEY}
+"""  # noqa: S608 - constants
+_PARTITIONS = f"""
+SELECT {_KEY}, any(partition) FROM {DATABASE}.conversation_outcomes_log WHERE {_MINE} AND ordinal > 0 GROUP BY {_KEY}
+"""  # noqa: S608 - constants
+
+
+class StoredSummary(NamedTuple):
+    """A row. `ordinals` and `members` are the numbers and ids of the interactions that it stands for, without those
+    that were revoked; `origins` name for each line the one that it is taken from."""
+
+    tenant: str
+    agent_id: str
+    conversation_id: str
+    first: int
+    last: int
+    kind: str
+    maker: str
+    ordinals: tuple[int, ...]
+    members: tuple[str, ...]
+    lines: tuple[str, ...]
+    origins: tuple[str, ...]
+    tokens: int
+
+    @property
+    def key(self) -> ConversationKey:
+        return self.tenant, self.agent_id, self.conversation_id
+
+
+class Summaries:
+    """Reads and writes one history; one thread at a time. It connects when it is first asked, and anew after a failure.
+
+    All of it raises UnreachableError, QueryError.
+    """
+
+    def __init__(self, url: str, user: str = "default", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
+        self._url, self._user, self._password, self._timeout_s = url, user, password, timeout_s
+        self._client: Any = None
+
+    def due(self, since: datetime, maker: str, each: int, within: int) -> list[tuple[ConversationKey, int]]:
+        """Conversations, with the partition of their logs, that lack a summary of a chunk of `each` interactions whose
+        last outcome was appended since then; of the last `within` interactions alone."""
+        rows = self._query(_DUE, {"since": since, "maker": maker, "each": each, "within": within})
+        return [((tenant, agent_id, name), partition) for tenant, agent_id, name, partition in rows]
+
+    def of(self, keys: Collection[ConversationKey]) -> list[StoredSummary]:
+        """What is stored of these conversations, also what stands for interactions that were revoked since."""
+        rows = self._query(
+            f"SELECT {', '.join(StoredSummary._fields)} FROM {TABLE} FINAL WHERE {_MINE} ORDER BY {_KEY}, first",  # noqa: S608 - constants
+            {"keys": sorted(keys)},
+        )
+        return [StoredSummary._make([*row[:7], *map(tuple, row[7:11]), row[11]]) for row in rows]
+
+    def revoked(self) -> dict[ConversationKey, frozenset[str]]:
+        """Ids of the interactions that people revoked."""
+        return {(row[0], row[1], row[2]): frozenset(row[3]) for row in self._query(_REVOKED, {})}
+
+    def partitions(self, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
+        """Where the logs of these conversations are."""
+        found: defaultdict[ConversationKey, int] = defaultdict(int)
+        for tenant, agent_id, conversation_id, partition in self._query(_PARTITIONS, {"keys": sorted(keys)}):
+            found[tenant, agent_id, conversation_id] = partition
+        return dict(found)
+
+    def put(self, rows: Sequence[StoredSummary]) -> None:
+        """Stores them. What is stored of the same chunk, made in the same way, is replaced."""
+        made_at = datetime.fromtimestamp(time.time(), UTC)
+        columns = [*StoredSummary._fields, "appended_at"]
+        try:
+            self._connected().insert(
+                TABLE, [[*row, made_at] for row in rows], column_names=columns, settings={"async_insert": 0}
+            )
+        except ClickHouseError as error:
+            self._client = None
+            raise explained(error, self._url) from error
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._url, self._user, self._password, send_receive_timeout=self._timeout_s)
+        return self._client
+
+    def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        try:
+            rows: Sequence[Sequence[Any]] = (
+                self._connected().query(sql, parameters=dict(parameters), settings={**READ_ONLY, **LOOK_UP}).result_rows
+            )
+        except ClickHouseError as error:
+            self._client = None
+            raise explained(error, self._url) from error
+        return rows

@@ -1,0 +1,63 @@
+"""Interactions in the history, as the sink stores them: for tests of what memory is made of there.
+
+I/O: ClickHouse over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from agents.memory.model import Interaction
+from agents.memory.sources import tool_calls_text
+from schemas.topology import Agent, Route, Topology
+from tests.support.history import T0_US, slip
+from tests.support.history_rows import insert
+from tests.support.memories import KEY
+
+TOPOLOGY = Topology(
+    agents={KEY.agent_id: Agent(run="m:f", effect="read")},
+    routes={"all": Route(agents=(KEY.agent_id,))},
+    default_route="all",
+)
+LOG = TOPOLOGY.topics().events(KEY.agent_id)
+NOBODY = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
+
+
+def tell(
+    client: Any,
+    interactions: Sequence[Interaction],
+    first: int,
+    *,
+    asked: bool = True,
+    times: int = 1,
+    topic: str = LOG,
+) -> None:
+    """As the sink stores them: submissions, and outcomes from offset `first` of the agent's log on."""
+    ids = [each.task_id for each in interactions]
+    offsets = range(first, first + len(ids))
+    key = interactions[0].key
+    if asked:
+        fields = {"tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+        texts = [each.asked for each in interactions]
+        insert(client, "TaskSubmitted", {"task_id": ids, "text": texts, **fields}, offsets, times)
+    task = {"task_id": ids, "tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+    facts = pa.array([each.facts for each in interactions], pa.list_(pa.field("item", pa.string(), nullable=False)))
+    outcomes = {
+        "event_id": [f"{each.id}-{each.epoch}-{first}" for each in interactions],
+        "kind": [each.status for each in interactions],
+        "slip": slip(key.agent_id),
+        "task": {**task, "deadline_ms": T0_US // 1000},
+        "facts": facts,
+        "tool_calls": [tool_calls_text(each.tool_calls) for each in interactions],
+        "finished_at": [each.at for each in interactions],
+        **{name: [getattr(each, name) for each in interactions] for name in ("answer", "ordinal", "epoch", "error")},
+    }
+    insert(client, "AgentEvent", outcomes, offsets, times, topic)
+
+
+def claim(client: Any, epoch: int, offset: int) -> None:
+    fields = {"event_id": f"c{epoch}", "kind": "NOTE", "slip": {**slip(KEY.agent_id), "reason": "CLAIMED"}}
+    insert(client, "AgentEvent", {**fields, "task": NOBODY, "epoch": epoch}, [offset], topic=LOG)
