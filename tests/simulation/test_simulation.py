@@ -1,4 +1,4 @@
-"""The simulation as CI plays it: a few hundred seeds of the product, a few of each broken build, and no seed played
+"""The simulation as CI plays it: a good hundred seeds of the product, a few of each broken build, and no seed played
 differently the second time.
 
 In processes of their own, as their user starts them: there the order of sets is fixed, so that what fails here fails
@@ -17,7 +17,7 @@ from tests.simulation.faults import PROFILES
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import draw
 
-SEEDS = 200
+SEEDS = 120
 
 
 def simulate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
