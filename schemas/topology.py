@@ -63,7 +63,7 @@ class Limits(Section):
     poll_ms: Whole = Field(
         100,
         ge=1,
-        description="Longest wait of worker and host for a batch to fill; the less there is to read, the less.",
+        description="Longest wait of worker and host for a batch to fill; the less their turns cost, the less.",
     )
     linger_ms: Whole = Field(1, ge=0, description="How long a producer waits for company before it sends.")
     commit_interval_ms: Whole = Field(

@@ -51,6 +51,8 @@ LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="
 
 # Kafka's 10 s between two looks for transactions that are overdue stay as they are: a broker that looks sooner may look
 # before its partitions have a leader again, and then it forgets to write the end of what it aborts (KAFKA-20734).
+# One thread of each kind: on two cores, which clients need too, a second one answers nobody sooner and is woken all
+# the same. Turns of 48 produce requests cost such a node a sixth less, side by side on a busy machine.
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -60,8 +62,8 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 log.dirs=data
-num.network.threads=2
-num.io.threads=2
+num.network.threads=1
+num.io.threads=1
 num.partitions=1
 auto.create.topics.enable=false
 log.message.timestamp.type=LogAppendTime
