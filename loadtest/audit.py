@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable
 
-from loadtest.audit_log import Log, read_log
+from loadtest.audit_log import Log, LogTail
 from loadtest.auditor import Report, audit_tasks
 from loadtest.invariants import compare
 from schemas.topology import Topology
@@ -41,10 +41,10 @@ def audit_at_rest(
 
     `meanwhile` is called before each try. Raises what it raises, and as `read_log`.
     """
-    until = time.monotonic() + timeout_s
+    until, tail = time.monotonic() + timeout_s, LogTail(settings, topology)
     while True:
         meanwhile()
-        log = read_log(settings, topology)
+        log = tail.read_on()
         report = audit(log, view)
         if report.sound or time.monotonic() > until:
             return log, report

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,38 +71,64 @@ def read_log(
 
     Raises TransportError when a topic is missing, or the broker does not answer.
     """
-    config = client_config(settings, topology, "consumer", name="pointsman-audit")
-    consumer = BatchConsumer(
-        config, lambda topic: topic, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S, with_headers=True
-    )
-    try:
-        # Agents that have left the topology have left their records behind.
-        topics = topology.topics().of_any_agent(consumer.topics())
-        reader = LogReader(topics, Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max))
-        for batch in _records(consumer, reader.topics, starts or {}):
-            reader.take(batch)
-    finally:
-        consumer.close()
-    return reader.log
+    return LogTail(settings, topology, registry, starts).read_on()
 
 
-def _records(consumer: BatchConsumer, topics: Iterable[str], since: Mapping[tuple[str, int], int]) -> Iterator[Batch]:
-    marks = consumer.watermarks(consumer.partitions_of(topics))
-    starts: dict[tuple[str, int], int] = {
-        owner: max(low, since.get(owner, low)) for owner, (low, _high) in marks.items()
-    }
-    ends: dict[tuple[str, int], int] = {owner: high for owner, (_low, high) in marks.items()}
-    for batch in consumer.read_to_end(starts, ends):
-        # A record that came after the ends were taken may have consequences that are past their topics' ends.
-        bounds = np.array([ends[batch.channel, number] for number in batch.partitions.tolist()])
-        yield batch.take(np.flatnonzero(batch.offsets < bounds))
+class LogTail:
+    """Reads a deployment's topics, and reads on: nothing is read twice. Else as `read_log`."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topology: Topology,
+        registry: SchemaRegistry | None = None,
+        starts: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:
+        self._settings, self._topology = settings, topology
+        self._codec = Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max)
+        self._next: dict[tuple[str, int], int] = dict(starts or {})
+        self._reader: LogReader | None = None
+
+    def read_on(self) -> Log:
+        """All up to the last record present at the call; the same log each time, with what has come since.
+
+        Raises TransportError when a topic is missing, or the broker does not answer: what it has read so far stays.
+        """
+        config = client_config(self._settings, self._topology, "consumer", name="pointsman-audit")
+        consumer = BatchConsumer(
+            config, lambda topic: topic, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S, with_headers=True
+        )
+        try:
+            # Agents that have left the topology have left their records behind.
+            topics = self._topology.topics().of_any_agent(consumer.topics())
+            reader = self._reader = LogReader(topics, self._codec, None if self._reader is None else self._reader.log)
+            self._read(consumer, reader)
+        finally:
+            consumer.close()
+        return reader.log
+
+    def _read(self, consumer: BatchConsumer, reader: LogReader) -> None:
+        marks = consumer.watermarks(consumer.partitions_of(reader.topics))
+        starts: dict[tuple[str, int], int] = {
+            owner: max(low, self._next.get(owner, low)) for owner, (low, _high) in marks.items()
+        }
+        ends: dict[tuple[str, int], int] = {owner: high for owner, (_low, high) in marks.items()}
+        for batch in consumer.read_to_end(starts, ends):
+            # A record that came after the ends were taken may have consequences that are past their topics' ends.
+            bounds = np.array([ends[batch.channel, number] for number in batch.partitions.tolist()])
+            inside = batch.take(np.flatnonzero(batch.offsets < bounds))
+            reader.take(inside)
+            for number in set(inside.partitions.tolist()):
+                self._next[batch.channel, number] = int(inside.offsets[inside.partitions == number].max()) + 1
+        self._next |= ends
 
 
 class LogReader:
-    """Takes batches of one topic each, in any order, into a `Log`. `topics` are those that it understands."""
+    """Takes batches of one topic each, in any order, into a `Log`, a new one unless it is given. `topics` are those
+    that it understands."""
 
-    def __init__(self, topics: Topics, codec: Codec) -> None:
-        self.log = Log()
+    def __init__(self, topics: Topics, codec: Codec, log: Log | None = None) -> None:
+        self.log = Log() if log is None else log
         self._codec = codec
         self._dead = topics.dead
         self._takers: dict[str, tuple[str, Callable[[_Rows], None]]] = {
@@ -172,10 +199,16 @@ class _Rows:
 
     def lists(self, *paths: str) -> Iterator[tuple[Any, ...]]:
         """Row by row, the values of these columns."""
-        return zip(*(self[path].to_pylist() for path in paths), strict=True)
+        return zip(*(_values(self[path]) for path in paths), strict=True)
 
     def with_places(self, fields: Iterable[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[int, int]]]:
         """The same rows, each with its partition and offset."""
         partitions = self._batch.partitions[self.places].tolist()
         offsets = self._batch.offsets[self.places].tolist()
         return zip(fields, zip(partitions, offsets, strict=True), strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A task's id stands in each of its records: each text is held once."""
+    values: list[Any] = column.to_pylist()
+    return [value if value is None else intern(value) for value in values] if column.type == pa.string() else values

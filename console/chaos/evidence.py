@@ -19,7 +19,7 @@ from console.chaos.fleet import Ended
 from console.chaos.members import read_by
 from console.chaos.recovery import Injected, Results
 from loadtest.audit import View, audit
-from loadtest.audit_log import Log, Place, read_log
+from loadtest.audit_log import Log, LogTail, Place
 from loadtest.auditor import Report
 from loadtest.invariants import TaskKey
 from schemas.access import PROCESSES, group_of
@@ -87,12 +87,12 @@ def at_rest(
     asked yet, because somebody is starting, is asked again. `starts`: from where on the log is read; `ours`: what of it
     counts.
     """
-    until = time.monotonic() + timeout_s
+    until, tail = time.monotonic() + timeout_s, LogTail(settings, topology, starts=starts)
     while True:
         meanwhile()
         began = time.monotonic()
         try:
-            log = ours(read_log(settings, topology, starts=starts))
+            log = ours(tail.read_on())
             log.invalid |= corrupted
             report = audit(log, view)
         except PointsmanError:

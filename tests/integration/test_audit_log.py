@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.audit import audit
-from loadtest.audit_log import Log, read_log
+from loadtest.audit_log import Log, LogTail, read_log
 from loadtest.invariants import Dispatched, Ended, Outcome, Submission
 from schemas.codec import Codec
 from schemas.deadletter import Origin, headers
@@ -171,6 +171,20 @@ def test_what_is_missing_or_twice_is_found(run: Run) -> None:
         "tasks: 1 missing of 2: ('default', 'b')",
         "results: 1 repeated of 1: ('default', 'b')",
     ]
+
+
+def test_a_log_that_is_read_on_is_the_log_read_at_once_and_holds_nothing_twice(run: Run) -> None:
+    tail = LogTail(run.settings, run.topology)
+    for task in ("a", "b", "c"):
+        run.submit(task)
+        run.dispatch(task)
+        run.event(task, "COMPLETED", f"e-{task}")
+        run.end(task)
+        run.producer.send_one(run.topics.submitted, b"garbage", b"k", 0)
+        whole = run.read()
+        assert tail.read_on() == whole
+    assert len(whole.submissions) == len(whole.results) == len(whole.invalid) == 3
+    assert tail.read_on() == whole, "nothing has come"
 
 
 def test_a_topic_that_is_not_there(repository: Path, tmp_path: Path, prefix: str, broker: str) -> None:
