@@ -10,7 +10,7 @@ SEEDS ?= 1000
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 # Test processes: more than the two cores they are made for, since half of what a test of real processes takes is waiting.
-WORKERS ?= 4
+WORKERS ?= 3
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed

@@ -37,7 +37,8 @@ FROM
 ) AS o
 LEFT ANTI JOIN
 (
-    SELECT {_KEY}, last FROM {TABLE} WHERE maker = {{maker:String}}
+    -- Made after what they stand for: so little is read, however many there are.
+    SELECT {_KEY}, last FROM {TABLE} WHERE maker = {{maker:String}} AND appended_at >= {{since:DateTime64(3, 'UTC')}}
 ) AS s
 ON s.tenant = o.tenant AND s.agent_id = o.agent_id AND s.conversation_id = o.conversation_id AND s.last = o.ordinal
 GROUP BY {_KEY}, partition

@@ -158,7 +158,7 @@ def test_a_table_dropped_under_a_store_is_made_again(broker: str, prefix: str, e
         deployment.life("t2")
         deployment.flush()
         eventually(lambda: stored(history, "results_log") == 1)
-        assert len(history.facts("tasks")) == 2
+        eventually(lambda: len(history.facts("tasks")) == 2)
     deployment.close()
 
 
