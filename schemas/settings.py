@@ -84,6 +84,11 @@ class Settings(BaseModel):
     )
     log_level: str = Field("info", pattern=rf"^({'|'.join(LEVELS)})$", description="Least level that is logged.")
 
+    @property
+    def clickhouse_login(self) -> tuple[str, str]:
+        """User and password, in the clear: for whoever connects, and for nothing else."""
+        return self.clickhouse_user, self.clickhouse_password.get_secret_value()
+
     @classmethod
     def resolve(
         cls, flags: Mapping[str, object], environ: Mapping[str, str], nearby: Mapping[str, str] = NOTHING

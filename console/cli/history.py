@@ -34,7 +34,7 @@ class RefusedQueryError(PointsmanError):
 @contextmanager
 def opened(settings: Settings) -> Iterator[History]:
     """The history that the settings name, closed at the end. Raises UnreachableError."""
-    history = History(settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value())
+    history = History(settings.clickhouse, *settings.clickhouse_login)
     try:
         yield history
     finally:

@@ -85,7 +85,7 @@ def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Outpu
     state, directives, remembered = memory_of(deployment, key)
     caps = caps_of(deployment.topology).get(key.agent_id, Caps())
     places = {each.event.partition for each in remembered.interactions if each.event is not None}
-    where = _history_of(deployment)
+    where = (deployment.settings.clickhouse, *deployment.settings.clickhouse_login)
     with closing(Conversations(*where, TIMEOUT_S)) as reader, closing(Summaries(*where)) as summaries:
         try:
             stored, through = StoreRecall(deployment.topology, reader).recall(min(places, default=0), [key])
@@ -130,11 +130,6 @@ def differing(ours: Sequence[StoredSummary], stored: Sequence[StoredSummary]) ->
     return found
 
 
-def _history_of(deployment: Deployment) -> tuple[str, str, str]:
-    settings = deployment.settings
-    return settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
-
-
 def chosen(interactions: Sequence[Interaction], which: Sequence[str]) -> list[Interaction]:
     """Those whose task, event or own id is named, each once. Raises NotFoundError where one names none."""
     found: dict[str, Interaction] = {}
@@ -152,9 +147,9 @@ def revoke(deployment: Deployment, key: Key, which: Sequence[str], *, why: str, 
     """Says that nothing may be derived from them any more. Raises NotFoundError, UnreachableError, DeliveryError."""
     _, _, remembered = memory_of(deployment, key)
     found = chosen(remembered.interactions, which)
-    now = time.time_ns() // 1_000
-    say(deployment, [revocation(key, [each.id for each in found], reason=why, at=now, by=principal())])
-    said_at, said_by = datetime.fromtimestamp(now / 1e6, UTC), principal()
+    now, said_by = time.time_ns() // 1_000, principal()
+    say(deployment, [revocation(key, [each.id for each in found], reason=why, at=now, by=said_by)])
+    said_at = datetime.fromtimestamp(now / 1e6, UTC)
     rows: list[Row] = [
         {
             "id": each.id,

@@ -127,9 +127,8 @@ def tables(case: Case) -> Finding:
 
     assert case.settings is not None
     settings = case.settings
-    password = settings.clickhouse_password.get_secret_value()
     try:
-        client = connect(settings.clickhouse, settings.clickhouse_user, password, send_receive_timeout=int(ANSWER_S))
+        client = connect(settings.clickhouse, *settings.clickhouse_login, send_receive_timeout=int(ANSWER_S))
     except (UnreachableError, QueryError):
         return warn("not looked at: no ClickHouse lets us in", "See ClickHouse.")
     try:

@@ -89,9 +89,7 @@ class Auditor:
         settings = self._pipeline.settings
         # On a ClickHouse that others use, too, only this run's tasks are asked for.
         only = "" if self._pipeline.own_history else f"{self._run}-"
-        history = History(
-            settings.clickhouse, settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
-        )
+        history = History(settings.clickhouse, *settings.clickhouse_login)
         try:
             while True:
                 found = {

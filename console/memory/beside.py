@@ -21,11 +21,7 @@ def with_summaries(settings: Settings, topology: Topology, ready: Ready, stop: t
     def told(facts: Mapping[str, object]) -> None:
         ready(facts)
         if any(agent.remembers for agent in topology.agents.values()):
-            where = (
-                str(facts["clickhouse"]),
-                settings.clickhouse_user,
-                settings.clickhouse_password.get_secret_value(),
-            )
+            where = (str(facts["clickhouse"]), *settings.clickhouse_login)
             recall = StoreRecall(topology, Conversations(*where, TIMEOUT_S))
             keep_making(Maker(recall, Summaries(*where)), stop)
 

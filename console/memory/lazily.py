@@ -29,6 +29,5 @@ class RecallWhenAsked:
         from streams.history.conversations import Conversations  # noqa: PLC0415  see above
 
         settings = self._settings
-        password = settings.clickhouse_password.get_secret_value()
-        where = (settings.clickhouse, settings.clickhouse_user, password)
-        return StoreRecall(self._topology, Conversations(*where, self._timeout_s))
+        reader = Conversations(settings.clickhouse, *settings.clickhouse_login, self._timeout_s)
+        return StoreRecall(self._topology, reader)

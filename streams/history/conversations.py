@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
 from schemas.codes import ErrorCode
 from schemas.errors import UnreachableError
+from streams.history.connection import Connection
 from streams.history.migrations import DATABASE
-from streams.history.queries import HINT, LOOK_UP, READ_ONLY, connect, explained
+from streams.history.queries import HINT
 
 TIMEOUT_S = 1
 KEYS_MAX = 64
@@ -150,15 +149,22 @@ class Reading(NamedTuple):
 
 
 class Conversations:
-    """Reads one history; one thread at a time. It connects when it is first asked, and anew after a failure.
+    """Reads one history; one thread at a time.
 
     `timeout_s` is what each answer may take, and after which no other is asked for: a reading ends within twice that.
     """
 
     def __init__(self, url: str, user: str = "default", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        self._url, self._user, self._password, self._timeout_s = url, user, password, timeout_s
-        self._client: Any = None
-        self._until = 0.0
+        self._history = Connection(
+            url,
+            user,
+            password,
+            database=DATABASE,
+            connect_timeout=timeout_s,
+            send_receive_timeout=timeout_s,
+            query_retries=0,
+        )
+        self._timeout_s, self._until = timeout_s, 0.0
 
     def read(
         self, keys: Collection[ConversationKey], topics: Collection[str], partition: int, last: int, facts_max: int
@@ -190,8 +196,7 @@ class Conversations:
         return Reading(found, through, claims)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        self._history.close()
 
     def _found(self, counts: Mapping[ConversationKey, int], last: int, facts_max: int) -> dict[ConversationKey, Found]:
         keys = list(counts)
@@ -215,22 +220,5 @@ class Conversations:
     def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         if time.monotonic() > self._until:
             why = f"it took more than {self._timeout_s:g} s"
-            raise UnreachableError("ClickHouse", self._url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
-        try:
-            if self._client is None:
-                self._client = connect(
-                    self._url,
-                    self._user,
-                    self._password,
-                    database=DATABASE,
-                    connect_timeout=self._timeout_s,
-                    send_receive_timeout=self._timeout_s,
-                    query_retries=0,
-                )
-            rows: Sequence[Sequence[Any]] = self._client.query(
-                sql, parameters=dict(parameters), settings={**READ_ONLY, **LOOK_UP}
-            ).result_rows
-        except ClickHouseError as error:
-            self._client = None
-            raise explained(error, self._url) from error
-        return rows
+            raise UnreachableError("ClickHouse", self._history.url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
+        return self._history.look_up(sql, parameters)

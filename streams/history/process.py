@@ -60,7 +60,7 @@ def run_store(
     must end).
     """
     require_topics(settings, used_by("store", topology.topics()), topology)
-    user, password = settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
+    user, password = settings.clickhouse_login
     with _clickhouse(settings, data_dir) as url:
 
         def client() -> Any:
@@ -105,7 +105,7 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
     engine = Engine(data_dir)
     try:
         port = 8123 if parts.port is None else parts.port
-        door = Door(engine, port, settings.clickhouse_user, settings.clickhouse_password.get_secret_value())
+        door = Door(engine, port, *settings.clickhouse_login)
         try:
             yield door.url
         finally:

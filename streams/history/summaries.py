@@ -6,16 +6,13 @@ It holds rows and knows nothing of memory; console/memory/summaries.py makes the
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
+from streams.history.connection import Connection
 from streams.history.conversations import ConversationKey
 from streams.history.migrations import DATABASE
-from streams.history.queries import LOOK_UP, READ_ONLY, connect, explained
 
 TIMEOUT_S = 60
 TABLE = f"{DATABASE}.conversation_summaries"
@@ -78,24 +75,23 @@ class StoredSummary(NamedTuple):
 
 
 class Summaries:
-    """Reads and writes one history; one thread at a time. It connects when it is first asked, and anew after a failure.
+    """Reads and writes one history; one thread at a time.
 
     All of it raises UnreachableError, QueryError.
     """
 
     def __init__(self, url: str, user: str = "default", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        self._url, self._user, self._password, self._timeout_s = url, user, password, timeout_s
-        self._client: Any = None
+        self._history = Connection(url, user, password, send_receive_timeout=timeout_s)
 
     def due(self, since: datetime, maker: str, each: int, within: int) -> list[tuple[ConversationKey, int]]:
         """Conversations, with the partition of their logs, that lack a summary of a chunk of `each` interactions whose
         last outcome was appended since then; of the last `within` interactions alone."""
-        rows = self._query(_DUE, {"since": since, "maker": maker, "each": each, "within": within})
+        rows = self._history.look_up(_DUE, {"since": since, "maker": maker, "each": each, "within": within})
         return [((tenant, agent_id, name), partition) for tenant, agent_id, name, partition in rows]
 
     def of(self, keys: Collection[ConversationKey]) -> list[StoredSummary]:
         """What is stored of these conversations, also what stands for interactions that were revoked since."""
-        rows = self._query(
+        rows = self._history.look_up(
             f"SELECT {', '.join(StoredSummary._fields)} FROM {TABLE} FINAL WHERE {_MINE} ORDER BY {_KEY}, first",  # noqa: S608 - constants
             {"keys": sorted(keys)},
         )
@@ -103,42 +99,18 @@ class Summaries:
 
     def revoked(self) -> dict[ConversationKey, frozenset[str]]:
         """Ids of the interactions that people revoked."""
-        return {(row[0], row[1], row[2]): frozenset(row[3]) for row in self._query(_REVOKED, {})}
+        return {(row[0], row[1], row[2]): frozenset(row[3]) for row in self._history.look_up(_REVOKED, {})}
 
     def partitions(self, keys: Collection[ConversationKey]) -> dict[ConversationKey, int]:
         """Where the logs of these conversations are."""
-        found: defaultdict[ConversationKey, int] = defaultdict(int)
-        for tenant, agent_id, conversation_id, partition in self._query(_PARTITIONS, {"keys": sorted(keys)}):
-            found[tenant, agent_id, conversation_id] = partition
-        return dict(found)
+        rows = self._history.look_up(_PARTITIONS, {"keys": sorted(keys)})
+        return {(tenant, agent_id, name): partition for tenant, agent_id, name, partition in rows}
 
     def put(self, rows: Sequence[StoredSummary]) -> None:
         """Stores them. What is stored of the same chunk, made in the same way, is replaced."""
         made_at = datetime.fromtimestamp(time.time(), UTC)
         columns = [*StoredSummary._fields, "appended_at"]
-        try:
-            self._connected().insert(
-                TABLE, [[*row, made_at] for row in rows], column_names=columns, settings={"async_insert": 0}
-            )
-        except ClickHouseError as error:
-            self._client = None
-            raise explained(error, self._url) from error
+        self._history.insert(TABLE, [[*row, made_at] for row in rows], columns)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def _connected(self) -> Any:
-        if self._client is None:
-            self._client = connect(self._url, self._user, self._password, send_receive_timeout=self._timeout_s)
-        return self._client
-
-    def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        try:
-            rows: Sequence[Sequence[Any]] = (
-                self._connected().query(sql, parameters=dict(parameters), settings={**READ_ONLY, **LOOK_UP}).result_rows
-            )
-        except ClickHouseError as error:
-            self._client = None
-            raise explained(error, self._url) from error
-        return rows
+        self._history.close()
