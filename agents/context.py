@@ -1,36 +1,29 @@
 """Conversations as their agents remember them: those at hand, folded when somebody looks, and never more than fit.
 
-Taking note of an interaction costs the append of a tuple. It is folded when an agent looks at its context, in whatever
-thread that does. What is not at hand is read again (agents/recollection.py). I/O: none.
+What one of them holds is agents/conversation.py; what is not at hand is read again (agents/recollection.py). I/O: none.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from agents.contract import EMPTY_CONTEXT, Context, Known
 from agents.contract import Interaction as Earlier
+from agents.conversation import Conversation, Held, Noted, Read, View
 from agents.memory.canonical import window_hash
-from agents.memory.fold import facts_of, fold, pin, refold, resolve
+from agents.memory.fold import facts_of, pin
 from agents.memory.model import (
     NO_DIRECTIVES,
     Caps,
     Directives,
-    Fact,
-    ForeignInteraction,
-    Interaction,
     Key,
-    Place,
     State,
     Window,
 )
 from agents.memory.ports import Remembered, Told
 from agents.memory.render import messages, text
-from agents.memory.sources import source_of, tool_calls_of
 from agents.memory.window import window
 from agents.outcome import Outcome
 from schemas.topology import Topology
@@ -38,25 +31,7 @@ from schemas.topology import Topology
 if TYPE_CHECKING:
     from agents.dispatches import Attempt
 
-UNSEEN_MAX = 120
-"""Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
-
-HELD_BYTES = 2_000  # of a conversation, beside its texts
-INTERACTION_BYTES = 400  # likewise
 EVICTED_MAX = 200_000  # conversations of which no more is known than how many interactions they had
-
-
-class Conversation(NamedTuple):
-    """Whose memory: agents share none, and neither do tenants. The partition tells who forgets it on hand-over."""
-
-    agent_id: str
-    partition: int
-    tenant: str
-    conversation_id: str
-
-    @property
-    def key(self) -> Key:
-        return Key(self.tenant, self.agent_id, self.conversation_id)
 
 
 class NobodySaid:
@@ -67,145 +42,6 @@ class NobodySaid:
     def of(self, key: Key) -> Directives:
         del key
         return NO_DIRECTIVES
-
-
-class _Noted(NamedTuple):
-    """An interaction as it happened: what `Interaction` is made from, once somebody looks."""
-
-    ordinal: int
-    asked: str
-    attempt: tuple[str, str, int, str]
-    labels: Sequence[tuple[str, str]]
-    cause_id: str | None
-    epoch: int
-    place: tuple[str, int, int]
-    outcome: Outcome
-    version: str
-
-    def interaction(self, key: Key) -> Interaction:
-        _, task_id, attempt, stage = self.attempt
-        outcome = self.outcome
-        return Interaction(
-            key,
-            task_id,
-            self.asked,
-            outcome.answer,
-            outcome.kind,
-            attempt,
-            stage,
-            self.ordinal,
-            self.epoch,
-            tool_calls_of(outcome.tool_calls),
-            outcome.facts,
-            outcome.error,
-            outcome.started_at,
-            outcome.finished_at,
-            outcome.tokens_in,
-            outcome.tokens_out,
-            outcome.cost_microusd,
-            self.version,
-            source_of(dict(self.labels or ()), self.cause_id),
-            Place(*self.place),
-        )
-
-    @property
-    def bytes(self) -> int:
-        outcome = self.outcome
-        return INTERACTION_BYTES + len(self.asked) + len(outcome.answer or "") + len(outcome.tool_calls or "")
-
-
-class _Read(NamedTuple):
-    """A memory that was read and not folded yet."""
-
-    key: Key
-    remembered: Remembered
-    revoked: frozenset[str]
-
-    def state(self) -> State:
-        return refold(
-            self.key,
-            self.remembered.interactions,
-            facts_before=self.remembered.facts_before,
-            models=self.remembered.models,
-            revoked=self.revoked,
-        )
-
-
-class _View:
-    """A conversation as it stood at one call. It never changes; it is folded once, by whoever looks first."""
-
-    def __init__(
-        self, base: State | _Read, unseen: Sequence[_Noted], facts: tuple[Fact, ...], directives: Directives
-    ) -> None:
-        self._base, self._unseen, self._facts, self.directives = base, unseen, facts, directives
-
-    @property
-    def is_folded(self) -> bool:
-        return "state" in self.__dict__
-
-    @cached_property
-    def state(self) -> State:
-        revoked = self.directives.revoked
-        state = self._base if isinstance(self._base, State) else self._base.state()
-        new = [each.interaction(state.key) for each in self._unseen]
-        if new and new[0].ordinal > state.count + 1:  # older ones were let go: none of them is in reach
-            return refold(state.key, new, facts_before=self._facts, models=state.models, revoked=revoked)
-        for each in new:
-            state = fold(state, each, revoked)
-        return state
-
-
-class _Held:
-    """One conversation at hand. `unseen` are the interactions behind `base`; of those that had to be let go before
-    anybody looked the facts are kept."""
-
-    __slots__ = ("base", "bytes", "calls", "count", "facts", "revoked", "stale", "unseen", "view")
-
-    def __init__(self, read: _Read) -> None:
-        self.revoked = read.revoked
-        self.unseen: deque[_Noted] = deque(maxlen=UNSEEN_MAX)
-        self.view: _View | None = None
-        self.calls, self.stale = 0, False
-        if any(each.key != read.key for each in read.remembered.interactions):
-            raise ForeignInteraction(f"what was read for {read.key} is not all its own")
-        kept = resolve(read.remembered.interactions)
-        self.base: State | _Read = read._replace(remembered=replace(read.remembered, interactions=tuple(kept)))
-        self.count = kept[-1].ordinal if kept else 0
-        new = [fact for each in kept if each.id not in read.revoked for fact in facts_of(each)]
-        self.facts = pin(
-            (), [*(each for each in read.remembered.facts_before if each.origin not in read.revoked), *new]
-        )
-        self.bytes = HELD_BYTES + sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in kept)
-
-    @property
-    def folded_count(self) -> int:
-        return self.base.count if isinstance(self.base, State) else -1
-
-    def rebase(self, base: State) -> None:
-        self.base, self.count, self.facts = base, base.count, base.facts
-        self.bytes = HELD_BYTES + sum(len(each.text) for each in base.facts)
-        self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
-        self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
-
-    def note(self, noted: _Noted) -> None:
-        if len(self.unseen) == UNSEEN_MAX:
-            self.bytes -= self.unseen[0].bytes
-        self.unseen.append(noted)
-        self.bytes += noted.bytes
-        self.count = noted.ordinal
-
-    def settle(self) -> None:
-        """Take over what a call has folded."""
-        view, self.view = self.view, None
-        if view is None or not view.is_folded or view.state.count <= self.folded_count:
-            return
-        unseen, count, facts = list(self.unseen), self.count, self.facts
-        self.unseen.clear()
-        self.rebase(view.state)
-        for each in unseen:
-            if each.ordinal > view.state.count:
-                self.note(each)
-        self.count, self.facts = count, facts
 
 
 def caps_of(topology: Topology) -> dict[str, Caps]:
@@ -231,7 +67,7 @@ class Contexts:
         self._caps = caps_of(topology)
         self._versions = versions or {name: agent.version for name, agent in topology.agents.items()}
         self.bytes_max, self.bytes = topology.limits.context_bytes_max, 0
-        self._held: OrderedDict[Conversation, _Held] = OrderedDict()
+        self._held: OrderedDict[Conversation, Held] = OrderedDict()
         self._evicted: OrderedDict[Conversation, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -257,7 +93,7 @@ class Contexts:
         if self.is_at_hand(conversation):
             return True
         revoked = self._told.of(conversation.key).revoked
-        held = _Held(_Read(conversation.key, remembered, revoked))
+        held = Held(Read(conversation.key, remembered, revoked))
         if held.count < self.count_of(conversation):
             return False
         held.calls = self._drop(conversation)
@@ -288,7 +124,7 @@ class Contexts:
         self.bytes += held.bytes - before
         self._held.move_to_end(conversation)
         directives = self._told.of(conversation.key)
-        view = held.view = _View(held.base, tuple(held.unseen), held.facts, directives)
+        view = held.view = View(held.base, tuple(held.unseen), held.facts, directives)
         caps = self._caps[conversation.agent_id]
         return Context(make=lambda: known_of(window(view.state, caps, view.directives)))
 
@@ -312,7 +148,7 @@ class Contexts:
         inbox = attempt.inbox
         before = held.bytes
         held.note(
-            _Noted(
+            Noted(
                 ordinal,
                 attempt.text,
                 attempt.id,

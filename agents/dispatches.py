@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agents.context import Conversation
 from agents.contract import BATCH_INPUT, EMPTY_CONTEXT, NO_LABELS, Context, Task
+from agents.conversation import Conversation
 from agents.inbox import Inbox
 from agents.recognition import AttemptId
 from schemas.records import record

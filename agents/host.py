@@ -17,7 +17,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from agents.calls import Caller
-from agents.context import Contexts, Conversation
+from agents.context import Contexts
+from agents.conversation import Conversation
 from agents.event_log import EventLog
 from agents.inbox import Inbox, position_note, read_note
 from agents.intake import Intake

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from agents.context import Contexts, Conversation
+from agents.context import Contexts
+from agents.conversation import Conversation
 from agents.inbox import Inbox
 from agents.memory.ports import Recall, Remembered
 from agents.sources import NOTHING, KnownLog, Logs, Sources

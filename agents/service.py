@@ -14,8 +14,8 @@ from functools import partial
 from prometheus_client import Counter
 
 from agents.calls import Caller, wall_us
-from agents.context import Conversation
 from agents.contract import EMPTY_CONTEXT
+from agents.conversation import Conversation
 from agents.dispatches import Attempt
 from agents.event_log import EventLog
 from agents.inbox import Inbox

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agents.context import Conversation
+from agents.conversation import Conversation
 from agents.inbox import Inbox
 from agents.memory.model import State
 from agents.memory.snapshot import Part, pack, to_record

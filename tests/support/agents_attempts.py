@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agents.context import Conversation
+from agents.conversation import Conversation
 from agents.dispatches import Attempt, Dispatched
 from agents.inbox import Inbox
 from agents.recognition import AttemptId

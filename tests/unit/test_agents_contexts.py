@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.context import HELD_BYTES, Contexts, Conversation
+from agents.context import Contexts
 from agents.contract import EMPTY_CONTEXT
+from agents.conversation import HELD_BYTES, Conversation
 from agents.inbox import Inbox
 from agents.memory.canonical import window_hash
 from agents.memory.fold import refold

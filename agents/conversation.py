@@ -1,0 +1,185 @@
+"""One conversation at hand: what was read of it, what came after that, and what it comes to once somebody looks.
+
+Taking note of an interaction costs the append of a tuple. It is folded when an agent looks at its context, in whatever
+thread that does. I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+from agents.memory.fold import facts_of, fold, pin, refold, resolve
+from agents.memory.model import (
+    Directives,
+    Fact,
+    ForeignInteraction,
+    Interaction,
+    Key,
+    Place,
+    State,
+)
+from agents.memory.ports import Remembered
+from agents.memory.sources import source_of, tool_calls_of
+from agents.outcome import Outcome
+
+UNSEEN_MAX = 120
+"""Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
+
+HELD_BYTES = 2_000  # of a conversation, beside its texts
+INTERACTION_BYTES = 400  # likewise
+
+
+class Conversation(NamedTuple):
+    """Whose memory: agents share none, and neither do tenants. The partition tells who forgets it on hand-over."""
+
+    agent_id: str
+    partition: int
+    tenant: str
+    conversation_id: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.tenant, self.agent_id, self.conversation_id)
+
+
+class Noted(NamedTuple):
+    """An interaction as it happened: what `Interaction` is made from, once somebody looks."""
+
+    ordinal: int
+    asked: str
+    attempt: tuple[str, str, int, str]
+    labels: Sequence[tuple[str, str]]
+    cause_id: str | None
+    epoch: int
+    place: tuple[str, int, int]
+    outcome: Outcome
+    version: str
+
+    def interaction(self, key: Key) -> Interaction:
+        _, task_id, attempt, stage = self.attempt
+        outcome = self.outcome
+        return Interaction(
+            key,
+            task_id,
+            self.asked,
+            outcome.answer,
+            outcome.kind,
+            attempt,
+            stage,
+            self.ordinal,
+            self.epoch,
+            tool_calls_of(outcome.tool_calls),
+            outcome.facts,
+            outcome.error,
+            outcome.started_at,
+            outcome.finished_at,
+            outcome.tokens_in,
+            outcome.tokens_out,
+            outcome.cost_microusd,
+            self.version,
+            source_of(dict(self.labels or ()), self.cause_id),
+            Place(*self.place),
+        )
+
+    @property
+    def bytes(self) -> int:
+        outcome = self.outcome
+        return INTERACTION_BYTES + len(self.asked) + len(outcome.answer or "") + len(outcome.tool_calls or "")
+
+
+class Read(NamedTuple):
+    """A memory that was read and not folded yet."""
+
+    key: Key
+    remembered: Remembered
+    revoked: frozenset[str]
+
+    def state(self) -> State:
+        return refold(
+            self.key,
+            self.remembered.interactions,
+            facts_before=self.remembered.facts_before,
+            models=self.remembered.models,
+            revoked=self.revoked,
+        )
+
+
+class View:
+    """A conversation as it stood at one call. It never changes; it is folded once, by whoever looks first."""
+
+    def __init__(
+        self, base: State | Read, unseen: Sequence[Noted], facts: tuple[Fact, ...], directives: Directives
+    ) -> None:
+        self._base, self._unseen, self._facts, self.directives = base, unseen, facts, directives
+
+    @property
+    def is_folded(self) -> bool:
+        return "state" in self.__dict__
+
+    @cached_property
+    def state(self) -> State:
+        revoked = self.directives.revoked
+        state = self._base if isinstance(self._base, State) else self._base.state()
+        new = [each.interaction(state.key) for each in self._unseen]
+        if new and new[0].ordinal > state.count + 1:  # older ones were let go: none of them is in reach
+            return refold(state.key, new, facts_before=self._facts, models=state.models, revoked=revoked)
+        for each in new:
+            state = fold(state, each, revoked)
+        return state
+
+
+class Held:
+    """One conversation at hand. `unseen` are the interactions behind `base`; of those that had to be let go before
+    anybody looked the facts are kept."""
+
+    __slots__ = ("base", "bytes", "calls", "count", "facts", "revoked", "stale", "unseen", "view")
+
+    def __init__(self, read: Read) -> None:
+        self.revoked = read.revoked
+        self.unseen: deque[Noted] = deque(maxlen=UNSEEN_MAX)
+        self.view: View | None = None
+        self.calls, self.stale = 0, False
+        if any(each.key != read.key for each in read.remembered.interactions):
+            raise ForeignInteraction(f"what was read for {read.key} is not all its own")
+        kept = resolve(read.remembered.interactions)
+        self.base: State | Read = read._replace(remembered=replace(read.remembered, interactions=tuple(kept)))
+        self.count = kept[-1].ordinal if kept else 0
+        new = [fact for each in kept if each.id not in read.revoked for fact in facts_of(each)]
+        self.facts = pin(
+            (), [*(each for each in read.remembered.facts_before if each.origin not in read.revoked), *new]
+        )
+        self.bytes = HELD_BYTES + sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in kept)
+
+    @property
+    def folded_count(self) -> int:
+        return self.base.count if isinstance(self.base, State) else -1
+
+    def rebase(self, base: State) -> None:
+        self.base, self.count, self.facts = base, base.count, base.facts
+        self.bytes = HELD_BYTES + sum(len(each.text) for each in base.facts)
+        self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
+        self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
+
+    def note(self, noted: Noted) -> None:
+        if len(self.unseen) == UNSEEN_MAX:
+            self.bytes -= self.unseen[0].bytes
+        self.unseen.append(noted)
+        self.bytes += noted.bytes
+        self.count = noted.ordinal
+
+    def settle(self) -> None:
+        """Take over what a call has folded."""
+        view, self.view = self.view, None
+        if view is None or not view.is_folded or view.state.count <= self.folded_count:
+            return
+        unseen, count, facts = list(self.unseen), self.count, self.facts
+        self.unseen.clear()
+        self.rebase(view.state)
+        for each in unseen:
+            if each.ordinal > view.state.count:
+                self.note(each)
+        self.count, self.facts = count, facts
