@@ -24,8 +24,9 @@ from schemas.topology import Limits, Topology
 from streams.control import BreakerView
 from streams.core.policy import Policy
 from streams.processors.cuts import Committer, InTransaction
+from streams.processors.driver import Driver
 from streams.processors.recovery import Recovery
-from streams.processors.worker import Driver, Worker
+from streams.processors.worker import Worker
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import client_config

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from schemas.codec import Codec
 from schemas.epochs import Epochs
@@ -21,16 +21,18 @@ from streams.core.effects import Effects
 from streams.core.policy import Policy
 from streams.processors.breaker import BreakerProcessor
 from streams.processors.consensus import Consensus
-from streams.processors.cuts import Committer, Cut, Cuts, Members
+from streams.processors.cuts import Committer, Cut, Cuts
+from streams.processors.driver import Driver, View
 from streams.processors.frontier import Frontier
 from streams.processors.health import HealthReport
 from streams.processors.outbox import Outbox
+from streams.processors.reading import Reading
 from streams.processors.recovery import Positions, Recovery
 from streams.processors.router import Router
 from streams.processors.spill import SpillLog
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.held import HeldBack, SetAside
+from streams.transport.held import HeldBack
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.requests import generation_of
@@ -55,35 +57,6 @@ SETTLE_POLL_S = 0.01
 RESYNC_S = 1.0
 # What turns get between two commits, however long a commit takes.
 BREATH_S = 0.02
-RESUME_BELOW = 0.9
-
-
-class Driver(Committer, Members, Protocol):
-    """The part of streams.transport.faust_driver.Driver that is used here."""
-
-    async def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]: ...
-
-    async def lag(self) -> Mapping[TopicPartition, int]: ...
-
-    def pause(self, tps: Iterable[tuple[str, int]]) -> None: ...
-
-    def resume(self, tps: Iterable[tuple[str, int]]) -> None: ...
-
-    @property
-    def is_down(self) -> bool: ...
-
-    def mark_up(self) -> None: ...
-
-    def fail(self, error: BaseException) -> None: ...
-
-
-class View(Protocol):
-    """The part of streams.control.BreakerView that is used here."""
-
-    @property
-    def version(self) -> int: ...
-
-    def snapshot(self) -> Mapping[str, Any]: ...
 
 
 def wall_ms() -> int:
@@ -119,9 +92,7 @@ class Worker:
         self._epochs = Epochs()
         self._spills = SpillLog(topology, codec, producer)
         self._cuts = Cuts(self._topics.submitted, producer, self._epochs, self._spills.claims)
-        self._full: set[int] = set()
-        self._paused: set[TopicPartition] = set()
-        self._held, self._pauses, self._aside = held, pauses, SetAside()
+        self._reading = Reading(self._topics.submitted, self._handle, held, pauses)
         self._seen_version = -1
         self._seen_absent: frozenset[str] = frozenset()
         self._outbox = Outbox(topology, codec, producer, pauses)
@@ -179,35 +150,10 @@ class Worker:
         if self.has_failed:
             return
         try:
-            self._take(processor, batch)
+            self._reading.take(processor, batch)
             self._throttle()
         except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
             self._fail(error)
-
-    @property
-    def _resting(self) -> frozenset[str]:
-        """Topics that are paused for the whole fleet."""
-        return self._pauses.resting if self._pauses is not None else frozenset()
-
-    @property
-    def _absent(self) -> frozenset[str]:
-        """Agents that people have paused or retired."""
-        return self._pauses.agents if self._pauses is not None else frozenset()
-
-    def _take(self, processor: str, batch: Batch) -> None:
-        """What may be taken of it now. What has waited longer comes first."""
-        for each in (*self._aside.released(self._resting), (processor, batch)):
-            self._take_unless_resting(*each)
-
-    def _take_unless_resting(self, processor: str, batch: Batch) -> None:
-        taken = self._aside.admit(processor, batch, self._resting)
-        if taken is not None:
-            self._admit(processor, taken)
-
-    def _admit(self, processor: str, batch: Batch) -> None:
-        admitted = self._held.admit(batch) if self._held is not None and processor == "router" else batch
-        if admitted is not None:
-            self._handle(processor, admitted)
 
     def _handle(self, processor: str, batch: Batch) -> None:
         now_ms = self._clock()
@@ -226,35 +172,7 @@ class Worker:
         self.driver.fail(error)
 
     def _throttle(self) -> None:
-        """At a bound, or behind a schema that is not known yet, new tasks wait on the broker; what drains the cell is
-        never paused."""
-        held = {number for _, number in self._held.tps} if self._held is not None else set()
-        for number, cell in self._cells.items():
-            if number not in self._full and (cell.is_full or number in held):
-                self._full.add(number)
-                log.warning("reading of new tasks pauses", partition=number, inflight=len(cell), held=number in held)
-            elif number in self._full and number not in held and cell.fill < RESUME_BELOW:
-                self._full.discard(number)
-        self._regulate()
-
-    def _regulate(self) -> None:
-        """Reads what may be read: neither new tasks of a partition that is full, nor a topic that is paused."""
-        wanted = {TopicPartition(self._topics.submitted, number) for number in self._full}
-        wanted |= {TopicPartition(topic, number) for topic in self._resting for number in self._cells}
-        if wanted == self._paused:
-            return
-        if pause := wanted - self._paused:
-            self.driver.pause(sorted(pause))
-        if resume := self._paused - wanted:
-            self.driver.resume(sorted(resume))
-        self._paused = wanted
-
-    def _release(self) -> None:
-        """Go on with what was held back and can be read by now."""
-        for each in self._aside.released(self._resting):
-            self._take_unless_resting(*each)
-        for batch in self._held.released() if self._held is not None else ():
-            self._handle("router", batch)
+        self._reading.throttle(self.driver, self._cells)
 
     # ------------------------------------------------------------------ assignment
 
@@ -278,13 +196,13 @@ class Worker:
             await self.driver.commit(self._cuts.cut(positions, dict.fromkeys(new, now_ms)))
         for number, each in found.items():
             each.cell.observe_breakers(self._view.snapshot())
-            each.cell.observe_paused(self._absent)
+            each.cell.observe_paused(self._reading.absent)
             self._cells[number], frontier = each.cell, Frontier()
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
             self._outbox.emit({number: each.fold.resume(self._clock())})
         self._cuts.positions.update(positions)
-        self._regulate()  # before anything is read
+        self._reading.regulate(self.driver, self._cells)  # before anything is read
         log.info("live", partitions=partitions, unfinished=sum(map(len, self._cells.values())))
         self._on_ready(sorted(self._cells))
         return {(topic, number): at for (topic, number), at in positions.items()}
@@ -325,8 +243,6 @@ class Worker:
 
     def _drop(self, partitions: Iterable[int]) -> None:
         gone = set(partitions)
-        if self._held is not None:
-            self._held.drop([(self._topics.submitted, number) for number in gone])
         for number in gone:
             self._cells.pop(number, None)
             self._frontiers.pop(number, None)
@@ -334,11 +250,7 @@ class Worker:
         self._spills.drop(gone)
         self._cuts.drop(gone)
         self._epochs.drop(gone)
-        self._aside.drop(gone)
-        self._full -= gone
-        if lost := {tp for tp in self._paused if tp.partition in gone}:
-            self.driver.resume(sorted(lost))
-            self._paused -= lost
+        self._reading.drop(self.driver, gone)
         self._breakers.release(gone)
         CONSUMER_LAG.clear()
 
@@ -390,7 +302,7 @@ class Worker:
             self._producer.poll()
             self._observe_breakers()
             self._observe_pauses()
-            self._release()
+            self._reading.release()
             before_ms, ticked_ms = ticked_ms, self._clock()
             self._tick(has_stalled=ticked_ms - before_ms > STALL_MS)
             CUT_AGE.set(self._cuts.age_s)
@@ -407,7 +319,7 @@ class Worker:
                 cell.observe_breakers(shown)
 
     def _observe_pauses(self) -> None:
-        absent = self._absent
+        absent = self._reading.absent
         if absent != self._seen_absent:
             self._seen_absent = absent
             for cell in self._cells.values():
@@ -420,7 +332,7 @@ class Worker:
             return  # no outcome can be read, so none is overdue
         now_ms = self._clock()
         decided: dict[int, Effects] = {}
-        resting = self._resting
+        resting = self._reading.resting
         for number, cell in self._cells.items():
             frontier = self._frontiers[number]
             if resting:

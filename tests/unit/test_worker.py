@@ -132,17 +132,17 @@ async def test_a_partition_waits_for_a_schema_from_there_on_and_is_read_on_when_
     assert handled == [[(0, 5)], [(0, 6)]]
     assert fakes.paused == {(TOPIC, 1)}
     assert worker._cuts.positions == {(TOPIC, 0): 7}
-    worker._release()
+    worker._reading.release()
     assert len(handled) == 2
     ids.known = 31
-    worker._release()
+    worker._reading.release()
     worker._throttle()
     assert handled[2:] == [[(1, 7), (1, 8)], [(1, 9)]]
     assert (fakes.paused, worker._cuts.positions) == (set(), {(TOPIC, 0): 7, (TOPIC, 1): 10})
     worker.turn("router", records((1, 10, frame(40))))
     worker._drop([1])
     ids.known = 41
-    worker._release()
+    worker._reading.release()
     assert (len(handled), fakes.paused, fakes.failures) == (4, set(), [])
 
 
