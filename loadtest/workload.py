@@ -7,6 +7,7 @@ I/O: none.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,17 @@ WORDS = ("EMEA", "APAC", "LATAM", "Q1", "Q2", "Q3", "Q4", "Oslo", "Lisbon", "Nai
 
 @dataclass(frozen=True)
 class Tick:
-    """Some tasks of one partition, in order."""
+    """Some tasks of one partition, in order; `numbers` are theirs."""
 
     partition: int
+    numbers: Sequence[int]
     keys: Sequence[bytes]
     values: Sequence[bytes]
+
+    def between(self, first: int, upto: int) -> Tick:
+        """Those of these numbers, `upto` not among them."""
+        start, stop = bisect_left(self.numbers, first), bisect_left(self.numbers, upto)
+        return Tick(self.partition, self.numbers[start:stop], self.keys[start:stop], self.values[start:stop])
 
 
 class Workload:
@@ -102,11 +109,12 @@ class Workload:
         homes = self._homes[who]
         order = np.argsort(homes, kind="stable")
         who = who[order]
-        values = self._values(first + order, what[order], who, sent_us[order]).to_pylist()
+        numbers = first + order
+        values = self._values(numbers, what[order], who, sent_us[order]).to_pylist()
         keys = [self._keys[each] for each in who.tolist()]
-        bounds = np.searchsorted(homes[order], np.arange(self._partitions_n + 1))
+        bounds, of = np.searchsorted(homes[order], np.arange(self._partitions_n + 1)), numbers.tolist()
         return [
-            Tick(number, keys[start:stop], values[start:stop])
+            Tick(number, of[start:stop], keys[start:stop], values[start:stop])
             for number, (start, stop) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
             if start < stop
         ]

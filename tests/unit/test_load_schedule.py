@@ -22,7 +22,9 @@ NAMES = (
 def test_a_task_is_due_when_its_time_has_come_and_not_before() -> None:
     schedule = Schedule([Stage(2, 10), Stage(1, 100), Stage(0.5, 2)])
     assert (schedule.seconds, schedule.tasks) == (3.5, 20 + 100 + 1)
-    times_s = schedule.offsets_us(np.arange(schedule.tasks)) / 1e6
+    offsets_us = schedule.offsets_us(np.arange(schedule.tasks))
+    assert [schedule.offset_us(number) for number in range(schedule.tasks)] == offsets_us.tolist()
+    times_s = offsets_us / 1e6
     assert (np.diff(times_s) > 0).all()
     for number, at in enumerate(times_s.tolist()):
         assert schedule.due(at - 1e-3) <= number

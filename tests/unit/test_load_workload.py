@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.ahead import AHEAD, Ahead
 from loadtest.partitioner import murmur2, partitions_of
 from loadtest.scenario import Mix
+from loadtest.schedule import Schedule, Stage
 from loadtest.workload import BLOCK, Workload
 from schemas.admission import admit
 from schemas.codec import Codec
@@ -50,6 +52,32 @@ def test_the_same_seed_gives_the_same_bytes_in_whatever_steps(codec: Codec, topo
     assert records(Workload(topology, codec, 8, run="s7"), 0, 100, 100) != records(
         Workload(topology, codec, 7), 0, 100, 100
     )
+
+
+def test_tasks_made_ahead_are_those_made_tick_by_tick(codec: Codec, topology: Topology) -> None:
+    """Each is handed out once, when it is asked for, in its partition's order, across the bounds of blocks."""
+    schedule = Schedule([Stage(1, 3_000), Stage(0.5, 7_000)])
+    workload, made = Workload(topology, codec, 7), Ahead(Workload(topology, codec, 7), schedule)
+    made.begin(NOW_US)
+    first = 0
+    for upto in (1, 2, 700, AHEAD - 1, AHEAD, AHEAD + 1, schedule.tasks):
+        what, who = workload.draw(first, upto - first)
+        alone = workload.ticks(first, what, who, NOW_US + schedule.offsets_us(np.arange(first, upto)))
+        found: dict[int, list[tuple[int, bytes, bytes]]] = {}
+        for tick in made.between(first, upto):
+            found.setdefault(tick.partition, []).extend(zip(tick.numbers, tick.keys, tick.values, strict=True))
+        assert found == {tick.partition: list(zip(tick.numbers, tick.keys, tick.values, strict=True)) for tick in alone}
+        assert sorted(number for rows in found.values() for number, *_ in rows) == list(range(first, upto))
+        first = upto
+
+
+def test_tasks_made_ahead_of_one_beginning_are_not_those_of_another(codec: Codec, topology: Topology) -> None:
+    made = Ahead(Workload(topology, codec, 7), Schedule([Stage(1, 10)]))
+    values = []
+    for began_us in (NOW_US, NOW_US + 1, NOW_US):
+        made.begin(began_us)
+        values.append([tick.values for tick in made.between(0, 10)])
+    assert values[0] == values[2] != values[1]
 
 
 def test_a_draw_does_not_depend_on_where_a_range_begins(codec: Codec, topology: Topology) -> None:
