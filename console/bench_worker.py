@@ -1,8 +1,9 @@
 """What a turn of the worker costs, by its size: real batches through decode, decide and encode, without a broker.
 
 `python -m console.bench_worker` sends tasks of the load test's mix (80 % to one agent, 15 % to a panel, 5 % unsure of
-their intent) through router and consensus, and answers each dispatch by rule; one attempt in twenty fails. It counts
-CPU time of the process, of all its threads, so that a busy machine does not show. I/O: the clock, stdout.
+their intent) through router and consensus, and answers each dispatch by rule: half of them a turn later than the other
+half, so that the two of a panel are not always heard together; one attempt in twenty fails. It counts CPU time of the
+process, of all its threads, so that a busy machine does not show. I/O: the clock, stdout.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +36,12 @@ from streams.processors.router import Router
 from streams.transport.batch import Batch
 from streams.transport.garbage import calm_collector
 
-FAILED_SHARE = 0.05
+FAILED_SHARE, LATE_SHARE = 0.05, 0.5
 US = 1e6
+
+
+Answer: TypeAlias = tuple[bytes, bytes | None, int]
+"""Value, key and partition."""
 
 
 class Sent:
@@ -98,6 +103,7 @@ class Rig:
         self._consensus = Consensus(topology.agents, self._codec, outbox, self._cells, Epochs())
         self._workload, self._draw = Workload(topology, self._codec, seed), np.random.default_rng(seed)
         self._number, self._now_ms, self._offset = 0, time.time_ns() // 1_000_000, 0
+        self._late: list[Answer] = []
 
     def turns(self, size: int, tasks: int, cost: Cost) -> None:
         """So many tasks, in turns of `size` of them, until each has its result."""
@@ -142,19 +148,20 @@ class Rig:
         return Batch("", values, keys, [topic] * n, partitions, offsets, at, None, ends)
 
     def _answers(self, cost: Cost) -> list[Batch]:
-        """What agents say to all dispatches sent since the last call, in one batch; nothing where there were none."""
-        values: list[bytes] = []
-        keys: list[bytes | None] = []
-        partitions: list[int] = []
-        for (topic, partition), (sent, sent_keys) in self._sent.take().items():
+        """What agents say to dispatches sent before this call, in one batch; nothing where there were none."""
+        said, self._late = self._late, []
+        for (topic, partition), (sent, keys) in self._sent.take().items():
             kind = self._topics.record_of(topic)
             cost.results += len(sent) if kind == "TaskResult" else 0
             if kind == "TaskDispatched":
-                values += self._replies(sent)
-                keys += sent_keys
-                partitions += [partition] * len(sent)
-        if not values:
+                is_late = (self._draw.random(len(sent)) < LATE_SHARE).tolist()
+                for value, key, late in zip(self._replies(sent), keys, is_late, strict=True):
+                    (self._late if late else said).append((value, key, partition))
+        if not said and not self._late:
             return []
+        if not said:
+            return self._answers(cost)
+        values, keys, partitions = map(list, zip(*said, strict=True))
         return [self._batch("events", values, keys, np.array(partitions, np.int32))]
 
     def _replies(self, dispatches: Sequence[bytes | None]) -> list[bytes]:

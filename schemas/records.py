@@ -103,20 +103,33 @@ def _fill(
         if field.name in columns:
             arrays.append(_column(spec["type"], field, columns[field.name], n, where))
         elif "default" in spec:
-            arrays.append(constant(spec["default"], field.type, n))
+            arrays.append(_default(spec["default"], field, n, where))
         else:
             raise ValueError(f"{where} is missing and has no default")
     return arrays
 
 
+_ARRAYS = (pa.Array, pa.ChunkedArray)
+_DEFAULTS: dict[str, tuple[Any, pa.Array]] = {}
+"""Of each field that was left out, its default, and as many rows of it as were asked for: made once."""
+
+
+def _default(value: Any, field: pa.Field, n: int, where: str) -> pa.Array:
+    same, known = _DEFAULTS.get(where, (None, None))
+    if known is None or same is not value or known.type != field.type or len(known) < n:
+        known = constant(value, field.type, 2 * n)
+        _DEFAULTS[where] = value, known
+    return known.slice(0, n)
+
+
 def _column(definition: Definition, field: pa.Field, value: Column, n: int, where: str) -> pa.Array:
-    if isinstance(value, Mapping) and pa.types.is_struct(field.type):
-        children = _fill(definition, list(field.type), value, n, where)
-        return pa.StructArray.from_arrays(children, fields=list(field.type))
-    if isinstance(value, pa.Array | pa.ChunkedArray):
+    if isinstance(value, _ARRAYS):
         array = conform(value, field, where)
     elif isinstance(value, list | tuple):
         array = conform(pa.array(value, field.type), field, where)
+    elif isinstance(value, Mapping) and pa.types.is_struct(field.type):
+        children = _fill(definition, list(field.type), value, n, where)
+        return pa.StructArray.from_arrays(children, fields=list(field.type))
     else:
         array = conform(constant(value, field.type, n), field, where)
     if len(array) != n:

@@ -173,18 +173,21 @@ class Cohort:
     def appended_ms(self, number: int) -> int:
         return int(self.intake.appended_ms[int(self.rows[number & _PLACE])])
 
-    def task(self, number: int) -> Task:
-        """The facts of one task, as they stand: its first dispatches."""
+    def origin(self, number: int) -> tuple[int, First]:
+        """Row in the intake, and first dispatches."""
         place = number & _PLACE
-        row, first = int(self.rows[place]), self.firsts[int(self.codes[place])]
-        intake = self.intake
+        return int(self.rows[place]), self.firsts[int(self.codes[place])]
+
+    def task(self, number: int) -> Task:
+        """The facts of one task, as they stood when it was sent out: its first dispatches."""
+        intake, (row, first) = self.intake, self.origin(number)
         task = Task(
             id=intake.ids[row],
             key=intake.keys[row],
             frame=intake.frames[row],
             datum=intake.datums[row],
             identity=intake.identity(row),
-            deadline_ms=int(self.deadlines_ms[place]),
+            deadline_ms=int(self.deadlines_ms[number & _PLACE]),
             appended_ms=int(intake.appended_ms[row]),
             size=int(intake.sizes[row]),
             plan=first.plan,

@@ -1,8 +1,8 @@
 """What a cell wants done: dispatches, results and notes, in the order in which they were decided.
 
 The shell encodes and produces them; nothing here knows how. What is the same for most tasks of a batch comes in
-columns: `departed`, tasks sent to their first agents, `answered`, tasks whose only agent gave a good answer, and
-`agreed`, tasks whose panel of two agrees. I/O: none.
+columns: `departed`, tasks sent to their first agents, and `answered`, tasks whose only agent gave a good answer.
+I/O: none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.core.cohort import CONSENSUS, Cohort, Ending
+from streams.core.cohort import Cohort, Ending
 from streams.core.columns import identities, task_keys
 from streams.core.consensus import Vote
 from streams.core.hearing import Hearing
@@ -117,66 +117,6 @@ class Answered:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Agreed:
-    """Tasks that ended with the vote of both of their panel, a value per task in each column.
-
-    `first` and `second` are rows of the events in `batch`, by seat; `votes` is what both said.
-    """
-
-    batch: pa.RecordBatch
-    hearing: Hearing
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
-    keys: Sequence[bytes]
-    votes: Sequence[str]
-    decided_at: int
-
-    @property
-    def best(self) -> npt.NDArray[np.int64]:
-        """The row whose answer is given: the surer one, of equally sure ones the lower seat's."""
-        sure = self.hearing.confidence
-        return np.where(sure[self.second] > sure[self.first], self.second, self.first)
-
-    def results(self) -> Iterator[Result]:
-        """One by one."""
-        hearing, batch = self.hearing, self.batch
-        for place, pair in enumerate(zip(self.first.tolist(), self.second.tolist(), self.best.tolist(), strict=True)):
-            one, other, best = (batch.slice(row, 1) for row in pair)
-            votes = tuple(
-                Vote(
-                    agent_id=hearing.names[hearing.agent[row]],
-                    key=self.votes[place],
-                    confidence=float(hearing.confidence[row]),
-                    weight=float(hearing.weights[hearing.agent[row]]),
-                    seat=seat,
-                    answer=batch.column("answer")[row].as_py(),
-                    payload=batch.column("payload")[row].as_py(),
-                )
-                for seat, row in enumerate(pair[:2])
-            )
-            tokens = [each.column(name)[0].as_py() for each in (one, other) for name in ("tokens_in", "tokens_out")]
-            yield Result(
-                id=task_keys(best.column("task"))[0],
-                key=self.keys[place],
-                identity=identities(best.column("task"))[0],
-                status=CONSENSUS.status,
-                reason=CONSENSUS.reason.value,
-                intent=best.column("slip").field("intent")[0].as_py(),
-                answer=best.column("answer")[0].as_py(),
-                payload=best.column("payload")[0].as_py(),
-                confidence=(votes[0].confidence + votes[1].confidence) / 2,
-                agents=tuple(vote.agent_id for vote in votes),
-                votes=votes,
-                dissent=(),
-                attempts=2,
-                cost_microusd=sum(each.column("cost_microusd")[0].as_py() for each in (one, other)),
-                tokens=sum(tokens),
-                decided_at=self.decided_at,
-                failed_agents=0,
-            )
-
-
 @dataclass(slots=True)
 class Effects:
     """All that one call decided; empty ones are common and cheap."""
@@ -186,20 +126,15 @@ class Effects:
     notes: list[Note] = field(default_factory=list)
     departed: Cohort | None = None
     answered: Answered | None = None
-    agreed: Agreed | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.dispatches or self.results or self.notes or self.departed or self.answered or self.agreed)
+        return bool(self.dispatches or self.results or self.notes or self.departed or self.answered)
 
     def one_by_one(self) -> Effects:
         """The same without columns, for whoever looks at each."""
         return Effects(
             [*(() if self.departed is None else departures(self.departed)), *self.dispatches],
-            [
-                *(() if self.answered is None else self.answered.results()),
-                *(() if self.agreed is None else self.agreed.results()),
-                *self.results,
-            ],
+            [*(() if self.answered is None else self.answered.results()), *self.results],
             self.notes,
         )
 

@@ -1,4 +1,4 @@
-"""Whether what an agent said counts as an answer, and whom a failure counts against.
+"""Whether what an agent said counts as an answer, its vote then, and whom a failure counts against.
 
 Rule R7 of docs/rules.md. I/O: none.
 """
@@ -6,6 +6,7 @@ Rule R7 of docs/rules.md. I/O: none.
 from __future__ import annotations
 
 from schemas.reasons import ErrorClass, FailReason
+from streams.core.consensus import Vote, vote_key
 from streams.core.policy import AgentPolicy
 from streams.core.task import REGROUND, Outcome
 
@@ -43,3 +44,10 @@ def judge(agent: AgentPolicy, outcome: Outcome, confidence_min: float) -> FailRe
     if (agent.grounded or outcome.stage == REGROUND) and not outcome.cited:
         return FailReason.UNGROUNDED
     return FailReason.FAILED if outcome.answer is None else confidence
+
+
+def vote_of(agent: AgentPolicy, outcome: Outcome, confidence: float, seat: int) -> Vote:
+    """What a good answer, of this confidence, says in a panel."""
+    answer = outcome.answer or ""
+    key = vote_key(outcome.vote_key, answer)
+    return Vote(outcome.agent_id, key, confidence, agent.weight, seat, answer, outcome.payload)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from schemas.reasons import DispatchReason, FailReason, ResultReason
 from streams.core.availability import Availability
 from streams.core.cohort import ending
-from streams.core.consensus import Vote, vote_key
+from streams.core.consensus import Vote
 from streams.core.decisions import Decisions, Step
 from streams.core.health import Health
-from streams.core.judge import AGAINST_THE_AGENT, LEAVES_DOUBT, judge
+from streams.core.judge import AGAINST_THE_AGENT, LEAVES_DOUBT, judge, vote_of
 from streams.core.panel import PanelRules
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.routing import FALLBACK
@@ -67,16 +67,7 @@ class Machine:
         if isinstance(verdict, FailReason):
             attempt.failure = verdict
             return
-        answer = outcome.answer or ""
-        attempt.vote = Vote(
-            agent_id=outcome.agent_id,
-            key=vote_key(outcome.vote_key, answer),
-            confidence=verdict,
-            weight=agent.weight,
-            seat=attempt.slip.seat,
-            answer=answer,
-            payload=outcome.payload,
-        )
+        attempt.vote = vote_of(agent, outcome, verdict, attempt.slip.seat)
 
     def time_out(self, task: Task, attempt: Attempt, now_ms: int, *, blame: bool) -> None:
         attempt.failure = FailReason.TIMED_OUT

@@ -2,8 +2,8 @@
 
 A new task that is sent to its first agents needs no facts of its own before something is heard of it; it stands in a
 cohort (streams/core/cohort.py). A task whose only agent gives a good answer is decided from the event alone: the slip
-travels; so is a panel of two that agrees, where one batch holds both votes. Every other row is handed back, and the
-cell takes it as it takes any: tests hold both halves against each other. I/O: none.
+travels. A panel of two that agrees is decided from its two events (streams/core/pairs.py). Every other row is handed
+back, and the cell takes it as it takes any: tests hold both halves against each other. I/O: none.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from schemas.ids import fact_id
 from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
 from streams.core.cohort import PAIR, Cohort, Departures, Ending, serial_of, split
-from streams.core.consensus import vote_key
-from streams.core.effects import Agreed, Answered, Note
+from streams.core.effects import Answered, Note
 from streams.core.hearing import Hearing
 from streams.core.intake import UNSTATED_MS, Heard, Intake
+from streams.core.pairs import Pairs, agreed
 from streams.core.routing import FALLBACK
 from streams.core.task import Task, TaskKey
 
@@ -44,6 +44,7 @@ class Swift:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._cohorts: dict[int, Cohort] = {}
+        self._pairs = Pairs(cell.policy)
         self._serial = 0
 
     # ------------------------------------------------------------------ out
@@ -106,7 +107,7 @@ class Swift:
     # ------------------------------------------------------------------ back
 
     def take_answers(self, heard: Heard, rows: Rows, now_ms: int) -> Others:
-        """Ends the tasks whose only agent, or both of whose panel, gave good answers; the outcomes that are left.
+        """Takes good answers of those who were asked, and ends tasks by them; the outcomes that are left.
 
         A task of which the batch says anything else is left, too: what counts then depends on the order.
         """
@@ -117,14 +118,15 @@ class Swift:
         held = map(self._cell.tasks.get, _at(heard.ids, rows))
         numbers = np.array([each if type(each) is int else 0 for each in held], np.int64)
         voices, fits = self._fit(hearing, rows, numbers)
-        decides = _all_said(numbers, voices, fits, hearing.attempt[rows])
-        single, pair = np.flatnonzero(decides & (voices == 1)), np.flatnonzero(decides & (voices == PAIR))
+        times = _times_said(numbers, fits, hearing.attempt[rows])
+        single, pair = np.flatnonzero((voices == 1) & (times == 1)), np.flatnonzero((voices == PAIR) & (times > 0))
+        taken = np.zeros(len(rows), np.bool_)
         if len(pair):
-            pair = self._agree(heard, hearing, rows, numbers, pair, now_ms)
+            pair = pair[self._pairs.are_new(numbers[pair], hearing.attempt[rows[pair]], times[pair])]
+            taken[self._hear_pairs(heard, hearing, rows, numbers, pair, now_ms)] = True
         if len(single):
             self._answer(heard, hearing, rows[single], numbers[single], now_ms)
-        taken = np.zeros(len(rows), np.bool_)
-        taken[single] = taken[pair] = True
+            taken[single] = True
         return Others(self._cell, hearing, rows[~taken], rows[taken])
 
     def _fit(self, hearing: Hearing, rows: Rows, numbers: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
@@ -150,27 +152,31 @@ class Swift:
         answered = Answered(batch, hearing, rows, keys, codes, endings, now_ms * 1000)
         self._cell.machine.decisions.effects.answered = answered
 
-    def _agree(self, heard: Heard, hearing: Hearing, rows: Rows, numbers: Rows, pairs: Rows, now_ms: int) -> Rows:
-        """Ends the tasks of both of whose voters the vote is the same; their places among the rows."""
-        pairs = pairs[np.lexsort((hearing.attempt[rows[pairs]], numbers[pairs]))]
-        batch, seated = heard.events.batch, rows[pairs]
-        said = (batch.column(name).take(seated).to_pylist() for name in ("vote_key", "answer"))
-        votes = list(map(vote_key, *said))
-        agree = np.array([one == other for one, other in zip(votes[::PAIR], votes[1::PAIR], strict=True)], np.bool_)
-        pairs, votes = (
-            pairs[np.repeat(agree, PAIR)],
-            [vote for vote, same in zip(votes[::PAIR], agree, strict=True) if same],
-        )
-        if not len(pairs):
-            return pairs
-        first, second = rows[pairs[::PAIR]], rows[pairs[1::PAIR]]
-        ids = _at(heard.ids, first)
-        keys, _, _ = self._finish(ids, numbers[pairs[::PAIR]])
-        events = (batch.column("event_id").take(each).to_pylist() for each in (first, second))
-        self._cell.finished.add_all(ids, now_ms, zip(*events, strict=True))
-        agreed = Agreed(batch, hearing, first, second, keys, votes, now_ms * 1000)
-        self._cell.machine.decisions.effects.agreed = agreed
-        return pairs
+    def _hear_pairs(
+        self, heard: Heard, hearing: Hearing, rows: Rows, numbers: Rows, places: Rows, now_ms: int
+    ) -> list[int]:
+        """Keeps first voices, and ends the tasks whose second says the same; the places of all these, in order."""
+        taken: list[int] = []
+        ended: dict[int, TaskKey] = {}
+        events: list[tuple[str, str]] = []
+        results = self._cell.machine.decisions.effects.results
+        outcomes, confidences = heard.outcomes.at(_list(rows[places])), hearing.confidence[rows[places]].tolist()
+        for place, outcome, confidence in zip(places.tolist(), outcomes, confidences, strict=True):
+            number = int(numbers[place])
+            both = self._pairs.hear(number, outcome, confidence)
+            if both is not None:
+                one, other = both
+                if one.vote.key != other.vote.key:
+                    continue
+                result = agreed(self._of(number), number, one, other, now_ms)
+                results.append(result)
+                ended[number] = result.id
+                events.append((one.outcome.event_id, other.outcome.event_id))
+            taken.append(place)
+        self._cell.finished.add_all(ended.values(), now_ms, events)
+        self._finish(list(ended.values()), np.array(list(ended), np.int64))
+        deque(map(self._pairs.forget, ended), maxlen=0)
+        return taken
 
     def _finish(self, ids: list[TaskKey], numbers: Rows) -> tuple[list[bytes], Rows, list[Ending]]:
         """Lets go of tasks: the record key and the ending of each, the latter as a code."""
@@ -194,11 +200,18 @@ class Swift:
     def appended_ms(self, number: int) -> int:
         return self._of(number).appended_ms(number)
 
+    def task(self, number: int) -> Task:
+        """The facts of a task, as they stand."""
+        task = self._of(number).task(number)
+        self._pairs.tell(number, task)
+        return task
+
     def single_out(self, number: int) -> Task:
         """The facts of a task that is in a cohort no longer."""
-        cohort = self._of(number)
-        self._leave(cohort, 1)
-        return cohort.task(number)
+        task = self.task(number)
+        self._pairs.forget(number)
+        self._leave(self._of(number), 1)
+        return task
 
     def leave_behind(self, now_ms: int) -> Iterator[Task]:
         """Dissolves cohorts that have waited for long, or of which a task may be overdue: the tasks left in them."""
@@ -217,13 +230,12 @@ class Swift:
             del self._cohorts[cohort.serial]
 
 
-def _all_said(numbers: Rows, voices: Rows, fits: npt.NDArray[np.bool_], attempt: Rows) -> npt.NDArray[np.bool_]:
-    """Rows of the tasks of which the batch says all that decides them, each voice once, and nothing else."""
+def _times_said(numbers: Rows, fits: npt.NDArray[np.bool_], attempt: Rows) -> Rows:
+    """How many rows speak of each row's task; 0 where one of them does not fit, or two speak of the same attempt."""
     _, task, times = np.unique(numbers, return_inverse=True, return_counts=True)
     fitting, attempts = np.bincount(task, fits), np.bincount(task, np.where(fits, attempt, 0))
-    whole: npt.NDArray[np.bool_] = (times[task] == voices) & (fitting[task] == voices)
-    whole &= (voices > 0) & (attempts[task] == voices * (voices + 1) // 2)
-    return whole
+    whole = (fitting == times) & ((times == 1) | ((times == PAIR) & (attempts == 1 + PAIR)))
+    return np.where(whole, times, 0)[task]
 
 
 class Others:

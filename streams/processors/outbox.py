@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from schemas.ids import fact_id
 from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS, table
 from schemas.topology import Topology
-from streams.core.cohort import CONSENSUS, Cohort
-from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Result
+from streams.core.cohort import Cohort
+from streams.core.consensus import Vote
+from streams.core.effects import Answered, Dispatch, Effects, Note, Result
 from streams.core.task import Identity, Slip, TaskKey
 from streams.transport.batch import Batch, by_value
 from streams.transport.deadletters import SendsOne, bury
@@ -63,7 +64,6 @@ class Outbox:
         dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
         notes = {number: each.notes for number, each in decided.items() if each.notes}
         answered = {number: each.answered for number, each in decided.items() if each.answered}
-        agreed = {number: each.agreed for number, each in decided.items() if each.agreed}
         results = {number: each.results for number, each in decided.items() if each.results}
         if departed:
             self._depart(departed)
@@ -73,8 +73,6 @@ class Outbox:
             self._note(notes)
         if answered:
             self._answer_swiftly(answered)
-        if agreed:
-            self._agree(agreed)
         if results:
             self._answer(results)
 
@@ -111,13 +109,6 @@ class Outbox:
         for part in each:
             for ending, times in zip(part.endings, np.bincount(part.codes).tolist(), strict=False):
                 RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
-        self._observe(each[0].batch, rows, each[0].decided_at)
-
-    def _agree(self, decided: Mapping[int, Agreed]) -> None:
-        each = list(decided.values())
-        self._hand_over_results(agreed_table(each, self._version), {n: part.keys for n, part in decided.items()})
-        rows = np.concatenate([part.best for part in each])
-        RESULTS.labels(status=CONSENSUS.status, reason=CONSENSUS.reason.value).inc(len(rows))
         self._observe(each[0].batch, rows, each[0].decided_at)
 
     def _hand_over(self, topic: str, name: str, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
@@ -202,8 +193,7 @@ def _numbered(names: Iterable[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
 
 def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:
     """Columns of the record Slip."""
-    columns: dict[str, Any] = dict(zip(Slip._fields, map(list, zip(*slips, strict=True)), strict=True))
-    return table("Slip", columns, len(slips))
+    return table("Slip", _columns(Slip, slips), len(slips))
 
 
 def shown(vote: str) -> str:
@@ -218,21 +208,30 @@ def shown(vote: str) -> str:
 
 def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatch:
     """Columns of the record TaskResult."""
-    votes = [
-        [
-            {"agent_id": v.agent_id, "vote": shown(v.key), "confidence": v.confidence, "weight": v.weight}
-            for v in result.votes
-        ]
-        for result in results
-    ]
-    plain = ("status", "reason", "intent", "answer", "payload", "confidence", "attempts", "cost_microusd", "tokens")
-    columns: dict[str, Any] = {name: [getattr(result, name) for result in results] for name in (*plain, "decided_at")}
-    columns |= {name: [list(getattr(result, name)) for result in results] for name in ("agents", "dissent")}
-    identities = [result.identity for result in results]
-    columns |= _ids([result.id for result in results], identities)
-    columns |= {"votes": votes, "labels": [list(identity.labels) for identity in identities]}
-    columns |= {"traceparent": [identity.traceparent for identity in identities], "route_version": route_version}
+    columns = _columns(Result, results)
+    ids, identities = columns.pop("id"), columns.pop("identity")
+    votes = columns.pop("votes")
+    for name in ("key", "failed_agents"):
+        del columns[name]
+    columns |= {**_ids(ids, identities), "votes": _votes(votes), "route_version": route_version}
+    columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
     return table("TaskResult", columns, len(results))
+
+
+def _columns(kind: type[NamedTuple], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """A list for each field."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(kind._fields)
+    return dict(zip(kind._fields, map(list, columns), strict=True))
+
+
+def _votes(votes: Sequence[Sequence[Vote]]) -> pa.ListArray:
+    """The column of that name: what each of several results shows of its votes."""
+    kind = RECORDS["TaskResult"].arrow.field("votes").type.value_type
+    columns = _columns(Vote, list(chain.from_iterable(votes)))
+    columns["vote"] = list(map(shown, columns["key"]))
+    structs = pa.StructArray.from_arrays([pa.array(columns[each.name], each.type) for each in kind], fields=list(kind))
+    ends = np.cumsum([0, *map(len, votes)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), structs)
 
 
 def answer_table(parts: Sequence[Answered], rows: npt.NDArray[np.int64], route_version: str) -> pa.RecordBatch:
@@ -253,38 +252,6 @@ def answer_table(parts: Sequence[Answered], rows: npt.NDArray[np.int64], route_v
         "tokens": pa.array(tokens[rows]),
     }
     return table("TaskResult", columns, len(rows))
-
-
-def agreed_table(parts: Sequence[Agreed], route_version: str) -> pa.RecordBatch:
-    """The same of panels of two."""
-    batch, hearing = parts[0].batch, parts[0].hearing
-    first, second, best = (
-        np.concatenate(rows) for rows in zip(*((p.first, p.second, p.best) for p in parts), strict=True)
-    )
-    both = np.stack((first, second), axis=1).ravel()
-    agents = batch.column("slip").field("agent_id").take(both)
-    votes = pa.array([shown(vote) for part in parts for vote in part.votes], pa.string())
-    voices = {
-        "agent_id": agents,
-        "vote": votes.take(np.repeat(np.arange(len(votes)), 2)),
-        "confidence": pa.array(hearing.confidence[both]),
-        "weight": pa.array(hearing.weights[hearing.agent[both]]),
-    }
-    kind = RECORDS["TaskResult"].arrow.field("votes").type.value_type
-    cost = batch.column("cost_microusd").to_numpy()
-    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
-    columns = {
-        **_brought_back(batch, best, parts[0].decided_at, route_version),
-        "status": CONSENSUS.status,
-        "reason": CONSENSUS.reason.value,
-        "confidence": pa.array((hearing.confidence[first] + hearing.confidence[second]) / 2),
-        "agents": _lists(agents, 2),
-        "votes": _lists(pa.StructArray.from_arrays([voices[each.name] for each in kind], fields=list(kind)), 2),
-        "attempts": 2,
-        "cost_microusd": pa.array(cost[first] + cost[second]),
-        "tokens": pa.array(tokens[first] + tokens[second]),
-    }
-    return table("TaskResult", columns, len(first))
 
 
 def _brought_back(
@@ -309,10 +276,11 @@ def _lists(values: pa.Array, size: int) -> pa.ListArray:
 
 def note_table(notes: Sequence[Note], route_version: str) -> pa.RecordBatch:
     """Columns of the record OrchestratorEvent."""
-    plain = ("event_id", "kind", "reason", "agent_id", "attempt", "seat", "stage", "intent", "at")
-    columns: dict[str, Any] = {name: [getattr(note, name) for note in notes] for name in plain}
-    columns |= _ids([note.id for note in notes], [note.identity for note in notes])
-    columns |= {"root_id": [note.identity.root_id for note in notes], "route_version": route_version}
+    columns = _columns(Note, notes)
+    del columns["key"]
+    identities = columns.pop("identity")
+    columns |= _ids(columns.pop("id"), identities)
+    columns |= {"root_id": [each.root_id for each in identities], "route_version": route_version}
     return table("OrchestratorEvent", columns, len(notes))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.core import swift
@@ -131,7 +131,7 @@ def _by_agent(effects: Effects) -> dict[str, list[Dispatch]]:
 
 def _facts(cell: Cell, key: tuple[str, str]) -> str:
     held = cell.tasks[key]
-    task = held if isinstance(held, Task) else cell._swift._of(held).task(held)
+    task = held if isinstance(held, Task) else cell._swift.task(held)
     assert task.plan is not None
     # Of the first dispatches' reasons and probes the slips tell; no later decision asks the plan.
     return repr((task.attempts, task.plan.panel, task.plan.chain, task.closed_seats, task.deadline_ms, task.event_ids))
@@ -146,6 +146,45 @@ def test_columns_decide_what_task_by_task_is_decided(
     for (kind, argument), cut_at in script:
         pair.take(kind, argument, cut_at)
     assert pair.state(pair.swift) == pair.state(pair.scalar)
+    pair.take("wait", 100_000, [])
+    assert pair.state(pair.swift) == pair.state(pair.scalar)
+
+
+votes = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["COMPLETED"] * 11 + ["FAILED"])},
+    optional={
+        "answer": st.sampled_from(["yes", "yes", "Yes ", "no"]),
+        "confidence": st.sampled_from([0.9, 0.95, 0.7, None]),
+        "payload": st.sampled_from(['"a"', '"b"']),
+        "cost_microusd": st.integers(1, 9),
+        "tokens_in": st.integers(1, 9),
+        "ordinal": st.sampled_from([0, 0, 0, 1]),
+    },
+)
+GOOD = {"kind": "COMPLETED"}
+voices = st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 3), votes), min_size=1, max_size=3))
+pauses = st.tuples(st.just("wait"), st.sampled_from([0, 1_999, 2_300]))
+
+
+@examples(400)
+@given(
+    size=st.integers(1, 2), script=st.lists(st.tuples(voices | voices | voices | pauses, cuts), min_size=2, max_size=6)
+)
+@example(
+    1, [(("answer", [(0, GOOD)]), []), (("answer", [(0, {**GOOD, "ordinal": 1, "cost_microusd": 3}), (1, GOOD)]), [])]
+)
+@example(1, [(("answer", [(0, GOOD)]), []), (("answer", [(1, {**GOOD, "answer": "no"})]), [])])
+@example(1, [(("answer", [(0, {**GOOD, "payload": "1"}), (1, {**GOOD, "payload": "2"})]), [])])
+def test_panels_of_two_are_decided_the_same_whenever_their_votes_come(
+    size: int, script: list[tuple[tuple[str, Any], list[int]]]
+) -> None:
+    pair = Pair(POLICY)
+    doubtful = [{"task_id": f"t{n}", "text": "", "intent": "money", "confidence": 0.7} for n in range(size)]
+    pair.take("submit", doubtful, [])
+    assert len(pair.seen) == 2 * size
+    for (kind, argument), cut_at in script:
+        pair.take(kind, argument, cut_at)
+        assert pair.state(pair.swift)[:2] == pair.state(pair.scalar)[:2]
     pair.take("wait", 100_000, [])
     assert pair.state(pair.swift) == pair.state(pair.scalar)
 
