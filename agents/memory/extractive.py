@@ -62,6 +62,7 @@ def bounds(ordinal: int) -> tuple[int, int]:
 def _candidates(interactions: Sequence[Interaction]) -> list[_Candidate]:
     found: list[_Candidate] = []
     for interaction in interactions:
+        origins = (interaction.id,)
         for label, text, share, source in _texts(interaction):
             # A call and its result stand in one line, whatever the signs in it.
             said = [text] if label == "tool" and source is None else list(sentences(text))
@@ -69,7 +70,7 @@ def _candidates(interactions: Sequence[Interaction]) -> list[_Candidate]:
                 weighs = round(share * weight(sentence, position, len(said)), 3)
                 written = f"{label}: {sentence}"
                 tokens = estimate(written) + LINE
-                line = SummaryLine(written, (interaction.id,), interaction.ordinal, weighs, tokens, source)
+                line = SummaryLine(written, origins, interaction.ordinal, weighs, tokens, source)
                 found.append(_Candidate(line, words(sentence), len(found)))
     return found
 

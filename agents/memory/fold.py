@@ -56,12 +56,13 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
     recent, chunks = state.recent, state.chunks
     if state.count % CHUNK and bounds(ordinal) != bounds(state.count):  # some are missing
         chunks = (*chunks, _sealed(recent, state.count))
-    if interaction.id not in revoked:
+    shown = not revoked or interaction.id not in revoked
+    if shown:
         recent = (*recent, interaction)
     if ordinal % CHUNK == 0:
         chunks = (*chunks, _sealed(recent, ordinal))
     facts = state.facts
-    if interaction.facts and interaction.id not in revoked:
+    if interaction.facts and shown:
         facts = pin(facts, facts_of(interaction))
     horizon = reach(ordinal)
     return State(
@@ -77,7 +78,12 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
 
 def _is_known(state: State, interaction: Interaction) -> bool:
     """Whether it, or another outcome of the same attempt, is among the recent ones."""
-    return any(each.id == interaction.id for each in state.recent)
+    attempt = _attempt(interaction)  # as good as its id, in one memory, and nothing to compute
+    return any(_attempt(each) == attempt for each in state.recent)
+
+
+def _attempt(interaction: Interaction) -> tuple[str, int, str]:
+    return interaction.task_id, interaction.attempt, interaction.stage
 
 
 def _sealed(recent: tuple[Interaction, ...], ordinal: int) -> Summary:
@@ -100,6 +106,11 @@ def refold(
     """
     kept = resolve(interactions)
     facts = pin((), [fact for fact in facts_before if fact.origin not in revoked])
+    # Of what stands further back only the facts are left; RECENT more, for one that is known from those before it.
+    begin = reach(kept[-1].ordinal) - RECENT if kept else 0
+    older = [each for each in kept if each.ordinal < begin]
+    facts = pin(facts, [fact for each in older for fact in facts_of(each) if fact.origin not in revoked])
+    kept = kept[len(older) :]
     state = State(key, kept[0].ordinal - 1 if kept else 0, facts=facts)
     state = reduce(lambda held, each: fold(held, each, revoked), kept, state)
     return reduce(with_model, models, state)

@@ -17,9 +17,11 @@ class Connection:
         self.url, self._user, self._password, self._more = url, user, password, more
         self._client: Any = None
 
-    def look_up(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """The rows of a statement that only reads."""
-        settings = {**READ_ONLY, **LOOK_UP}
+    def look_up(
+        self, sql: str, parameters: Mapping[str, Any], more: Mapping[str, str] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        """The rows of a statement that only reads; `more` are settings for it."""
+        settings = {**READ_ONLY, **LOOK_UP, **(more or {})}
         found = self._call("query", sql, parameters=dict(parameters), settings=settings)
         rows: Sequence[Sequence[Any]] = found.result_rows
         return rows

@@ -20,73 +20,69 @@ TIMEOUT_S = 1
 KEYS_MAX = 64
 """Conversations in one statement: their names stand in the request's address."""
 
+TASKS_MAX = 2_000
+"""Tasks in one statement, likewise."""
+
 # A memory is at most some hundred rows, of which copies fold here: FINAL would read the whole conversation's texts.
-_KEY = "(tenant, agent_id, conversation_id)"
-_MINE = f"{_KEY} IN {{keys:Array(Tuple(String, String, String))}}"
-_RECENT = (
-    f"{_MINE} AND ordinal >= "
-    f"{{floors:Array(Int64)}}[indexOf({{keys:Array(Tuple(String, String, String))}}, (tenant, toString(agent_id), "
-    "conversation_id))]"
-)
+_LOG = f"{DATABASE}.conversation_outcomes_log"
+_KEYS = "{keys:Array(Tuple(String, String, String))}"
+_MINE = f"(tenant, agent_id, conversation_id) IN {_KEYS}"
 _COLUMNS = (
     *("ordinal", "event_id", "task_id", "attempt", "stage", "kind", "epoch", "answer", "tool_calls", "facts", "error"),
-    *("cause_id", "started_us", "finished_us", "tokens_in", "tokens_out", "cost_microusd", "agent_version"),
-    *("topic", "partition", "offset"),
+    *("cause_id", "toUnixTimestamp64Micro(started_at)", "toUnixTimestamp64Micro(finished_at)", "tokens_in"),
+    *("tokens_out", "cost_microusd", "agent_version", "topic", "partition", "offset"),
 )
+_NO_FACTS = "CAST([], 'Array(Tuple(Int64, String, Int32, String, Int64, Array(String)))')"
+# How far each log has been read, before all else. Then, of each conversation, how many interactions it has, and the
+# facts of those that are not read whole: in each place the newest epoch's, for what a fenced host wrote there has
+# pinned nothing.
 _WHERE_NEXT = f"""
-SELECT '' AS tenant, topic AS name, '' AS conversation_id, max(offset) + 1 AS at
-FROM {DATABASE}.conversation_outcomes_log
+SELECT '' AS tenant, topic AS name, '' AS conversation_id, max(offset) + 1 AS at, {_NO_FACTS} AS facts
+FROM {_LOG}
 WHERE topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}}
 GROUP BY topic, partition
 UNION ALL
-SELECT tenant, agent_id, conversation_id, max(ordinal)
-FROM {DATABASE}.conversation_outcomes_log
-WHERE {_MINE}
-GROUP BY tenant, agent_id, conversation_id
-"""  # noqa: S608 - constants
-_OUTCOMES = f"""
-SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}, t.asked, t.labels, t.there
+SELECT
+    tenant, agent_id, conversation_id, max(ordinal) AS at,
+    arraySlice(
+        arrayReverseSort(arrayFilter(
+            each -> each.1 <= at - {{last:Int64}},
+            groupArrayIf((ordinal, newest.1, newest.2, newest.3, newest.4, newest.5), notEmpty(newest.5))
+        )),
+        1, {{facts_max:Int64}}
+    )
 FROM
-(
-    SELECT *, toUnixTimestamp64Micro(started_at) AS started_us, toUnixTimestamp64Micro(finished_at) AS finished_us
-    FROM {DATABASE}.conversation_outcomes_log
-    WHERE {_RECENT}
-    ORDER BY ordinal, epoch, offset
-    LIMIT 1 BY tenant, agent_id, conversation_id, event_id, epoch
-) AS o
-LEFT JOIN
 (
     SELECT
-        tenant, conversation_id, task_id, argMin(text, offset) AS asked, argMin(labels, offset) AS labels, 1 AS there
-    FROM {DATABASE}.conversation_tasks_log
-    WHERE (tenant, conversation_id, task_id) IN
-        (SELECT tenant, conversation_id, task_id FROM {DATABASE}.conversation_outcomes_log WHERE {_RECENT})
-    GROUP BY tenant, conversation_id, task_id
-) AS t
-ON t.tenant = o.tenant AND t.conversation_id = o.conversation_id AND t.task_id = o.task_id
-ORDER BY tenant, agent_id, conversation_id, ordinal, epoch
-"""  # noqa: S608 - constants
-# In each place the newest epoch's: what a fenced host wrote there has pinned nothing.
-_FACTS = f"""
-SELECT tenant, agent_id, conversation_id, ordinal, argMax((task_id, attempt, stage, finished_us, facts), epoch) AS last
-FROM
-(
-    SELECT *, toUnixTimestamp64Micro(finished_at) AS finished_us
-    FROM {DATABASE}.conversation_outcomes_log
-    WHERE {_MINE} AND NOT ({_RECENT})
+        tenant, agent_id, conversation_id, ordinal,
+        argMax((task_id, attempt, toString(stage), toUnixTimestamp64Micro(finished_at), facts), epoch) AS newest
+    FROM {_LOG}
+    WHERE {_MINE}
+    GROUP BY tenant, agent_id, conversation_id, ordinal
 )
-GROUP BY tenant, agent_id, conversation_id, ordinal
-HAVING notEmpty(last.5)
-ORDER BY tenant, agent_id, conversation_id, ordinal DESC
-LIMIT {{facts_max:UInt64}} BY tenant, agent_id, conversation_id
+GROUP BY tenant, agent_id, conversation_id
 """  # noqa: S608 - constants
+# With them the claims, out of the same parts as what stands behind them.
+_OUTCOMES = f"""
+SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}
+FROM {_LOG}
+WHERE {_MINE} AND if(
+    kind = 'NOTE',
+    topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}},
+    ordinal >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
+)
+"""  # noqa: S608 - constants
+_TASKS = f"""
+SELECT tenant, conversation_id, task_id, offset, text, labels
+FROM {DATABASE}.conversation_tasks_log
+WHERE (tenant, conversation_id) IN {{conversations:Array(Tuple(String, String))}}
+    AND task_id IN {{tasks:Array(String)}}
+"""  # noqa: S608 - constants
+# The key names a granule or two of each part. To think about which columns to read first takes longer than to read all.
+_SETTINGS = {"optimize_move_to_prewhere": "0", "max_streams_for_merge_tree_reading": "1"}
 
-_CLAIMS = f"""
-SELECT DISTINCT topic, offset, epoch
-FROM {DATABASE}.conversation_outcomes_log
-WHERE tenant = '' AND agent_id IN {{agents:Array(String)}} AND conversation_id = ''
-    AND topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}}
-"""  # noqa: S608 - constants
+CLAIM = "NOTE"
+"""The kind of a claim among outcomes."""
 
 ConversationKey = tuple[str, str, str]
 """Tenant, agent, conversation."""
@@ -130,6 +126,17 @@ class StoredFacts(NamedTuple):
     stage: str
     at: int
     facts: tuple[str, ...]
+
+
+class _Task(NamedTuple):
+    """What a submission asked, and where it stands."""
+
+    offset: int
+    text: str | None
+    labels: Mapping[str, str]
+
+
+_UNKNOWN = _Task(-1, None, {})
 
 
 class Found(NamedTuple):
@@ -177,48 +184,73 @@ class Conversations:
         self._until = time.monotonic() + self._timeout_s
         found: dict[ConversationKey, Found] = {}
         through: dict[str, int] = {}
+        claims: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         logs = {"topics": sorted(topics), "partition": partition}
         wanted = sorted(keys)
         for start in range(0, len(wanted), KEYS_MAX):
-            counts = {}
-            asked = {**logs, "keys": wanted[start : start + KEYS_MAX]}
-            for tenant, name, conversation_id, at in self._query(_WHERE_NEXT, asked):
+            counts: dict[ConversationKey, int] = {}
+            facts: dict[ConversationKey, Sequence[StoredFacts]] = {}
+            asked = {**logs, "keys": wanted[start : start + KEYS_MAX], "last": last, "facts_max": facts_max}
+            for tenant, name, conversation_id, at, said in self._query(_WHERE_NEXT, asked):
                 if conversation_id or tenant:
-                    counts[tenant, name, conversation_id] = at
+                    key = tenant, name, conversation_id
+                    counts[key] = at
+                    facts[key] = [StoredFacts._make((*each[:5], tuple(each[5]))) for each in reversed(said)]
                 else:
                     through[name] = min(at, through.get(name, at))  # the earliest answer holds for all
             if counts:
-                found |= self._found(counts, last, facts_max)
-        # Asked last: they are there before anything that stands behind them.
-        claims: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        for topic, offset, epoch in self._query(_CLAIMS, {**logs, "agents": sorted({key[1] for key in keys})}):
-            claims[topic].append((offset, epoch))
-        return Reading(found, through, claims)
+                floors = {key: max(at - last + 1, 1) for key, at in counts.items()}
+                outcomes = self._outcomes(floors, logs, claims)
+                found |= {key: Found(tuple(outcomes[key]), tuple(facts[key])) for key in counts}
+        return Reading(found, through, {topic: sorted(places) for topic, places in claims.items()})
 
     def close(self) -> None:
         self._history.close()
 
-    def _found(self, counts: Mapping[ConversationKey, int], last: int, facts_max: int) -> dict[ConversationKey, Found]:
-        keys = list(counts)
-        asked: dict[str, Any] = {"keys": keys, "floors": [max(counts[key] - last + 1, 1) for key in keys]}
+    def _outcomes(
+        self,
+        floors: Mapping[ConversationKey, int],
+        logs: Mapping[str, Any],
+        claims: defaultdict[str, set[tuple[int, int]]],
+    ) -> Mapping[ConversationKey, Sequence[StoredOutcome]]:
+        """Of each conversation from its floor on, copies folded. Claims are added to `claims`."""
+        keys = {**floors, **{("", key[1], ""): 1 for key in floors if ("", key[1], "") not in floors}}
         outcomes: defaultdict[ConversationKey, list[StoredOutcome]] = defaultdict(list)
+        asked = {**logs, "keys": list(keys), "floors": list(keys.values())}
         for row in self._query(_OUTCOMES, asked):
-            *values, text, labels, there = row[3:]
-            each = StoredOutcome._make([*values, text if there else None, labels])
-            outcomes[row[0], row[1], row[2]].append(each._replace(facts=tuple(each.facts)))
-        facts: defaultdict[ConversationKey, list[StoredFacts]] = defaultdict(list)
-        if max(asked["floors"]) > 1:
-            for *key, ordinal, (task_id, attempt, stage, at, said) in self._query(
-                _FACTS, {**asked, "facts_max": facts_max}
-            ):
-                tenant, agent_id, conversation_id = key
-                facts[tenant, agent_id, conversation_id].append(
-                    StoredFacts(ordinal, task_id, attempt, stage, at, tuple(said))
-                )
-        return {key: Found(tuple(outcomes[key]), tuple(facts[key][::-1])) for key in keys}
+            each = StoredOutcome._make([*row[3:], None, {}])
+            if each.kind == CLAIM:
+                claims[each.topic].add((each.offset, each.epoch))
+            elif (key := (row[0], row[1], row[2])) in floors:
+                outcomes[key].append(each)
+        tasks = self._tasks({(*key[::2], each.task_id) for key, found in outcomes.items() for each in found})
+        for key, found in outcomes.items():
+            found.sort(key=lambda each: (each.ordinal, each.epoch, each.offset))
+            first = {(each.event_id, each.epoch): each for each in reversed(found)}
+            outcomes[key] = [
+                each._replace(facts=tuple(each.facts), asked=text, labels=labels)
+                for each in found
+                if first[each.event_id, each.epoch] is each
+                for _, text, labels in [tasks.get((*key[::2], each.task_id), _UNKNOWN)]
+            ]
+        return outcomes
+
+    def _tasks(self, wanted: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], _Task]:
+        """What was asked, by tenant, conversation and task: of several submissions the first."""
+        found: dict[tuple[str, str, str], _Task] = {}
+        ordered = sorted(wanted)
+        for start in range(0, len(ordered), TASKS_MAX):
+            part = ordered[start : start + TASKS_MAX]
+            asked = {"conversations": sorted({key[:2] for key in part}), "tasks": sorted({key[2] for key in part})}
+            for *key, offset, text, labels in self._query(_TASKS, asked):
+                tenant, conversation_id, task_id = key
+                known = found.get((tenant, conversation_id, task_id))
+                if known is None or offset < known.offset:
+                    found[tenant, conversation_id, task_id] = _Task(offset, text, labels)
+        return found
 
     def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         if time.monotonic() > self._until:
             why = f"it took more than {self._timeout_s:g} s"
             raise UnreachableError("ClickHouse", self._history.url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
-        return self._history.look_up(sql, parameters)
+        return self._history.look_up(sql, parameters, _SETTINGS)
