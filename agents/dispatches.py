@@ -31,7 +31,8 @@ _IDENTITY = record("AgentEvent").arrow.field("task").type
 class Dispatched:
     """Decoded dispatches, with what their events repeat: columns of the same length.
 
-    `number` rises with each batch that the host reads.
+    `number` rises with each batch that the host reads. `read_ms` is when it read them, in wall time; `wait_max_ms`,
+    for how long they may have lain unread (`limits.dispatch_wait_ms`).
     """
 
     number: int
@@ -39,14 +40,19 @@ class Dispatched:
     identities: pa.StructArray
     tasks: pa.StructArray
     keys: list[bytes | None]
+    read_ms: int = 0
+    wait_max_ms: int = 0
 
     @classmethod
-    def of(cls, number: int, batch: pa.RecordBatch, keys: list[bytes | None]) -> Dispatched:
+    def of(
+        cls, number: int, batch: pa.RecordBatch, keys: list[bytes | None], read_ms: int = 0, wait_max_ms: int = 0
+    ) -> Dispatched:
         """`batch` has the columns of TaskDispatched; `keys` are the records' keys."""
         slips, tasks = batch.column("slip"), batch.column("task")
         deadline = pc.coalesce(_child(tasks, "deadline_ms"), _child(slips, "deadline_default_ms"))
         children = [deadline if field.name == "deadline_ms" else _child(tasks, field.name) for field in _IDENTITY]
-        return cls(number, slips, pa.StructArray.from_arrays(children, fields=list(_IDENTITY)), tasks, keys)
+        identities = pa.StructArray.from_arrays(children, fields=list(_IDENTITY))
+        return cls(number, slips, identities, tasks, keys, read_ms, wait_max_ms)
 
     def batch_input(self, pick: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:
         """What a batch agent is given of the rows that `pick` takes of a column: the columns of BATCH_INPUT."""
@@ -55,11 +61,13 @@ class Dispatched:
         return pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
 
     def expires_ms(self) -> npt.NDArray[np.int64]:
-        """When each attempt is overdue, in wall time: its timeout counted from when it was routed, but at most the
-        task's deadline."""
+        """When each attempt is overdue, in wall time: its timeout counted from when it was read, or from when that was
+        to be at the latest (`schemas.dispatch_wait`), but at most the task's deadline."""
         routed_at, timeout_ms = (_child(self.slips, name).to_numpy() for name in ("routed_at", "timeout_ms"))
-        deadline_ms = _child(self.identities, "deadline_ms").to_numpy()
-        return np.asarray(np.minimum(routed_at // 1000 + timeout_ms, deadline_ms), np.int64)
+        routed_ms, deadline_ms = routed_at // 1000, _child(self.identities, "deadline_ms").to_numpy()
+        wait_ms = np.clip((deadline_ms - routed_ms) // 2, 0, self.wait_max_ms)
+        begins_ms = np.minimum(np.maximum(routed_ms, self.read_ms), routed_ms + wait_ms)
+        return np.asarray(np.minimum(begins_ms + timeout_ms, deadline_ms), np.int64)
 
     def ids(self) -> list[AttemptId]:
         """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
@@ -70,15 +78,15 @@ class Dispatched:
         slips, identities, tasks = (
             each.slice(start, stop - start) for each in (self.slips, self.identities, self.tasks)
         )
-        return Dispatched(number, slips, identities, tasks, self.keys[start:stop])
+        keys = self.keys[start:stop]
+        return Dispatched(number, slips, identities, tasks, keys, self.read_ms, self.wait_max_ms)
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Attempt:
     """One dispatch, from the moment it is read to its outcome.
 
-    `routed_at` is in us. `expires_ms` is wall time: the attempt's timeout counted from when it was routed, but at most
-    the task's deadline.
+    `routed_at` is in us. `expires_ms` is wall time, as of `Dispatched.expires_ms`.
     `conversation` is None where nothing has to be kept in order. `began_before`: its STARTED is in the log of an
     earlier host. `context` is what its agent is shown, once it is called.
     """
@@ -103,6 +111,11 @@ class Attempt:
     cause_id: str | None = None
     began_before: bool = False
     context: Context = EMPTY_CONTEXT
+
+    @property
+    def was_read_late(self) -> bool:
+        """Whether its time was over when the host read it: that says nothing of the agent."""
+        return self.expires_ms <= self.source.read_ms
 
     def task(self) -> Task:
         """As the agent sees it. Raises ValueError where the payload is no JSON."""
@@ -146,7 +159,8 @@ def attempts(
         inboxes,
         offsets,
         attempt_ids(slips, tasks),
-        *(_list(slips, name) for name in ("agent_id", "intent", "timeout_ms", "routed_at")),
+        *(_list(slips, name) for name in ("agent_id", "intent", "routed_at")),
+        source.expires_ms().tolist(),
         *(_list(tasks, name) for name in ("conversation_id", "text", "payload", "language", "labels", "traceparent")),
         _list(tasks, "cause_id"),
         defaults.data_classes(_child(tasks, "tenant"), _child(tasks, "data_class")),
@@ -154,7 +168,7 @@ def attempts(
         strict=True,
     )
     for row, columns in enumerate(rows):
-        inbox, offset, id_, agent_id, intent, timeout_ms, routed_at, conversation_id, text, payload, language = columns[
+        inbox, offset, id_, agent_id, intent, routed_at, expires_ms, conversation_id, text, payload, language = columns[
             :11
         ]
         labels, traceparent, cause_id, data_class, deadline_ms = columns[11:]
@@ -174,7 +188,7 @@ def attempts(
             language,
             deadline_ms,
             routed_at,
-            min(routed_at // 1000 + timeout_ms, deadline_ms),
+            expires_ms,
             labels,
             traceparent,
             data_class,

@@ -5,12 +5,13 @@ I/O: Kafka, through the producer that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from agents.calls import wall_us
 from agents.dispatches import Attempt, Dispatched, attempts
 from agents.inbox import Inbox
 from agents.outcome import STARTED
@@ -51,8 +52,10 @@ class Intake:
         producer: SendsOne,
         inboxes: Mapping[TopicPartition, Inbox],
         pauses: TopicPauses | None = None,
+        clock: Callable[[], int] = wall_us,
     ) -> None:
         self._codec, self._producer, self._inboxes = codec, producer, inboxes
+        self._clock, self._wait_max_ms = clock, topology.limits.dispatch_wait_ms
         self._topics, self._defaults, self._pauses = topology.topics(), TenantDefaults(topology), pauses
         self._in_columns = frozenset(
             name
@@ -91,7 +94,9 @@ class Intake:
             runs = [_Run(run.inbox, *edge) for run, edge in zip(runs, edges, strict=True)]
         else:
             keys = batch.keys
-        return self._sorted_out(Dispatched.of(self._next_number(), decoded.batch, keys), runs, offsets)
+        number, read_ms = self._next_number(), self._clock() // 1000
+        source = Dispatched.of(number, decoded.batch, keys, read_ms, self._wait_max_ms)
+        return self._sorted_out(source, runs, offsets)
 
     def _sorted_out(
         self, source: Dispatched, runs: Sequence[_Run], offsets: Sequence[int]

@@ -30,6 +30,7 @@ from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS, HO
 log = get_logger("pointsman.host")
 
 NOT_CALLED = timed_out("the time was over before the agent was called")
+READ_LATE = failed(ErrorClass.OVERLOADED, "the time was over before the host read it: the agent was not called")
 OVERRUN = timed_out("the agent did not answer in time")
 PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not called")
 DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
@@ -275,7 +276,7 @@ class Service:
             if self._writes and attempt.began_before:
                 self._end([attempt], [DOUBTFUL], now_us)
             elif attempt.expires_ms * 1000 <= now_us:
-                self._end([attempt], [NOT_CALLED], now_us)
+                self._end([attempt], [READ_LATE if attempt.was_read_late else NOT_CALLED], now_us)
             elif paused:
                 self._end([attempt], [PAUSED], now_us)
             else:

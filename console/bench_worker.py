@@ -31,6 +31,7 @@ from schemas.topology import Topology, load_topology
 from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
+from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox
 from streams.processors.router import Router
 from streams.transport.batch import Batch
@@ -100,7 +101,9 @@ class Rig:
         self._cells = {number: Cell(self._policy, number) for number in range(topology.partitions)}
         outbox = Outbox(topology, self._codec, self._sent)
         self._router = Router(self._policy, self._codec, outbox, self._cells)
-        self._consensus = Consensus(topology.agents, self._codec, outbox, self._cells, Epochs())
+        self._consensus = Consensus(
+            topology.agents, self._codec, outbox, self._cells, Epochs(), {number: Frontier() for number in self._cells}
+        )
         self._workload, self._draw = Workload(topology, self._codec, seed), np.random.default_rng(seed)
         self._number, self._now_ms, self._offset = 0, time.time_ns() // 1_000_000, 0
         self._late: list[Answer] = []

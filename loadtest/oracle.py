@@ -42,7 +42,7 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loadtest.oracle_actions import Action, Dispatch, Health, Note, Result, Vote
@@ -87,18 +87,23 @@ class Oracle(Panels):
             self._outcome(event, now_ms)
         return self._taken()
 
-    def tick(self, now_ms: int) -> list[Action]:
-        """R11: time passes."""
+    def tick(self, now_ms: int, unread: Callable[[str, int], bool] = lambda _agent, _routed_ms: False) -> list[Action]:
+        """R11: time passes. `unread`: whether a dispatch to this agent that was routed then may lie unread."""
         for task in list(self._tasks.values()):
             if now_ms >= task.deadline_ms:
                 self._expire(task, now_ms)
                 continue
             for dispatch in list(task.open.values()):
                 grace_ms = self.topology.limits.timeout_grace_ms
-                overdue = now_ms >= dispatch.routed_at_ms + dispatch.timeout_ms + grace_ms
+                routed_ms, waits_ms = dispatch.routed_at_ms, 0
+                is_unread = unread(dispatch.agent_id, routed_ms)
+                if is_unread:
+                    waits_ms = min(self.topology.limits.dispatch_wait_ms, (task.deadline_ms - routed_ms) // 2)
+                overdue = now_ms >= routed_ms + dispatch.timeout_ms + grace_ms + waits_ms
                 if overdue and task.key in self._tasks:  # an earlier time-out may have ended the task
                     del task.open[dispatch.attempt]
-                    self._say_health(dispatch, "TIMED_OUT")
+                    if not is_unread:
+                        self._say_health(dispatch, "TIMED_OUT")
                     self._failed(task, dispatch, "TIMED_OUT", now_ms)
         return self._taken()
 

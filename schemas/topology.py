@@ -30,7 +30,14 @@ __all__ = ["NUMBER_MAX", "Agent", "Topology", "load_topology", "parse_topology"]
 # What `Topology.version` covers, of agents and limits only these.
 DECIDING_AGENT_FIELDS = {"effect", "timeout_ms", "accuracy", "confidence_when_unstated", "grounded"}
 DECIDING_SECTIONS = {"defaults", "tenants", "bands", "answers", "consensus", "breaker", "default_route"}
-DECIDING_LIMITS = {"finished_tasks_max", "duplicate_horizon_ms", "deadline_max_ms", "depth_max", "timeout_grace_ms"}
+DECIDING_LIMITS = {
+    "finished_tasks_max",
+    "duplicate_horizon_ms",
+    "deadline_max_ms",
+    "depth_max",
+    "timeout_grace_ms",
+    "dispatch_wait_ms",
+}
 
 
 class Limits(Section):
@@ -77,6 +84,12 @@ class Limits(Section):
     )
     timeout_grace_ms: Whole = Field(
         300, ge=0, description="Waited beyond an attempt's timeout for the host's own verdict."
+    )
+    dispatch_wait_ms: Whole = Field(
+        15_000,
+        ge=0,
+        description="How long a dispatch may lie unread where its host is behind or gone before its time runs; half of "
+        "what is left until the deadline at most.",
     )
     health_interval_ms: Whole = Field(200, ge=1, description="Time between two counts sent to the breaker.")
     drain_ms: Whole = Field(8_000, ge=0, description="Time that running work gets at shutdown.")

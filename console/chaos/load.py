@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from loadtest.invariants import TaskKey
 from schemas.errors import PointsmanError
@@ -26,6 +27,12 @@ SHARES = (0.80, 0.15, 0.05)
 CONVERSATIONS = 2_000
 # A third of the tasks belong to none.
 LONERS = 3
+DRAWS = 3  # for each task
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+MIXED = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
 FLUSH_S = 5.0
 PAUSE_S = 0.2
 NAME = "pointsman-chaos-load"
@@ -41,8 +48,7 @@ class Tasks:
         weights = {name: weight for name, weight in (mix or USUAL_MIX).items() if name in topology.routes}
         weights = weights or dict.fromkeys(topology.routes, 1.0)
         self._intents = list(weights)
-        total = sum(weights.values())
-        self._shares = [weight / total for weight in weights.values()]
+        self._shares = np.cumsum(list(weights.values())) / sum(weights.values())
         self._phrases = [
             (topology.routes[name].phrases[0].phrase if topology.routes[name].phrases else name)
             for name in self._intents
@@ -51,21 +57,33 @@ class Tasks:
 
     def columns(self, numbers: Sequence[int], meant_us: Sequence[int]) -> dict[str, Any]:
         """Columns of TaskSubmitted; `meant_us` is when each was meant to be sent."""
-        drawn = [np.random.default_rng((self._seed, number)) for number in numbers]
-        routes = [int(draw.choice(len(self._intents), p=self._shares)) for draw in drawn]
+        routes = _of(self._shares, self._draw(numbers, 0))
+        conversations = (self._draw(numbers, 1) * CONVERSATIONS).astype(np.int64).tolist()
+        confidences = _of(np.cumsum(SHARES), self._draw(numbers, 2))
         return {
             "task_id": [f"{self.prefix}{number}" for number in numbers],
             "tenant": self._tenant,
             "conversation_id": [
-                None if number % LONERS == 0 else f"{self.prefix}c{int(draw.integers(CONVERSATIONS))}"
-                for number, draw in zip(numbers, drawn, strict=True)
+                None if number % LONERS == 0 else f"{self.prefix}c{conversation}"
+                for number, conversation in zip(numbers, conversations, strict=True)
             ],
             "text": [f"{self._phrases[route]} number {number}" for number, route in zip(numbers, routes, strict=True)],
             "intent": [self._intents[route] for route in routes],
-            "confidence": [float(draw.choice((SURE, HALF_SURE, UNSURE), p=SHARES)) for draw in drawn],
+            "confidence": [(SURE, HALF_SURE, UNSURE)[each] for each in confidences],
             "submitted_at": list(meant_us),
             "deadline_ms": [self.deadline_ms(at) for at in meant_us],
         }
+
+    def _draw(self, numbers: Sequence[int], which: int) -> npt.NDArray[np.float64]:
+        """At least 0 and less than 1 for each task, by its number alone: a generator for each took a fifth of a core at
+        4,600 tasks a second, from the deployment beside it. SplitMix64 (Steele, Lea, Flood 2014)."""
+        with np.errstate(over="ignore"):
+            state = np.asarray(numbers, np.uint64) * np.uint64(DRAWS) + np.uint64(which)
+            state = (state + np.uint64(self._seed % 2**32) * np.uint64(2**32) + np.uint64(1)) * GAMMA
+            for shift, factor in MIXED:
+                state = (state ^ (state >> shift)) * factor
+            state ^= state >> np.uint64(31)
+        return (state >> np.uint64(11)).astype(np.float64) / 2**53
 
     def key(self, number: int) -> TaskKey:
         return self._tenant, f"{self.prefix}{number}"
@@ -73,6 +91,12 @@ class Tasks:
     def deadline_ms(self, meant_us: int) -> int:
         """Of a task that was meant to be sent then."""
         return meant_us // 1000 + int(self._deadline_s * 1000)
+
+
+def _of(shares: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64]) -> list[int]:
+    """Which of the shares each number falls into; `shares` are added up."""
+    found: list[int] = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1).tolist()
+    return found
 
 
 class Load(threading.Thread):

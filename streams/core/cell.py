@@ -20,6 +20,7 @@ from itertools import islice, takewhile
 import numpy as np
 import numpy.typing as npt
 
+from schemas.dispatch_wait import wait_ms
 from schemas.ids import fact_id
 from schemas.reasons import LateReason, ResultReason
 from streams.core.availability import Availability, BreakerLike
@@ -27,6 +28,7 @@ from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
 from streams.core.finished import Finished
 from streams.core.health import Counts, Health
+from streams.core.hosts import ALL_READ, HostsSeen
 from streams.core.intake import Heard, Intake, Kind
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
@@ -36,6 +38,9 @@ from streams.core.spill import SPILL_BYTES_MAX, SPILLS_MAX, Spill, Spills
 from streams.core.swift import Swift
 from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
 from streams.core.timers import Timers
+
+AGAIN_MS = 250
+"""Time between two looks at an attempt that lies unread."""
 
 
 class Cell:
@@ -174,19 +179,22 @@ class Cell:
                 self._note_late(heard.events, row, heard.ids[row], outcome, now_ms, reason=LateReason.FENCED)
         return self.machine.decisions.take()
 
-    def tick(self, now_ms: int, *, blame: bool = True) -> Effects:
-        """Ends what is overdue. Without `blame` (while catching up) time-outs do not count against agents."""
-        for each in self._swift.leave_behind(now_ms):
+    def tick(self, now_ms: int, *, blame: bool = True, hosts: HostsSeen = ALL_READ) -> Effects:
+        """Ends what is overdue. Without `blame` (while catching up) time-outs do not count against agents.
+
+        `hosts` tells how far they have read: what lies unread with them is waited for, within a bound (R11).
+        """
+        for each in self._swift.leave_behind(now_ms, hosts):
             self._watch(each)
         for task in self._timers.due(now_ms):
             if task.finished:  # it was due twice
                 continue
-            self.spills.touch(task.id)
             if now_ms >= task.deadline_ms:
+                self.spills.touch(task.id)
                 self.machine.expire(task, now_ms)
             else:
-                self._time_out_overdue(task, now_ms, blame=blame)
-            self._end_or_watch(task, now_ms, watched=False)
+                self._time_out_overdue(task, now_ms, hosts, blame=blame)
+            self._end_or_watch(task, now_ms, watched=False, looked_ms=now_ms)
         self.finished.evict(now_ms)
         return self.machine.decisions.take()
 
@@ -203,11 +211,18 @@ class Cell:
             self._folded.clear()  # past all that was submitted before the recovery
         return appended_ms <= self._folded.pop(task_id, -1)
 
-    def _time_out_overdue(self, task: Task, now_ms: int, *, blame: bool) -> None:
-        grace_ms = self.policy.topology.limits.timeout_grace_ms
+    def _time_out_overdue(self, task: Task, now_ms: int, hosts: HostsSeen, *, blame: bool) -> None:
+        limits = self.policy.topology.limits
         for attempt in task.open_attempts():
-            if now_ms >= attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms and not task.finished:
-                self.machine.time_out(task, attempt, now_ms, blame=blame)
+            slip = attempt.slip
+            routed_ms = slip.routed_at // 1000
+            overdue_ms = routed_ms + slip.timeout_ms + limits.timeout_grace_ms
+            is_unread = not hosts.is_over(slip.agent_id, routed_ms)
+            if is_unread:
+                overdue_ms += wait_ms(limits.dispatch_wait_ms, routed_ms, task.deadline_ms)
+            if now_ms >= overdue_ms and not task.finished:
+                self.spills.touch(task.id)
+                self.machine.time_out(task, attempt, now_ms, blame=blame and not is_unread)
 
     def resume(self, task: Task, now_ms: int) -> None:
         """A task that recovery restored: in flight from now on, and decided as far as its facts allow."""
@@ -234,21 +249,23 @@ class Cell:
             self.bytes += task.size
             self._watch(task)
 
-    def _end_or_watch(self, task: Task, now_ms: int, *, watched: bool) -> None:
+    def _end_or_watch(self, task: Task, now_ms: int, *, watched: bool, looked_ms: int = 0) -> None:
         if task.finished:
             del self.tasks[task.id]
             self.bytes -= task.size
             self.finished.add(task.id, now_ms, tuple(task.event_ids))
         elif not watched:
-            self._watch(task)
+            self._watch(task, looked_ms)
 
-    def _watch(self, task: Task) -> None:
-        """Looks at the task again when its next attempt, or the task itself, is overdue."""
+    def _watch(self, task: Task, looked_ms: int = 0) -> None:
+        """Looks at the task again when its next attempt, or the task itself, is overdue; where one was overdue already
+        when it was looked at, and is waited for, in a while."""
         grace_ms = self.policy.topology.limits.timeout_grace_ms
         due_ms = task.deadline_ms
         for attempt in task.attempts.values():
             if attempt.is_open:
-                due_ms = min(due_ms, attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms)
+                overdue_ms = attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms
+                due_ms = min(due_ms, overdue_ms if overdue_ms > looked_ms else looked_ms + AGAIN_MS)
         self._timers.add(task, due_ms)
 
     def _note_duplicate(self, task_id: TaskKey, identity: Identity, key: bytes, offset: int, now_ms: int) -> None:

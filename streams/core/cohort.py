@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.dispatch_wait import wait_ms
 from schemas.reasons import DispatchReason, ResultReason
 from streams.core.availability import Availability
 from streams.core.factor import factor
 from streams.core.hearing import NOBODY
+from streams.core.hosts import HostsSeen
 from streams.core.intake import Intake, Kind
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.routing import FALLBACK, plan
@@ -24,6 +26,9 @@ from streams.core.task import WORK, Attempt, Plan, Slip, Task, TaskKey
 
 ALONE_AFTER_MS = 2_000
 """A cohort keeps the bodies of all of its tasks: those that take longer are kept one by one."""
+
+AGAIN_MS = 250
+"""Time between two looks at a cohort of which nothing is read yet."""
 
 PAIR = 2
 _PLACE_BITS = 32
@@ -194,6 +199,25 @@ class Cohort:
         )
         task.attempts = {slip.attempt: Attempt(slip) for slip in first.slips}
         return task
+
+    def code_of(self, number: int) -> int:
+        """Index of the task's first dispatches among `firsts`."""
+        return int(self.codes[number & _PLACE])
+
+    def unread(self, hosts: HostsSeen, most_ms: int, now_ms: int) -> list[bool]:
+        """By code: whether its tasks can go on waiting here, because no host has begun any of their dispatches.
+
+        Where any can, the cohort is due again in a while.
+        """
+        soonest_ms = int(self.deadlines_ms.min())
+        if now_ms >= min(soonest_ms, self.sent_ms + wait_ms(most_ms, self.sent_ms, soonest_ms)):
+            return [False] * len(self.firsts)
+        unread = [
+            not any(hosts.has_begun(slip.agent_id, self.sent_ms) for slip in first.slips) for first in self.firsts
+        ]
+        if any(unread):
+            self.due_ms = min(now_ms + AGAIN_MS, soonest_ms)
+        return unread
 
     def still_here(self, held: Callable[[TaskKey], object]) -> list[tuple[int, TaskKey]]:
         """Number and id of the tasks that are still in it, given what the cell holds of each."""

@@ -23,6 +23,7 @@ from streams.core.availability import Blocked
 from streams.core.cohort import PAIR, Cohort, Departures, Ending, serial_of, split
 from streams.core.effects import Answered, Note
 from streams.core.hearing import Hearing
+from streams.core.hosts import HostsSeen
 from streams.core.intake import UNSTATED_MS, Heard, Intake
 from streams.core.pairs import Pairs, agreed
 from streams.core.routing import FALLBACK
@@ -213,13 +214,18 @@ class Swift:
         self._leave(self._of(number), 1)
         return task
 
-    def leave_behind(self, now_ms: int) -> Iterator[Task]:
-        """Dissolves cohorts that have waited for long, or of which a task may be overdue: the tasks left in them."""
-        tasks = self._cell.tasks
+    def leave_behind(self, now_ms: int, hosts: HostsSeen) -> Iterator[Task]:
+        """Takes apart cohorts that have waited for long, or of which a task may be overdue: the tasks left in them, but
+        for those that no host has begun yet, which may have to wait for each other's sake."""
+        tasks, limits = self._cell.tasks, self._cell.policy.topology.limits
         for cohort in [each for each in self._cohorts.values() if each.due_ms <= now_ms]:
+            staying = cohort.unread(hosts, limits.dispatch_wait_ms, now_ms)
+            if all(staying):
+                continue
             for number, task_id in cohort.still_here(tasks.get):
-                tasks[task_id] = task = self.single_out(number)
-                yield task
+                if not staying[cohort.code_of(number)]:
+                    tasks[task_id] = task = self.single_out(number)
+                    yield task
 
     def _of(self, number: int) -> Cohort:
         return self._cohorts[serial_of(number)]

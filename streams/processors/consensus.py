@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.epochs import Epochs
 from streams.core.cell import Cell
 from streams.core.columns import Events
+from streams.core.hosts import AHEAD_MS
 from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
 from streams.processors.fencing import Rows, split
+from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox
 from streams.transport.batch import Batch, by_value
 from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
@@ -34,10 +38,16 @@ class Consensus:
     """
 
     def __init__(
-        self, agents: Collection[str], codec: Codec, outbox: Outbox, cells: Mapping[int, Cell], epochs: Epochs
+        self,
+        agents: Collection[str],
+        codec: Codec,
+        outbox: Outbox,
+        cells: Mapping[int, Cell],
+        epochs: Epochs,
+        frontiers: Mapping[int, Frontier],
     ) -> None:
         self._agents, self._codec, self._outbox, self._cells = frozenset(agents), codec, outbox, cells
-        self._epochs = epochs
+        self._epochs, self._frontiers = epochs, frontiers
         for agent_id in self._agents:  # from zero, so that a rate sees the first one too
             for kind in OUTCOMES:
                 OUTCOMES_METRIC.labels(agent=agent_id, kind=kind)
@@ -50,6 +60,7 @@ class Consensus:
         if void is not None:
             self._fence(batch, void, now_ms)
         self._count(valid.records)
+        self._follow(batch.partitions[valid.rows], valid.records, now_ms)
         heard = _heard(batch, valid)
         self._outbox.emit(
             {
@@ -57,6 +68,23 @@ class Consensus:
                 for partition, places in by_value(batch.partitions[valid.rows])
             }
         )
+
+    def _follow(self, partitions: npt.NDArray[np.int32], records: pa.RecordBatch, now_ms: int) -> None:
+        """How far hosts have read their inboxes."""
+        slips, written = records.column("slip"), records.column("epoch").to_numpy()
+        routed_ms = slips.field("routed_at").to_numpy() // 1000
+        agents = slips.field("agent_id").dictionary_encode()
+        names, codes = agents.dictionary.to_pylist(), agents.indices.to_numpy()
+        shape = int(partitions.max(initial=0)) + 1, max(len(names), 1)
+        epochs, newest_ms = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
+        np.maximum.at(epochs, (partitions, codes), written)
+        # A record may say any time; and any name, below.
+        counts = (written == epochs[partitions, codes]) & (routed_ms <= now_ms + AHEAD_MS)
+        np.maximum.at(newest_ms, (partitions[counts], codes[counts]), routed_ms[counts])
+        for partition, code in np.argwhere(epochs >= 0).tolist():
+            if names[code] in self._agents:
+                hosts, at = self._frontiers[partition].hosts, (partition, code)
+                hosts.heard(names[code], int(epochs[at]), int(newest_ms[at]), now_ms)
 
     def _fence(self, batch: Batch, void: Rows, now_ms: int) -> None:
         """Leaves a trace of outcomes that do not count."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from streams.core.hosts import Hosts
 from streams.transport.batch import TopicPartition
 
 LAGGING_MS = 500
@@ -20,8 +21,10 @@ FRESH_MS = 2_000
 
 @dataclass(slots=True)
 class Frontier:
-    """One partition. `targets`: where its logs ended when it fell behind, by what has not been reached yet."""
+    """One partition. `targets`: where its logs ended when it fell behind, by what has not been reached yet. `hosts`:
+    how far the hosts have read its inboxes."""
 
+    hosts: Hosts = field(default_factory=lambda: Hosts({}))
     targets: dict[TopicPartition, int] = field(default_factory=dict)
     is_first: bool = True
     _read_at_ms: int = 0

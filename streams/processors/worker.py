@@ -18,6 +18,7 @@ from schemas.codec import Codec
 from schemas.epochs import Epochs
 from streams.core.cell import Cell
 from streams.core.effects import Effects
+from streams.core.hosts import Hosts
 from streams.core.policy import Policy
 from streams.processors.breaker import BreakerProcessor
 from streams.processors.consensus import Consensus
@@ -85,6 +86,8 @@ class Worker:
     ) -> None:
         topology = policy.topology
         self._limits, self._topics = topology.limits, topology.topics()
+        grace_ms = topology.limits.timeout_grace_ms
+        self._verdict_ms = {name: agent.timeout_ms + grace_ms for name, agent in topology.agents.items()}
         self._producer, self._view, self._recovery = producer, view, recovery
         self._on_ready, self._clock = on_ready, clock
         self._cells: dict[int, Cell] = {}
@@ -100,7 +103,9 @@ class Worker:
         self._health = HealthReport(self._topics.health, codec, producer)
         self._handlers: dict[str, Callable[[Batch, int], None]] = {
             "router": Router(policy, codec, self._outbox, self._cells).handle,
-            "consensus": Consensus(topology.agents, codec, self._outbox, self._cells, self._epochs).handle,
+            "consensus": Consensus(
+                topology.agents, codec, self._outbox, self._cells, self._epochs, self._frontiers
+            ).handle,
             "breaker": self._breakers.handle,
         }
         self._driver: Driver | None = None
@@ -197,7 +202,7 @@ class Worker:
         for number, each in found.items():
             each.cell.observe_breakers(self._view.snapshot())
             each.cell.observe_paused(self._reading.absent)
-            self._cells[number], frontier = each.cell, Frontier()
+            self._cells[number], frontier = each.cell, Frontier(Hosts(self._verdict_ms))
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
             self._outbox.emit({number: each.fold.resume(self._clock())})
@@ -339,7 +344,8 @@ class Worker:
                 frontier.pass_over(resting)
             at_ms = frontier.time(self._cuts.positions, now_ms)
             if at_ms is not None:
-                decided[number] = cell.tick(at_ms, blame=not frontier.is_first)
+                frontier.hosts.pass_to(at_ms)
+                decided[number] = cell.tick(at_ms, blame=not frontier.is_first, hosts=frontier.hosts)
                 frontier.is_first = False
         self._outbox.emit(decided)
         self._throttle()

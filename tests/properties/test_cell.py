@@ -88,7 +88,24 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([1, 49, 700, 1_300, 2_299, 2_300, 5_000, 30_000])),
     st.tuples(st.just("breaker"), st.tuples(st.sampled_from(list(scenes.AGENTS)), breakers)),
     st.tuples(st.just("pause"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
+    st.tuples(st.just("behind"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
 )
+
+
+class Behind:
+    """Whose hosts have read nothing of what was routed after some time."""
+
+    def __init__(self) -> None:
+        self.since_ms: dict[str, int] = {}
+
+    def is_over(self, agent_id: str, routed_ms: int) -> bool:
+        return routed_ms <= self.since_ms.get(agent_id, routed_ms)
+
+    def has_begun(self, agent_id: str, routed_ms: int) -> bool:
+        return self.is_over(agent_id, routed_ms)
+
+    def unread(self, agent_id: str, routed_ms: int) -> bool:
+        return not self.is_over(agent_id, routed_ms)
 
 
 class World:
@@ -104,6 +121,7 @@ class World:
         self.results: list[Result] = []
         self.breakers: dict[str, Breaker] = {}
         self.paused: frozenset[str] = frozenset()
+        self.hosts = Behind()
         self.offset = 0
         self.appended_ms: dict[tuple[str, str], int] = {}
 
@@ -116,7 +134,13 @@ class World:
             decided = self._answer(argument)
         elif kind == "wait":
             self.now_ms += argument
-            decided = self.cell.tick(self.now_ms), self.oracle.tick(self.now_ms)
+            decided = (
+                self.cell.tick(self.now_ms, hosts=self.hosts),
+                self.oracle.tick(self.now_ms, self.hosts.unread),
+            )
+        elif kind == "behind":
+            self.hosts.since_ms = dict.fromkeys(argument, self.now_ms - 1)
+            decided = Effects(), []
         elif kind == "pause":
             self.paused = argument
             self.cell.observe_paused(argument)

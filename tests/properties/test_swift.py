@@ -19,7 +19,7 @@ from streams.core.effects import Dispatch, Effects
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.task import Task
-from tests.properties.test_cell import answers, breakers, sound_tasks, tasks
+from tests.properties.test_cell import Behind, answers, breakers, sound_tasks, tasks
 from tests.support import scenes
 from tests.support.examples import examples
 from tests.support.scenes import T0_MS
@@ -38,6 +38,7 @@ batches = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([0, 49, 1_999, 2_300, 5_000, 40_000])),
     st.tuples(st.just("breaker"), st.tuples(st.sampled_from(list(scenes.AGENTS)), breakers)),
     st.tuples(st.just("pause"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
+    st.tuples(st.just("behind"), st.frozensets(st.sampled_from(list(scenes.AGENTS)))),
 )
 cuts = st.lists(st.integers(0, 10), max_size=2)
 
@@ -68,12 +69,15 @@ class Pair:
         self.seen: list[Dispatch] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.breakers: dict[str, Any] = {}
+        self.hosts = Behind()
 
     def take(self, kind: str, argument: Any, cut_at: list[int]) -> None:
         self.now_ms += 1
         if kind == "wait":
             self.now_ms += argument
-            self.both(lambda cell: [cell.tick(self.now_ms)])
+            self.both(lambda cell: [cell.tick(self.now_ms, hosts=self.hosts)])
+        elif kind == "behind":
+            self.hosts.since_ms = dict.fromkeys(argument, self.now_ms - 1)
         elif kind == "breaker":
             self.breakers[argument[0]] = argument[1]
             self.swift.observe_breakers(self.breakers)

@@ -25,6 +25,7 @@ from streams.core import swift
 from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
+from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox, shown
 from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition, by_value
@@ -75,7 +76,8 @@ class World:
         self.cells = {number: Cell(policy, number) for number in range(PARTITIONS)}
         outbox = Outbox(TOPOLOGY, CODEC, self.producer)
         self.router = Router(policy, CODEC, outbox, self.cells)
-        self.consensus = Consensus(TOPOLOGY.agents, CODEC, outbox, self.cells, Epochs())
+        self.frontiers = {number: Frontier() for number in range(PARTITIONS)}
+        self.consensus = Consensus(TOPOLOGY.agents, CODEC, outbox, self.cells, Epochs(), self.frontiers)
 
 
 def batch(
@@ -240,7 +242,8 @@ def test_long_votes_are_shown_short_and_still_told_apart() -> None:
     world = World()
     world.router.handle(batch(TOPICS.submitted, submitted(task_id=["t"], value_tier=["HIGH"]), [b"t"]), NOW)
     large = Codec(FileRegistry.load(), 400_000)
-    consensus = Consensus(TOPOLOGY.agents, large, Outbox(TOPOLOGY, large, world.producer), world.cells, Epochs())
+    outbox = Outbox(TOPOLOGY, large, world.producer)
+    consensus = Consensus(TOPOLOGY.agents, large, outbox, world.cells, Epochs(), world.frontiers)
     for agent in ("one", "two", "three"):
         events = answers(world.producer.rows(TOPICS.inbox(agent)), "x" * 250_000, agent)
         consensus.handle(batch(TOPICS.events(agent), events, [b"t"]), NOW + 10)

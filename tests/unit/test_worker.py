@@ -171,7 +171,7 @@ async def test_a_worker_that_was_stopped_lets_no_time_pass_before_it_has_read_on
     worker._cuts.positions[log_of_one] = 3
     ticks: list[int] = []
 
-    def tick(now_ms: int, *, blame: bool) -> Effects:
+    def tick(now_ms: int, *, blame: bool, hosts: object) -> Effects:
         ticks.append(now_ms)
         return Effects()
 
