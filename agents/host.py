@@ -10,10 +10,10 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
 from agents.calls import Caller
@@ -43,7 +43,7 @@ from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
-from streams.transport.threads import DaemonPool
+from streams.transport.threads import DaemonPool, has_ended
 
 log = get_logger("pointsman.host")
 
@@ -57,6 +57,7 @@ STOP_POLL_S = 0.1
 HOLD_S = 0.25  # how long events are held back at most for the sake of a position
 CLAIM_S = 9.0  # what its claims get to be delivered
 MEMORY_S = 120.0  # what reading snapshots and the rest of the logs may take when inboxes are taken over
+ANSWER_EACH_S = 0.02
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
 # The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
 # most): one that hangs must not keep the others from their work.
@@ -93,7 +94,8 @@ class Host:
         contexts = Contexts(topology, told, self._events.versions)
         self._memory = Recollection(contexts, logs, remembers)
         self._events.changed = contexts.changed
-        self._ownership = Ownership(lambda: self._reader.run(self._is_granted))
+        self._ownership = Ownership(self._ask_whose)
+        self._questions: deque[asyncio.Future[bool]] = deque()
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
             name: Service(
@@ -276,6 +278,24 @@ class Host:
         self._committed.update({tp: position for tp, (position, _) in held.items()})
         self._standing.update(held)
 
+    async def _ask_whose(self) -> bool:
+        """Asked by the reader's thread: between two polls, or inside one, while inboxes are given up."""
+        question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._questions.append(question)
+        self._reader.submit(self._answer)
+        return await question
+
+    def _answer(self) -> None:
+        """In the reader's thread. Whose the inboxes are, to all who have asked by now."""
+        asked = [self._questions.popleft() for _ in range(len(self._questions))]
+        if not asked:
+            return
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(_tell, asked, self._is_granted())
+        except Exception as error:  # noqa: BLE001  for who asked
+            self._loop.call_soon_threadsafe(_tell, asked, error)
+
     def _is_granted(self) -> bool:
         """In the reader's thread. Whether the broker says so, now."""
         try:
@@ -289,7 +309,7 @@ class Host:
 
         Raises CommitRejectedError, CommitUnavailableError.
         """
-        standing = dict(islice(self._standing.items(), 1))
+        standing = dict(list(self._standing.items())[:1])
         self._consumer.commit(standing)
         return bool(standing)
 
@@ -341,7 +361,7 @@ class Host:
 
     def _revoked(self, tps: list[TopicPartition]) -> None:
         if not self._closing:
-            self._commit(self._ask(self._give_up(tps, REVOKE_S, SETTLE_S)))
+            self._commit(self._ask(self._give_up(tps, REVOKE_S, SETTLE_S), meanwhile=self._answer))
             log.info("inboxes given up", inboxes=len(tps))
 
     def _lost(self, tps: list[TopicPartition]) -> None:
@@ -352,9 +372,16 @@ class Host:
             self._ask(self._give_up(tps, 0.0, 0.0))
             log.warning("inboxes lost", inboxes=len(tps))
 
-    def _ask(self, work: Coroutine[Any, Any, T], timeout_s: float = ANSWER_S) -> T:
+    def _ask(
+        self, work: Coroutine[Any, Any, T], timeout_s: float = ANSWER_S, meanwhile: Callable[[], None] | None = None
+    ) -> T:
+        """What the loop says. `meanwhile` is done again and again: a write that is to end before its inbox goes waits
+        to hear whose that is, and the group has not moved on as long as this thread has not given it up."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+        asked, until = asyncio.run_coroutine_threadsafe(work, self._loop), time.monotonic() + timeout_s
+        while meanwhile is not None and not has_ended(asked, ANSWER_EACH_S) and time.monotonic() < until:
+            meanwhile()
+        return asked.result(max(until - time.monotonic(), 0.0))
 
     async def _take_over(self, recovered: Recovered, states: Iterable[tuple[Conversation, State]]) -> None:
         for inbox in recovered.inboxes:
@@ -382,3 +409,13 @@ class Host:
             self._memory.give_up(inbox.agent_id, inbox.partition)
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
         return positions
+
+
+def _tell(asked: Iterable[asyncio.Future[bool]], answer: bool | Exception) -> None:
+    for question in asked:
+        if question.done():  # cancelled: nobody waits any more
+            continue
+        if isinstance(answer, Exception):
+            question.set_exception(answer)
+        else:
+            question.set_result(answer)

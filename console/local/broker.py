@@ -51,6 +51,8 @@ LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="
 
 # Kafka's 10 s between two looks for transactions that are overdue stay as they are: a broker that looks sooner may look
 # before its partitions have a leader again, and then it forgets to write the end of what it aborts (KAFKA-20734).
+# After a kill -9 a node waits until its former self's session is over, and does nothing meanwhile: 9 s by default. 5 s
+# are longer than a pause that anybody makes.
 # One thread of each kind: on two cores, which clients need too, a second one answers nobody sooner and is woken all
 # the same. Turns of 48 produce requests cost such a node a sixth less, side by side on a busy machine.
 PROPERTIES = """process.roles=broker,controller
@@ -77,6 +79,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=2000
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 log.segment.bytes=268435456
 """

@@ -93,6 +93,21 @@ def test_a_host_killed_in_mid_work_leaves_one_outcome_for_each_dispatch(
     )
 
 
+def test_writes_that_are_logged_are_done_before_their_inboxes_go_to_another_host(broker: str, prefix: str) -> None:
+    """They wait to hear whose the inboxes are, from the thread that waits for them to be given up."""
+    with Bench(broker, make_topology(prefix, {"writer": sample(prefix, 20, "write", concurrency=16)})) as bench:
+        one = bench.host()
+        for part in (0, 1):
+            bench.dispatch("writer", *({"task_id": f"t{part}-{i}"} for i in range(200)), partition=part)
+        until(lambda: len(CALLS[prefix]) > 10)
+        two = bench.host()
+        outcomes = [e for e in bench.events("writer", 400) if e["kind"] != "STARTED"]
+        one.stop()
+        two.stop()
+    assert len(CALLS[prefix]) == 400
+    assert {e["kind"] for e in outcomes} == {"COMPLETED"}, "none is in doubt"
+
+
 def test_two_hosts_share_the_inboxes_and_take_over_without_doing_anything_twice(broker: str, prefix: str) -> None:
     with Bench(broker, make_topology(prefix, {"reader": sample(prefix, 20, concurrency=4)})) as bench:
         tasks = [{"task_id": f"t{i}", "conversation_id": f"c{i % 4}"} for i in range(120)]
