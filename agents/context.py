@@ -6,8 +6,9 @@ What one of them holds is agents/conversation.py; what is not at hand is read ag
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from agents.contract import EMPTY_CONTEXT, Context, Known
 from agents.contract import Interaction as Earlier
@@ -15,11 +16,14 @@ from agents.conversation import Conversation, Held, Noted, Read, View
 from agents.memory.canonical import window_hash
 from agents.memory.fold import facts_of, pin
 from agents.memory.model import (
+    CHUNK,
     NO_DIRECTIVES,
     Caps,
     Directives,
+    Interaction,
     Key,
     State,
+    Summary,
     Window,
 )
 from agents.memory.ports import Remembered, Told
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from agents.dispatches import Attempt
 
 EVICTED_MAX = 200_000  # conversations of which no more is known than how many interactions they had
+MODELLED_MAX = 10_000  # conversations of which the last model-made summaries are known, whatever a reading brings
 
 
 class NobodySaid:
@@ -69,6 +74,11 @@ class Contexts:
         self.bytes_max, self.bytes = topology.limits.context_bytes_max, 0
         self._held: OrderedDict[Conversation, Held] = OrderedDict()
         self._evicted: OrderedDict[Conversation, int] = OrderedDict()
+        self._modelled: OrderedDict[Conversation, tuple[Summary, ...]] = OrderedDict()
+        self._generations = 0
+        self._summed_up = {name for name in self._caps if topology.agents[name].summary is not None}
+        # Told of a conversation that may lack a model's summary, as it stands.
+        self.due: Callable[[Conversation, View], None] = lambda _conversation, _view: None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -93,7 +103,10 @@ class Contexts:
         if self.is_at_hand(conversation):
             return True
         revoked = self._told.of(conversation.key).revoked
-        held = Held(Read(conversation.key, remembered, revoked))
+        if own := self._modelled.get(conversation):  # the reading may have begun before they were in the log
+            remembered = replace(remembered, models=remembered.models + own)
+        self._generations += 1
+        held = Held(Read(conversation.key, remembered, revoked), self._generations)
         if held.count < self.count_of(conversation):
             return False
         held.calls = self._drop(conversation)
@@ -124,7 +137,11 @@ class Contexts:
         self.bytes += held.bytes - before
         self._held.move_to_end(conversation)
         directives = self._told.of(conversation.key)
-        view = held.view = View(held.base, tuple(held.unseen), held.facts, directives)
+        view = held.view = View(held, directives)
+        if not held.is_checked:
+            held.is_checked = True
+            if conversation.agent_id in self._summed_up and held.count >= CHUNK:
+                self.due(conversation, view)
         caps = self._caps[conversation.agent_id]
         return Context(make=lambda: known_of(window(view.state, caps, view.directives)))
 
@@ -163,16 +180,39 @@ class Contexts:
         self.bytes += held.bytes - before
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
+        if not ordinal % CHUNK and conversation.agent_id in self._summed_up:
+            self.due(conversation, View(held, self._told.of(conversation.key)))
         return outcome
+
+    def stands(self, conversation: Conversation, view: View) -> bool:
+        """Whether it is at hand as it was seen there, but for what came after."""
+        held = self._held.get(conversation)
+        return held is not None and held.generation == view.generation and self.is_at_hand(conversation)
+
+    def is_revoked(self, conversation: Conversation, interactions: Iterable[Interaction]) -> bool:
+        """Whether people revoked one of them."""
+        return not self._told.of(conversation.key).revoked.isdisjoint(each.id for each in interactions)
+
+    def modelled(self, conversation: Conversation, summary: Summary) -> None:
+        """Its log holds a model's summary."""
+        own = self._modelled.pop(conversation, ())
+        self._modelled[conversation] = (*own[-1:], summary)
+        if len(self._modelled) > MODELLED_MAX:
+            self._modelled.popitem(last=False)
+        held = self._held.get(conversation)
+        if held is not None:
+            before = held.bytes
+            held.model(summary)
+            self.bytes += held.bytes - before
 
     def forget(self, agent_id: str, partition: int) -> None:
         """Another host has them now."""
         for conversation in [each for each in self._held if (each.agent_id, each.partition) == (agent_id, partition)]:
             self._drop(conversation)
-        for conversation in [
-            each for each in self._evicted if (each.agent_id, each.partition) == (agent_id, partition)
-        ]:
-            del self._evicted[conversation]
+        known: OrderedDict[Conversation, Any]
+        for known in (self._evicted, self._modelled):
+            for conversation in [each for each in known if (each.agent_id, each.partition) == (agent_id, partition)]:
+                del known[conversation]
 
     def changed(self, attempt: Attempt) -> None:
         """The log gets another outcome of it than was noted."""
@@ -207,21 +247,23 @@ class Contexts:
             self._evicted.popitem(last=False)
 
 
+def earlier(each: Interaction) -> Earlier:
+    """An interaction in the words of the agents' contract."""
+    return Earlier(
+        each.task_id,
+        each.asked,
+        each.answer,
+        each.status,
+        each.at,
+        each.tool_calls,
+        "" if each.source is None else each.source.agent_id,
+    )
+
+
 def known_of(shown: Window) -> Known:
     """A window in the words of the agents' contract."""
     return Known(
-        tuple(
-            Earlier(
-                each.task_id,
-                each.asked,
-                each.answer,
-                each.status,
-                each.at,
-                each.tool_calls,
-                "" if each.source is None else each.source.agent_id,
-            )
-            for each in shown.interactions
-        ),
+        tuple(map(earlier, shown.interactions)),
         "" if shown.summary is None else shown.summary.text,
         tuple(fact.text for fact in shown.facts),
         tuple(instruction.text for instruction in shown.instructions),

@@ -186,6 +186,26 @@ class AgentRefused(Exception):  # noqa: N818  as above
     """The agent will not do this; another may."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Ten interactions of one conversation that a summary is to stand for, oldest first, without what was revoked.
+
+    `facts` are what their answers pinned: a summary that does not state each of them word for word is refused, and so
+    is one of more than `tokens_max` tokens. `extractive` is what stands for them otherwise.
+    """
+
+    interactions: tuple[Interaction, ...]
+    facts: tuple[str, ...]
+    tokens_max: int
+    extractive: str
+
+    def __repr__(self) -> str:
+        return "Span(...)"  # as of a Context
+
+
+Summariser: TypeAlias = Callable[[Span], Awaitable[str] | str]
+"""Each line of what it gives is one that a window keeps, or leaves out where there is no room."""
+
 PythonAgent: TypeAlias = Callable[[Task, Context], Awaitable[Answer] | Answer]
 BatchAgent: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
 

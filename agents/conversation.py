@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple
 
-from agents.memory.fold import facts_of, fold, pin, refold, resolve
+from agents.memory.fold import facts_of, fold, pin, refold, resolve, with_model
 from agents.memory.model import (
     Directives,
-    Fact,
     ForeignInteraction,
     Interaction,
     Key,
     Place,
     State,
+    Summary,
 )
 from agents.memory.ports import Remembered
 from agents.memory.sources import source_of, tool_calls_of
@@ -109,19 +109,32 @@ class Read(NamedTuple):
 
 
 class View:
-    """A conversation as it stood at one call. It never changes; it is folded once, by whoever looks first."""
+    """A conversation as it stood at one call. It never changes; it is folded once, by whoever looks first.
 
-    def __init__(
-        self, base: State | Read, unseen: Sequence[Noted], facts: tuple[Fact, ...], directives: Directives
-    ) -> None:
-        self._base, self._unseen, self._facts, self.directives = base, unseen, facts, directives
+    `models` are summaries that a model made and that `base` does not know of. `generation` is another one once the
+    conversation was read again.
+    """
+
+    def __init__(self, held: Held, directives: Directives) -> None:
+        self._base, self._unseen, self._facts = held.base, tuple(held.unseen), held.facts
+        self.models, self.generation, self.directives = held.models, held.generation, directives
 
     @property
     def is_folded(self) -> bool:
         return "state" in self.__dict__
 
+    @property
+    def interactions(self) -> list[Interaction]:
+        """All of it that is at hand verbatim, oldest first, also what was revoked."""
+        base = self._base
+        key, before = (base.key, base.recent) if isinstance(base, State) else (base.key, base.remembered.interactions)
+        return [*before, *(each.interaction(key) for each in self._unseen)]
+
     @cached_property
     def state(self) -> State:
+        return reduce(with_model, self.models, self._folded())
+
+    def _folded(self) -> State:
         revoked = self.directives.revoked
         state = self._base if isinstance(self._base, State) else self._base.state()
         new = [each.interaction(state.key) for each in self._unseen]
@@ -136,10 +149,15 @@ class Held:
     """One conversation at hand. `unseen` are the interactions behind `base`; of those that had to be let go before
     anybody looked the facts are kept."""
 
-    __slots__ = ("base", "bytes", "calls", "count", "facts", "revoked", "stale", "unseen", "view")
+    __slots__ = (
+        *("base", "bytes", "calls", "count", "facts", "generation", "is_checked", "models", "revoked", "stale"),
+        *("unseen", "view"),
+    )
 
-    def __init__(self, read: Read) -> None:
-        self.revoked = read.revoked
+    def __init__(self, read: Read, generation: int = 0) -> None:
+        self.revoked, self.generation = read.revoked, generation
+        self.models: tuple[Summary, ...] = ()
+        self.is_checked = False
         self.unseen: deque[Noted] = deque(maxlen=UNSEEN_MAX)
         self.view: View | None = None
         self.calls, self.stale = 0, False
@@ -171,14 +189,22 @@ class Held:
         self.bytes += noted.bytes
         self.count = noted.ordinal
 
+    def model(self, summary: Summary) -> None:
+        self.models = (*self.models, summary)
+        self.bytes += sum(len(line.text) for line in summary.lines)
+
     def settle(self) -> None:
         """Take over what a call has folded."""
         view, self.view = self.view, None
         if view is None or not view.is_folded or view.state.count <= self.folded_count:
             return
         unseen, count, facts = list(self.unseen), self.count, self.facts
+        models = [each for each in self.models if each not in view.models]
         self.unseen.clear()
+        self.models = ()
         self.rebase(view.state)
+        for summary in models:
+            self.model(summary)
         for each in unseen:
             if each.ordinal > view.state.count:
                 self.note(each)

@@ -15,7 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
-from agents.outcome import COMPLETED, STARTED, Outcome, failed
+from agents.inbox import Inbox
+from agents.memory.model import Key, Summary
+from agents.memory.modelled import SUMMARISED, payload_of
+from agents.outcome import COMPLETED, NOTE, STARTED, Outcome, failed
 from agents.rows import Outcomes, Rows, event_ids
 from agents.version import Declared
 from schemas.codec import Codec
@@ -70,7 +73,7 @@ def claims(
     slip |= {"reason": CLAIMED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0, "routed_at": 0}
     columns: dict[str, Any] = {
         "event_id": [fact_id(*log, CLAIMED, epoch) for log, epoch in epochs.items()],
-        "kind": "NOTE",
+        "kind": NOTE,
         "slip": slip,
         "task": {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0},
         "epoch": list(epochs.values()),
@@ -80,10 +83,39 @@ def claims(
     return table("AgentEvent", columns, len(epochs))
 
 
+def summary_note(inbox: Inbox, key: Key, summary: Summary, version: str, times: tuple[int, int]) -> pa.RecordBatch:
+    """Columns of AgentEvent: a NOTE about a conversation and no task, with what a model made of it. `times` are when it
+    was asked and when it had answered, in us."""
+    slip = {"agent_id": inbox.agent_id, "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0}
+    slip |= {"attempts": 0, "reason": SUMMARISED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0}
+    task = {"task_id": "", "tenant": key.tenant, "conversation_id": key.conversation_id}
+    columns: dict[str, Any] = {
+        "event_id": fact_id(*key, SUMMARISED, summary.first, inbox.epoch, *summary.ids),
+        "kind": NOTE,
+        "slip": {**slip, "routed_at": times[0]},
+        "task": {**task, "submitted_at": times[0], "deadline_ms": 0},
+        "epoch": inbox.epoch,
+        "agent_version": version,
+        "payload": payload_of(summary),
+        "started_at": times[0],
+        "finished_at": times[1],
+    }
+    return table("AgentEvent", columns, 1)
+
+
+class _Note(NamedTuple):
+    """A record about a conversation, behind all that its log has of it by now."""
+
+    inbox: Inbox
+    key: bytes
+    value: bytes
+    delivered: asyncio.Future[bool]
+
+
 class _Entry(NamedTuple):
     attempt: Attempt
     outcome: Outcome
-    delivered: asyncio.Future[None] | None
+    delivered: asyncio.Future[Any] | None
 
 
 class _Block(NamedTuple):
@@ -111,9 +143,9 @@ class EventLog:
         self.versions: Mapping[str, str] = {name: each.name for name, each in self._declared.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
-        self._pending: list[_Entry | _Block] = []
+        self._pending: list[_Entry | _Block | _Note] = []
         self._waiting = 0
-        self._unconfirmed: list[asyncio.Future[None]] = []
+        self._unconfirmed: list[asyncio.Future[Any]] = []
         self._wake = asyncio.Event()
         self._held = False
         # Told of an attempt of which the log gets another outcome than was queued.
@@ -131,14 +163,28 @@ class EventLog:
         """As `write`, for many."""
         self._queue([_Block(rows, outcomes)], len(rows))
 
-    def _queue(self, pending: Sequence[_Entry | _Block], n: int) -> None:
+    def write_summary(
+        self, inbox: Inbox, key: Key, summary: Summary, times: tuple[int, int]
+    ) -> asyncio.Future[bool] | None:
+        """Queue what a model made of a conversation. The future says whether the log has it: it has not where the inbox
+        was lost. None where it makes too large a record."""
+        (value,) = self._codec.encode(
+            summary_note(inbox, key, summary, self.versions[inbox.agent_id], times), "AgentEvent"
+        )
+        if len(value) > self._record_bytes_max:
+            return None
+        delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue([_Note(inbox, key.conversation_id.encode(), value, delivered)], 1)
+        return delivered
+
+    def _queue(self, pending: Sequence[_Entry | _Block | _Note], n: int) -> None:
         self._pending += pending
         self._waiting += n
         self._wake.set()
 
     async def start(self, attempts: Sequence[Attempt], started_at: int) -> None:
         """Returns once STARTED of all of them is in the log: only then may the agent be called."""
-        delivered = asyncio.get_running_loop().create_future()
+        delivered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         event = Outcome(STARTED, started_at=started_at)
         self._queue([_Entry(attempt, event, delivered) for attempt in attempts], len(attempts))
         await delivered
@@ -208,17 +254,28 @@ class EventLog:
             return False
         for future in self._unconfirmed:
             if not future.done():  # cancelled, if nobody waits any more
-                future.set_result(None)
+                future.set_result(True)
         self._unconfirmed.clear()
         return True
 
     def _hand_over(self) -> None:
         pending, self._pending, self._waiting = self._pending, [], 0
-        for is_block, group in groupby(pending, lambda each: isinstance(each, _Block)):
-            if is_block:
+        for kind, group in groupby(pending, type):
+            if kind is _Block:
                 self._hand_over_blocks([each for each in group if isinstance(each, _Block)])
-            else:
+            elif kind is _Entry:
                 self._hand_over_entries([each for each in group if isinstance(each, _Entry)])
+            else:
+                self._hand_over_notes([each for each in group if isinstance(each, _Note)])
+
+    def _hand_over_notes(self, notes: list[_Note]) -> None:
+        for note in notes:
+            if note.inbox.lost:
+                if not note.delivered.done():
+                    note.delivered.set_result(False)
+            else:
+                self._producer.send(self._topics[note.inbox.agent_id], note.inbox.partition, [note.value], [note.key])
+                self._unconfirmed.append(note.delivered)
 
     def _hand_over_blocks(self, blocks: list[_Block]) -> None:
         """As `_hand_over_entries`, in columns; what is not as most are goes there."""

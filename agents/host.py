@@ -28,11 +28,12 @@ from agents.memory.ports import Recall, Told
 from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
 from agents.recollection import Recollection
-from agents.registry import Target
+from agents.registry import Code, Target
 from agents.runners.make import make_runner
 from agents.service import Room, Service
 from agents.snapshots import Reads, Snapshots
-from agents.version import Declared
+from agents.summarising import Summarising
+from agents.version import Declared, maker_of
 from schemas.codec import Codec
 from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology
@@ -87,6 +88,7 @@ class Host:
         remembers: Recall | None = None,
         told: Told | None = None,
         rebuilder: Reads | None = None,
+        summarisers: Mapping[str, Code] | None = None,
     ) -> None:
         self._consumer, self._producer, self._read_back = consumer, producer, read_back
         self._limits, self._topics = topology.limits, topology.topics()
@@ -128,6 +130,14 @@ class Host:
             if rebuilder is not None
             else None
         )
+        self._summarising = Summarising(
+            topology,
+            summarisers or {},
+            {name: maker_of(agent.summary) for name, agent in topology.agents.items() if agent.summary is not None},
+            self._events,
+            self._memory,
+            self._inboxes,
+        )
         # What stands for each inbox at the broker, to be committed once more.
         self._standing: dict[TopicPartition, tuple[int, str]] = {}
         self._committed_at = 0.0
@@ -150,7 +160,7 @@ class Host:
         )
         writing = asyncio.create_task(self._events.run())
         serving = asyncio.create_task(self._serve(ready, stop))
-        tasks = [writing, serving]
+        tasks = [writing, serving, asyncio.create_task(self._summarising.run())]
         if self._snapshots is not None:
             tasks.append(asyncio.create_task(self._keep_snapshots(self._snapshots)))
         try:
@@ -167,6 +177,7 @@ class Host:
                 await asyncio.wait_for(self._reader.run(self._consumer.close, CLOSE_S), CLOSE_S)
             self._reader.close()
             self._memory.close()
+            self._summarising.close()
             await asyncio.gather(*(service.close() for service in self._services.values()))
 
     @staticmethod

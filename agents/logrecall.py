@@ -5,17 +5,20 @@ It is read where the history is behind, or away. A memory reaches as far back as
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from agents.dispatches import attempt_ids
 from agents.memory.fold import facts_of, pin
-from agents.memory.model import Fact, Interaction, Key, Place
+from agents.memory.model import CHUNK, Fact, Interaction, Key, Place, Summary
+from agents.memory.modelled import SUMMARISED, summary_of
 from agents.memory.ports import Remembered
 from agents.memory.sources import source_of, tool_calls_of
-from agents.outcome import OUTCOMES
+from agents.outcome import NOTE, OUTCOMES
 from agents.readback import events_in, places_in
 from agents.recognition import AttemptId
 from schemas.codec import Codec
@@ -56,6 +59,7 @@ class _Done(NamedTuple):
 class _Memory:
     done: list[_Done] = field(default_factory=list)
     facts: tuple[Fact, ...] = ()
+    models: deque[Summary] = field(default_factory=lambda: deque(maxlen=KEPT // CHUNK))
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ class LogRecall:
             found.memories[key] = Remembered(
                 tuple(interaction_of(key, each, *asked[each.attempt]) for each in memory.done if each.attempt in asked),
                 memory.facts,
+                tuple(memory.models),
             )
         return found
 
@@ -131,6 +136,9 @@ class LogRecall:
             if memory is None:
                 memory = memories[key] = _Memory()
             memories.move_to_end(key)
+            if isinstance(done, Summary):
+                memory.models.append(done)
+                continue
             memory.done.append(done)
             held += done.bytes
             if len(memory.done) > KEPT:
@@ -144,8 +152,8 @@ class LogRecall:
 
     def events(
         self, agent_id: str, log: TopicPartition, span: tuple[int, int], epochs: Epochs
-    ) -> Iterator[tuple[Key, _Done]]:
-        """The interactions in the order of the log, without what is void."""
+    ) -> Iterator[tuple[Key, _Done | Summary]]:
+        """The interactions in the order of the log, and what models made of them, without what is void."""
         start, end = span
         for batch in self._consumer.read_to_end({log: start}, {log: end}):
             events, places, passed_over = events_in(self._codec, batch, epochs)
@@ -163,6 +171,10 @@ class LogRecall:
                 if ordinal and kind in OUTCOMES and identity[0] is not None and row not in passed_over:
                     key = Key(attempt.tenant, agent_id, identity[0])
                     yield key, _Done(attempt, Place(log.topic, log.partition, offset), routed_at, identity, values)
+                elif kind == NOTE and identity[0] is not None and row not in passed_over:
+                    summary = _summary(events, row, values[2], Place(log.topic, log.partition, offset))
+                    if summary is not None:
+                        yield Key(attempt.tenant, agent_id, identity[0]), summary
 
     def _asked(
         self, inbox: TopicPartition, marks: tuple[int, int], memories: Mapping[Key, _Memory]
@@ -189,6 +201,13 @@ class LogRecall:
                 if attempt in wanted:
                     found.setdefault(attempt, (said, Place(inbox.topic, inbox.partition, offset)))
         return found
+
+
+def _summary(events: pa.RecordBatch, row: int, epoch: int, place: Place) -> Summary | None:
+    """What a note of a conversation says, where that is a summary."""
+    if events.column("slip").field("reason")[row].as_py() != SUMMARISED:
+        return None
+    return summary_of(events.column("payload")[row].as_py(), epoch, place)
 
 
 def interaction_of(key: Key, done: _Done, asked: str, inbox: Place | None) -> Interaction:

@@ -17,7 +17,7 @@ from agents.memory.model import ToolCall
 from agents.memory.sources import tool_calls_text
 from schemas.reasons import ErrorClass
 
-STARTED, COMPLETED, FAILED, REFUSED = "STARTED", "COMPLETED", "FAILED", "REFUSED"
+STARTED, COMPLETED, FAILED, REFUSED, NOTE = "STARTED", "COMPLETED", "FAILED", "REFUSED", "NOTE"
 OUTCOMES = frozenset({COMPLETED, FAILED, REFUSED})
 
 ERROR_CHARS_MAX = 500

@@ -20,7 +20,7 @@ from agents.logrecall import LogRecall
 from agents.memory.ports import Recall
 from agents.readback import ReadBack
 from agents.rebuild import Rebuilder
-from agents.registry import Target, resolve
+from agents.registry import Target, resolve, summarisers
 from agents.targets import Program
 from agents.version import Declared, declared
 from schemas.access import used_by
@@ -86,7 +86,7 @@ def run_host(
         with memory_reader(settings, topology) as memory:
             host = Host(
                 topology, targets, codec, consumer, producer, read_back, pauses, versions, logs,
-                remembers, told=told, rebuilder=memory,
+                remembers, told=told, rebuilder=memory, summarisers=summarisers(topology),
             )  # fmt: skip
             run_loop(host.run(ready, stop))
     finally:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agents.dispatches import attempt_ids
 from agents.logrecall import LogRecall, interaction_of
-from agents.memory.model import Interaction
+from agents.memory.model import Interaction, Key, Summary
 from agents.memory.rebuild import Rebuild
 from agents.memory.snapshot import Found, Part, Position, Snapshot, newest, of_record
 from agents.recognition import AttemptId
@@ -122,8 +122,11 @@ class Rebuilder:
             return Rebuilt(Rebuild(), start, found, 0, 0, time.monotonic() - began, is_left=True)
         memory = Rebuild(found.snapshot)
         asked = _Asked(self._questions(inbox, max(start.inbox, inbox_low), inbox_end))
-        for interaction in self._interactions(agent_id, log, start.log, end, epochs, asked):
-            memory.take(interaction)
+        for key, each in self._events_of(agent_id, log, start.log, end, epochs, asked):
+            if isinstance(each, Summary):
+                memory.take_model(key, each)
+            else:
+                memory.take(each)
         position = Position(start.inbox if done is None else max(done, start.inbox), end)
         return Rebuilt(memory, position, found, memory.taken, self._read_bytes, time.monotonic() - began)
 
@@ -136,9 +139,12 @@ class Rebuilder:
             if texts:
                 yield list(map(_Question, attempt_ids(slips, tasks), texts, times))
 
-    def _interactions(
+    def _events_of(
         self, agent_id: str, log: TopicPartition, start: int, end: int, epochs: LogEpochs, asked: _Asked
-    ) -> Iterator[Interaction]:
+    ) -> Iterator[tuple[Key, Interaction | Summary]]:
         for key, done in self._events.events(agent_id, log, (start, end), Epochs({log: epochs})):
-            if done.place.offset < end and (question := asked.of(done.attempt, done.routed_at)) is not None:
-                yield interaction_of(key, done, question.text, None)
+            if isinstance(done, Summary):
+                if done.place is None or done.place.offset < end:
+                    yield key, done
+            elif done.place.offset < end and (question := asked.of(done.attempt, done.routed_at)) is not None:
+                yield key, interaction_of(key, done, question.text, None)

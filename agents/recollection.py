@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from agents.context import Contexts
 from agents.conversation import Conversation
 from agents.inbox import Inbox
+from agents.memory.model import Summary
 from agents.memory.ports import Recall, Remembered
 from agents.sources import NOTHING, KnownLog, Logs, Sources
 from streams.transport.telemetry import get_logger
@@ -41,6 +42,7 @@ class Recollection:
         self._sources = None if logs is None else Sources(logs, history, max(contexts.bytes_max // 2, 1))
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._pool = DaemonPool("host-memory", 1)
+        self._arriving: dict[Conversation, tuple[int, asyncio.Future[bool]]] = {}
 
     def own(self, inbox: Inbox) -> None:
         """This host has the inbox now."""
@@ -53,10 +55,31 @@ class Recollection:
         self.contexts.forget(agent_id, partition)
 
     async def ready(self, conversations: Collection[Conversation]) -> None:
-        """Returns once all of them are at hand."""
+        """Returns once all of them are at hand, with what is shown of them from their next call on."""
         for conversation in conversations:
+            if self._arriving:
+                await self._arrived(conversation)
             while not self.contexts.is_at_hand(conversation):
                 await asyncio.shield(self._wanted(conversation))
+
+    def modelled(self, conversation: Conversation, summary: Summary, delivered: asyncio.Future[bool]) -> None:
+        """A model's summary is on its way to the log: once it is there, agents are shown it."""
+        self._arriving[conversation] = summary.since, delivered
+
+        def arrived(future: asyncio.Future[bool]) -> None:
+            if self._arriving.get(conversation, (0, None))[1] is future:
+                del self._arriving[conversation]
+            if not future.cancelled() and future.result():
+                self.contexts.modelled(conversation, summary)
+
+        delivered.add_done_callback(arrived)
+
+    async def _arrived(self, conversation: Conversation) -> None:
+        """What the log may hold before the next outcome is in it when this returns. So what an agent was shown can be
+        told from its log."""
+        since, delivered = self._arriving.get(conversation, (0, None))
+        if delivered is not None and not 0 < self.contexts.count_of(conversation) < since:
+            await asyncio.wait([delivered])
 
     def close(self) -> None:
         self._pool.close()

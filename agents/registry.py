@@ -11,11 +11,11 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from agents.sandbox import guarded
 from agents.targets import Endpoint, Program, Unfit, UnfitAgentError, endpoint, program
@@ -23,18 +23,21 @@ from schemas.codes import FaultCode
 from schemas.errors import Fault, TopologyError
 from schemas.nearest import suggest
 from schemas.topology import Agent, Topology
+from schemas.topology_agent import Summarising
+from schemas.topology_yaml import KeyPath
 
 Code = Callable[..., Any]
 Target = Code | Endpoint | Program
 
 # What each kind of function is called with; its options follow as keyword arguments.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {"python": ("task", "context"), "batch": ("rows",)}
+SUMMARISER_PARAMETERS = ("span",)
 
 
 class UncallableError(UnfitAgentError):
     """What an agent's entry names cannot be called; `key` says which key of the entry is to be mended."""
 
-    def __init__(self, fault_code: FaultCode, text: str, key: tuple[str, ...] = ("run",)) -> None:
+    def __init__(self, fault_code: FaultCode, text: str, key: KeyPath = ("run",)) -> None:
         super().__init__([Unfit(fault_code, key, text)])
 
 
@@ -60,8 +63,11 @@ def look_up(topology: Topology) -> tuple[dict[str, Target], list[Fault]]:
 
 def resolve_one(topology: Topology, name: str) -> Target:
     """What this agent is. Raises TopologyError with all that is wrong with it, each at its place in the file."""
+    agent = topology.agents[name]
     try:
-        return resolve_agent(topology.agents[name])
+        if agent.summary is not None:
+            summariser_of(agent.summary)
+        return resolve_agent(agent)
     except UnfitAgentError as error:
         faults = [topology.fault(code, ("agents", name, *key), text) for code, key, text in error.faults]
     raise TopologyError(topology.source, tuple(faults)) from None
@@ -81,7 +87,33 @@ def resolve_agent(agent: Agent) -> Target:
 def code_of(agent: Agent) -> Code:
     """The function of an agent of kind `python` or `batch`, with its options bound. Raises UncallableError."""
     assert agent.run is not None, "the topology is checked"
-    module_name, _, function_name = agent.run.partition(":")
+    code = _function(agent.run)
+    _check_signature(agent.run, agent.options, PARAMETERS[agent.kind], f"it is of kind {agent.kind}", code)
+    if agent.kind == "batch" and is_async(code):
+        said = f"{agent.run} is async; an agent of kind batch is a plain function"
+        raise UncallableError(FaultCode.ASYNC_BATCH, said)
+    return partial(code, **agent.options)
+
+
+def summarisers(topology: Topology) -> dict[str, Code]:
+    """What sums up for each agent that has somebody for it; to be asked once `resolve` found no fault."""
+    agents = topology.agents.items()
+    return {name: summariser_of(agent.summary) for name, agent in agents if agent.summary is not None}
+
+
+def summariser_of(summary: Summarising) -> Code:
+    """The function that sums up, with its options bound. Raises UncallableError."""
+    try:
+        code = _function(summary.run)
+        _check_signature(summary.run, summary.options, SUMMARISER_PARAMETERS, "it sums up", code)
+    except UncallableError as error:
+        ((fault_code, key, text),) = error.faults
+        raise UncallableError(fault_code, text, ("summary", *key)) from error
+    return partial(code, **summary.options)
+
+
+def _function(run: str) -> Code:
+    module_name, _, function_name = run.partition(":")
     module = _module(module_name)
     code = getattr(module, function_name, None)
     if code is None:
@@ -90,9 +122,8 @@ def code_of(agent: Agent) -> Code:
             FaultCode.NO_FUNCTION, f"{module_name} has no function {function_name}{suggest(function_name, names)}"
         )
     if not callable(code):
-        raise UncallableError(FaultCode.NOT_CALLABLE, f"{agent.run} is no function but {type(code).__name__}")
-    _check_signature(agent, code)
-    return partial(code, **agent.options)
+        raise UncallableError(FaultCode.NOT_CALLABLE, f"{run} is no function but {type(code).__name__}")
+    return cast("Code", code)
 
 
 def is_async(code: Code) -> bool:
@@ -151,29 +182,25 @@ def _nearest_module(name: str) -> str:
     return suggest(last, names)
 
 
-def _check_signature(agent: Agent, code: Code) -> None:
+def _check_signature(run: str, options: Mapping[str, object], given: Sequence[str], why: str, code: Code) -> None:
     try:
         signature = inspect.signature(code)
     except (TypeError, ValueError):  # built in: the call itself will tell
         return
-    given = PARAMETERS[agent.kind]
     keywords = [
         name for name, parameter in list(signature.parameters.items())[len(given) :] if _takes_keyword(parameter)
     ]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    for option in agent.options:
+    for option in options:
         if option not in keywords and not takes_any:
-            said = f"{agent.run} takes no option {option}{suggest(option, keywords)}"
+            said = f"{run} takes no option {option}{suggest(option, keywords)}"
             raise UncallableError(FaultCode.UNKNOWN_OPTION, said, ("options", option))
     try:
-        signature.bind(*given, **agent.options)
+        signature.bind(*given, **options)
     except TypeError as error:
         wanted = ", ".join(given)
-        said = f"{agent.run} must take ({wanted}) and its options, for it is of kind {agent.kind}: {error}"
+        said = f"{run} must take ({wanted}) and its options, for {why}: {error}"
         raise UncallableError(FaultCode.WRONG_SIGNATURE, said) from error
-    if agent.kind == "batch" and is_async(code):
-        said = f"{agent.run} is async; an agent of kind batch is a plain function"
-        raise UncallableError(FaultCode.ASYNC_BATCH, said)
 
 
 def _takes_keyword(parameter: inspect.Parameter) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from schemas.topology import Agent
+from schemas.topology_agent import Summarising
 
 DIGEST_CHARS = 8
 PART_CHARS = 12
@@ -42,6 +43,14 @@ def declared(agent: Agent) -> Declared:
     return Declared(f"{agent.version}+{sha256(text.encode()).hexdigest()[:DIGEST_CHARS]}", parts)
 
 
+def maker_of(summary: Summarising) -> str:
+    """Who makes summaries, as they say it: `module:function VERSION+DIGEST`."""
+    files = {path.name: _digest(path.read_bytes()) for path in _module(summary.run)}
+    parts = {"options": dict(summary.options), **files}
+    digest = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGEST_CHARS]
+    return f"{summary.run} {summary.version}+{digest}"
+
+
 def _parts(agent: Agent) -> Iterator[tuple[str, str]]:
     yield "version", agent.version
     for name, value in agent.model_dump(mode="json", exclude_defaults=True, exclude=set(_LEFT_OUT)).items():
@@ -52,16 +61,25 @@ def _parts(agent: Agent) -> Iterator[tuple[str, str]]:
         yield f"options.{name}", text if len(text) <= VALUE_CHARS_MAX else _digest(text.encode())
     for path in _files(agent):
         yield f"file.{path.name}", _digest(path.read_bytes())
+    if agent.summary is not None:
+        for path in _module(agent.summary.run):
+            yield f"summary.file.{path.name}", _digest(path.read_bytes())
 
 
 def _files(agent: Agent) -> Iterator[Path]:
     """The agent's own code, where it is files that can be read: its module, or what its command line names."""
-    named: list[str | None] = []
     if agent.kind == "command":
         folder = Path(agent.cwd or ".")
-        named = [str(folder / word) for word in agent.command or ()]
+        yield from _readable([str(folder / word) for word in agent.command or ()])
     elif agent.run is not None:
-        named = [getattr(sys.modules.get(agent.run.partition(":")[0]), "__file__", None)]
+        yield from _module(agent.run)
+
+
+def _module(run: str) -> Iterator[Path]:
+    return _readable([getattr(sys.modules.get(run.partition(":")[0]), "__file__", None)])
+
+
+def _readable(named: Iterable[str | None]) -> Iterator[Path]:
     for name in named:
         try:
             if name is not None and (path := Path(name)).is_file() and path.stat().st_size <= FILE_BYTES_MAX:

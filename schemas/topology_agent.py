@@ -20,6 +20,9 @@ RESPONSE_BYTES_MAX = 64 * MIB  # it is held in memory, once for each call that r
 RUNNING_MAX = 64
 RUNNING_MAX_OF_COMMAND = 4  # each is a process
 
+CODE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+SUMMARY_TOKENS_MAX = 1_600  # what the extractive summary of as many interactions may take
+
 Effect = Literal["read", "idempotent", "write"]
 Kind = Literal["python", "batch", "http", "command"]
 Scalar = str | int | float | bool | None
@@ -51,6 +54,29 @@ class Granted(Section):
         return {"value": value} if isinstance(value, str) else value
 
 
+class Summarising(Section):
+    """How a model sums up what this agent said: code of its own, asked beside the agent's calls and never for them."""
+
+    run: str = Field(
+        pattern=CODE,
+        description="The code, as module:function, importable by the host; it gets ten interactions and gives text.",
+    )
+    version: str = Field(
+        "1", min_length=1, description="Version of its prompt and model; each summary has it, with a digest."
+    )
+    timeout_ms: int = Field(30_000, ge=1, le=TIMEOUT_MS_MAX, description="Time that one summary may take.")
+    tokens_max: Whole = Field(
+        400,
+        ge=16,
+        le=SUMMARY_TOKENS_MAX,
+        description="Tokens of one; a longer one is refused, and the extractive one stands.",
+    )
+    concurrency: Whole = Field(2, ge=1, le=64, description="Summaries that one host has made at the same time.")
+    options: Mapping[str, Scalar] = Field(
+        default_factory=dict, description="Keyword arguments passed to the code; never secrets."
+    )
+
+
 class Agent(Section):
     """One AI agent; its name is its key in `agents`."""
 
@@ -61,7 +87,7 @@ class Agent(Section):
     )
     run: str | None = Field(
         None,
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        pattern=CODE,
         description="python, batch: the code, as module:function; importable by the host.",
     )
     url: str | None = Field(
@@ -124,6 +150,9 @@ class Agent(Section):
     )
     context_tokens: Whole | None = Field(
         None, ge=0, description="Tokens that the context of a call is made to fit; null: limits.context_tokens."
+    )
+    summary: Summarising | None = Field(
+        None, description="Who sums up what it said ten interactions ago and more; null: lines of it, without a model."
     )
     version: str = Field(
         "1",

@@ -134,4 +134,14 @@ def _source(path: KeyPath, granted: Granted, *, secret: bool) -> Iterator[Findin
         yield Finding(FaultCode.WRONG_FORM, (*path, "prefix"), text)
 
 
-RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (_kinds, _urls, _commands, _granted)
+def _summaries(topology: Topology) -> Iterator[Finding]:
+    """Only what an agent is shown is summed up."""
+    for name, agent in topology.agents.items():
+        if agent.summary is not None and not agent.remembers:
+            text = "has no use: this agent is not shown its conversations; leave it out, or set context to true"
+            yield Finding(
+                FaultCode.KEY_OF_ANOTHER_KIND, ("agents", name, "summary"), text, (("agents", name, "context"),)
+            )
+
+
+RULES: tuple[Callable[[Topology], Iterator[Finding]], ...] = (_kinds, _urls, _commands, _granted, _summaries)

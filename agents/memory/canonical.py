@@ -133,7 +133,8 @@ def _optional(kind: Callable[..., T], fields: Sequence[Any] | None) -> T | None:
 
 
 def _summary(summary: Summary) -> dict[str, Any]:
-    return {**_fields(summary, ("kind", "version", "first", "last", "members")), "lines": summary.lines}
+    found = {**_fields(summary, ("kind", "version", "first", "last", "members")), "lines": summary.lines}
+    return found if summary.kind == "extractive" else found | _fields(summary, ("epoch", "since"))
 
 
 def _summary_of(found: Mapping[str, Any]) -> Summary:
@@ -144,6 +145,8 @@ def _summary_of(found: Mapping[str, Any]) -> Summary:
         found["last"],
         tuple((ordinal, id_) for ordinal, id_ in found["members"]),
         tuple(_summary_line(each) for each in found["lines"]),
+        found.get("epoch", 0),
+        found.get("since", 0),
     )
 
 

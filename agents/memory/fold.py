@@ -172,9 +172,12 @@ def pin(held: tuple[Fact, ...], new: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def with_model(state: State, summary: Summary) -> State:
     """A model's summary of a chunk beside the extractive one. One that stands for anything else than that chunk does
-    now, because it is old or an interaction was revoked since, is not taken."""
+    now, because it is old or an interaction was revoked since, is not taken. Of several the newest host's counts, in
+    whatever order they come."""
     chunk = next((each for each in state.chunks if (each.first, each.last) == (summary.first, summary.last)), None)
     if summary.kind != "model" or chunk is None or chunk.members != summary.members:
         return state
     others = [each for each in state.models if each.first != summary.first]
-    return replace(state, models=tuple(sorted([*others, summary], key=lambda each: each.first)))
+    held = [each for each in state.models if each.first == summary.first and each.members == chunk.members]
+    kept = max([*held, summary], key=lambda each: (each.epoch, each.since, each.version, each.text))
+    return replace(state, models=tuple(sorted([*others, kept], key=lambda each: each.first)))

@@ -170,7 +170,10 @@ class SummaryLine(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What stands for the interactions `first` to `last` (ordinals): `members` are their ordinals and ids, without
-    those that were revoked. `version` names the way it was made, so that it can be made again and compared."""
+    those that were revoked. `version` names the way it was made, so that it can be made again and compared.
+
+    A model's cannot be made again, so it is an event of the agent's log: `epoch` is that of the host that wrote it, and
+    windows after `since` interactions and more show it. `place` is where it can be read; nothing depends on that."""
 
     kind: SummaryKind
     version: str
@@ -178,6 +181,9 @@ class Summary:
     last: int
     members: tuple[tuple[int, str], ...]
     lines: tuple[SummaryLine, ...]
+    epoch: int = 0
+    since: int = 0
+    place: Place | None = field(default=None, compare=False)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from functools import reduce
 from itertools import chain, islice
 
 from agents.memory.canonical import state_bytes, state_of
-from agents.memory.fold import facts_of, fold, pin, refold
-from agents.memory.model import CHUNK, RECENT, SUMMARISED, Fact, Interaction, Key, State
+from agents.memory.fold import facts_of, fold, pin, refold, with_model
+from agents.memory.model import CHUNK, RECENT, SUMMARISED, Fact, Interaction, Key, State, Summary
 from agents.memory.snapshot import Snapshot, hash_of
 
 KEPT = RECENT + SUMMARISED + 2 * CHUNK
@@ -31,6 +31,7 @@ class _Tail:
     last: deque[Interaction] = field(default_factory=deque)
     dropped: bool = False
     facts: tuple[Fact, ...] = ()
+    models: deque[Summary] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, each: Interaction) -> None:
         if not each.ordinal:
@@ -53,8 +54,9 @@ class _Tail:
 
     def state(self, key: Key) -> State:
         if self.base is not None and not self.dropped:
-            return reduce(fold, self.last, self.base)
-        return refold(key, self.last, facts_before=self.facts)
+            return reduce(with_model, self.models, reduce(fold, self.last, self.base))
+        earlier = self.base.models if self.base is not None else ()
+        return refold(key, self.last, facts_before=self.facts, models=(*earlier, *self.models))
 
 
 class Rebuild:
@@ -72,21 +74,28 @@ class Rebuild:
 
     def take(self, each: Interaction) -> None:
         self.taken += 1
-        key = each.key
-        tail = self._tails.pop(key, None)
-        if tail is None:
-            tail = self._begin(key, each)
-            if tail is None:
-                return
-        self._tails[key] = tail  # used last
-        tail.add(each)
+        if (tail := self._tail(each.key, each.ordinal)) is not None:
+            tail.add(each)
 
-    def _begin(self, key: Key, each: Interaction) -> _Tail | None:
+    def take_model(self, key: Key, summary: Summary) -> None:
+        """What a model made of interactions that were taken before."""
+        self.taken += 1
+        if (tail := self._tail(key, summary.last)) is not None:
+            tail.models.append(summary)
+
+    def _tail(self, key: Key, ordinal: int) -> _Tail | None:
+        """Of a conversation that is used last by this."""
+        tail = self._tails.pop(key, None) or self._begin(key, ordinal)
+        if tail is not None:
+            self._tails[key] = tail
+        return tail
+
+    def _begin(self, key: Key, ordinal: int) -> _Tail | None:
         held = self._untouched.pop(key, None)
         if held is not None:
             base = state_of(held)
             return _Tail(base, base.count, facts=base.facts)
-        if key in self.cold or each.ordinal > 1:
+        if key in self.cold or ordinal > 1:
             self.cold.add(key)
             return None
         return _Tail()

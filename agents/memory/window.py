@@ -178,12 +178,12 @@ def _cut(text: str, tokens_max: int, count: Counter) -> tuple[str, int]:
 
 
 def _standing(state: State, after: int, before: int) -> Iterator[tuple[Summary, tuple[SummaryLine, ...]]]:
-    """What stands for the ordinals between these two: a model's lines, of chunks that lie there wholly, else those
-    that were extracted."""
+    """What stands for the ordinals between these two: a model's lines, of chunks that lie there wholly and where they
+    are shown by now, else those that were extracted."""
     models = {each.first: each for each in state.models}
     for chunk in state.chunks:
         model = models.get(chunk.first)
-        if model is not None and chunk.first > after and chunk.last < before:
+        if model is not None and model.since <= state.count and chunk.first > after and chunk.last < before:
             yield model, model.lines
         else:
             yield chunk, tuple(line for line in chunk.lines if after < line.ordinal < before)

@@ -7,7 +7,7 @@ stdout.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
@@ -24,7 +24,7 @@ from agents.directives import (
 from agents.logrecall import LogRecall, only
 from agents.memory.canonical import window_hash
 from agents.memory.fold import refold
-from agents.memory.model import Directives, Fact, Interaction, Key, Line, State, Window
+from agents.memory.model import Directives, Fact, Interaction, Key, Line, State, Summary, SummaryLine, Window
 from agents.memory.ports import Remembered
 from agents.memory.render import text
 from agents.memory.window import facts_of, window
@@ -56,7 +56,8 @@ def show_context(deployment: Deployment, key: Key, *, form: Format, out: Output)
         return ExitCode.OK
     shown = window(state, caps, directives)
     by_id = {each.id: each for each in held.interactions}
-    lines = [_line(line, by_id) for line in shown.lines]
+    makers = {line: each for each in state.models for line in each.lines}
+    lines = [_line(line, by_id, _maker(line, shown, makers)) for line in shown.lines]
     if form is Format.TABLE:
         out.records(lines, LINES, form)
         out.note(_said(shown))
@@ -84,21 +85,36 @@ def _said(shown: Window) -> str:
     return f"{shown.tokens} of {shown.caps.soft} tokens, {shown.count} interactions, {window_hash(shown)}{rest}"
 
 
-def _line(line: Line, by_id: dict[str, Interaction]) -> Row:
-    """What it says, what it costs, and where each of its origins stands in the logs."""
+def _maker(line: Line, shown: Window, makers: Mapping[SummaryLine, Summary]) -> Summary | None:
+    """The model's summary that a line is of; None for what no model made."""
+    of_summary = shown.summary.lines if line.section == "summary" and shown.summary is not None else ()
+    found = (each for each in of_summary if (each.text, each.origins) == (line.text, line.origins))
+    return next((makers[each] for each in found if each in makers), None)
+
+
+def _line(line: Line, by_id: dict[str, Interaction], model: Summary | None = None) -> Row:
+    """What it says, what it costs, who made it, and where each of its origins stands in the logs."""
     found = [by_id[origin] for origin in line.origins if origin in by_id]
     return {
         "section": line.section,
         "role": line.role,
         "tokens": line.tokens,
         "text": line.text,
-        "from": ", ".join(each.task_id for each in found),
+        "from": _from([each.task_id for each in found], model),
         "source": None if line.source is None else line.source.agent_id,
+        "maker": None if model is None else model.version,
+        "note": None if model is None or model.place is None else "{}:{}:{}".format(*model.place),
         "origins": list(line.origins),
         "tasks": [each.task_id for each in found],
         "inbox": ["{}:{}:{}".format(*each.inbox) for each in found if each.inbox is not None],
         "events": ["{}:{}:{}".format(*each.event) for each in found if each.event is not None],
     }
+
+
+def _from(tasks: Sequence[str], model: Summary | None) -> str:
+    if model is None:
+        return ", ".join(tasks)
+    return f"{model.version}, of interactions {model.first} to {model.last}"
 
 
 def list_facts(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
@@ -209,8 +225,9 @@ def memory_of(deployment: Deployment, key: Key) -> tuple[State, Directives, Reme
     if not interactions and not directives.pinned:
         text_ = f"{key.agent_id} has no conversation {key.conversation_id} with tenant {key.tenant} in its log"
         raise NotFoundError(f"{text_}; another tenant's takes --tenant", code=ErrorCode.NO_MEMORY)
-    state = refold(key, interactions, facts_before=facts, revoked=directives.revoked)
-    return state, directives, Remembered(interactions, facts)
+    models = tuple(each for part in parts for each in part.models)
+    state = refold(key, interactions, facts_before=facts, models=models, revoked=directives.revoked)
+    return state, directives, Remembered(interactions, facts, models)
 
 
 @contextmanager

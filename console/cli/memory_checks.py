@@ -16,7 +16,8 @@ from agents.context import caps_of
 from agents.directives import revocation
 from agents.memory.canonical import window_hash
 from agents.memory.fold import reach, refold, resolve
-from agents.memory.model import NO_DIRECTIVES, Caps, Directives, Interaction, Key, Window
+from agents.memory.model import NO_DIRECTIVES, Caps, Directives, Interaction, Key, State, Window
+from agents.memory.modelled import missing
 from agents.memory.ports import Remembered, SourceAway
 from agents.memory.render import text
 from agents.memory.window import window
@@ -33,7 +34,7 @@ from streams.history.conversations import Conversations
 from streams.history.summaries import StoredSummary, Summaries
 
 REVOKED = ("task_id", "id", "why", "by")
-VERIFIED = ("conversation", "interactions", "behind", "summaries", "same", "log_hash", "history_hash")
+VERIFIED = ("conversation", "interactions", "behind", "summaries", "models", "same", "log_hash", "history_hash")
 TIMEOUT_S = 60
 
 
@@ -74,7 +75,8 @@ def compare(
     windows = []
     for side in (log, history):
         seen = [each for each in side.interactions if each.ordinal <= upto]
-        state = refold(key, seen, facts_before=side.facts_before, revoked=directives.revoked)
+        models = [each for each in side.models if each.since <= upto]
+        state = refold(key, seen, facts_before=side.facts_before, models=models, revoked=directives.revoked)
         windows.append(window(state, caps, directives))
     begins = kept[0][0].ordinal if kept[0] else 1
     return Comparison(windows[0], windows[1], ends[0] - upto, begins if begins > reach(upto) else 1)
@@ -95,7 +97,7 @@ def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Outpu
     known = read_so_far(stored.get(key, Remembered()), through.get(key.agent_id, 0))
     found = compare(key, remembered, known, caps, directives)
     ours = [] if found.begins > 1 else [row_of(key, each) for each in state.chunks]
-    differs = [*found.differences(), *differing(ours, summed_up)]
+    differs = [*found.differences(), *differing(ours, summed_up), *unfit(state, remembered.interactions)]
     row: Row = {
         "tenant": key.tenant,
         "agent": key.agent_id,
@@ -104,6 +106,7 @@ def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Outpu
         "behind": found.behind,
         "log_hash": window_hash(found.log),
         "history_hash": window_hash(found.history),
+        "models": len(state.models),
         "summaries": len({each.first for each in ours} & {each.first for each in summed_up}),
         "same": not differs,
         "differs": differs,
@@ -127,6 +130,17 @@ def differing(ours: Sequence[StoredSummary], stored: Sequence[StoredSummary]) ->
             name = f"summary of {each.first} to {each.last}"
             lines = [line for line in ndiff(each.lines, other.lines) if line[0] in "-+"]
             found += [f"{line[0]} {name}: {line[2:]}" for line in lines] or [f"{name}: not of the same interactions"]
+    return found
+
+
+def unfit(state: State, interactions: Sequence[Interaction]) -> list[str]:
+    """What summaries that models made lack. No model is asked: their range is the fold's, or they are not taken."""
+    by_id = {each.id: each for each in interactions}
+    found = []
+    for each in state.models:
+        members = [by_id[id_] for id_ in each.ids if id_ in by_id]
+        name = f"summary of {each.first} to {each.last} by {each.version}"
+        found += [f"{name}: the fact {fact.text!r} is not in it" for fact in missing(each, members)]
     return found
 
 

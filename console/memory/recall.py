@@ -7,13 +7,21 @@ from itertools import groupby
 
 from agents.memory.fold import FACTS_TOKENS_MAX
 from agents.memory.model import Fact, Interaction, Key, Place, interaction_id
+from agents.memory.modelled import summary_of
 from agents.memory.ports import Remembered, SourceAway
 from agents.memory.sources import source_of, tool_calls_of
 from agents.memory.tokens import MESSAGE
 from schemas.epochs import LogEpochs
 from schemas.errors import PointsmanError
 from schemas.topology import Topology
-from streams.history.conversations import Conversations, Found, Reading, StoredFacts, StoredOutcome
+from streams.history.conversations import (
+    Conversations,
+    Found,
+    Reading,
+    StoredFacts,
+    StoredModel,
+    StoredOutcome,
+)
 
 LAST = 160
 """Interactions that are read: a state depends on 120 (`agents.memory.fold.reach`), and fenced hosts may have written
@@ -48,34 +56,35 @@ class StoreRecall:
         for place, found in reading.found.items():
             key = Key(*place)
             valid = [each for each in found.outcomes if (each.topic, each.partition, each.offset) not in void]
+            models = [each for each in found.models if (each.topic, each.partition, each.offset) not in void]
             gaps = [each.offset for each in valid if each.asked is None and each.topic in agents]
             through[key.agent_id] = min([through.get(key.agent_id, 0), *gaps])
-            memories[key] = _remembered(key, found, valid)
+            memories[key] = _remembered(key, found, valid, models)
         return memories, through
 
 
 def read_so_far(stored: Remembered, through: int) -> Remembered:
     """As far as the history has all of the log: what stands behind that, a host takes from there."""
     kept = tuple(each for each in stored.interactions if each.event is None or each.event.offset < through)
-    return Remembered(kept, stored.facts_before)
+    models = tuple(each for each in stored.models if each.place is None or each.place.offset < through)
+    return Remembered(kept, stored.facts_before, models)
 
 
-def _remembered(key: Key, found: Found, valid: Sequence[StoredOutcome]) -> Remembered:
+def _remembered(key: Key, found: Found, valid: Sequence[StoredOutcome], models: Sequence[StoredModel]) -> Remembered:
+    made = (summary_of(each.summary, each.epoch, Place(each.topic, each.partition, each.offset)) for each in models)
     return Remembered(
         tuple(interaction_of(key, each, each.asked) for each in valid if each.asked is not None),
         tuple(fact for each in found.facts for fact in _facts(key, each)),
+        tuple(each for each in made if each is not None),
     )
 
 
 def _void(reading: Reading) -> set[tuple[str, int, int]]:
-    """Where outcomes stand that were written behind the claim of a newer host."""
-    places = sorted(
-        {
-            (each.topic, each.partition, each.offset, each.epoch)
-            for found in reading.found.values()
-            for each in found.outcomes
-        }
-    )
+    """Where outcomes, and what models made of them, stand that were written behind the claim of a newer host."""
+    outcomes_and_models: list[StoredOutcome | StoredModel] = []
+    for found in reading.found.values():
+        outcomes_and_models += [*found.outcomes, *found.models]
+    places = sorted({(each.topic, each.partition, each.offset, each.epoch) for each in outcomes_and_models})
     void = set()
     for log, outcomes in groupby(places, key=lambda place: place[:2]):
         claims: Mapping[int, int] = dict(reading.claims.get(log[0], ()))

@@ -62,14 +62,15 @@ FROM
 )
 GROUP BY tenant, agent_id, conversation_id
 """  # noqa: S608 - constants
-# With them the claims, out of the same parts as what stands behind them.
+# With them the claims, out of the same parts as what stands behind them, and what models made of these interactions:
+# their ordinals are negative (0017), the last that each stands for.
 _OUTCOMES = f"""
-SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}
+SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}, summary
 FROM {_LOG}
 WHERE {_MINE} AND if(
-    kind = 'NOTE',
+    kind = 'NOTE' AND ordinal = 0,
     topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}},
-    ordinal >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
+    abs(ordinal) >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
 )
 """  # noqa: S608 - constants
 _TASKS = f"""
@@ -81,8 +82,8 @@ WHERE (tenant, conversation_id) IN {{conversations:Array(Tuple(String, String))}
 # The key names a granule or two of each part. To think about which columns to read first takes longer than to read all.
 _SETTINGS = {"optimize_move_to_prewhere": "0", "max_streams_for_merge_tree_reading": "1"}
 
-CLAIM = "NOTE"
-"""The kind of a claim among outcomes."""
+NOTE = "NOTE"
+"""The kind of a claim, or of what a model made, among outcomes."""
 
 ConversationKey = tuple[str, str, str]
 """Tenant, agent, conversation."""
@@ -139,11 +140,23 @@ class _Task(NamedTuple):
 _UNKNOWN = _Task(-1, None, {})
 
 
+class StoredModel(NamedTuple):
+    """What a model made of interactions, as the note in the agent's log has it."""
+
+    epoch: int
+    summary: str
+    topic: str
+    partition: int
+    offset: int
+
+
 class Found(NamedTuple):
-    """`outcomes` by place, with copies that hosts of other epochs wrote; `facts` of those before, oldest first."""
+    """`outcomes` by place, with copies that hosts of other epochs wrote; `facts` of those before, oldest first;
+    `models` of the same interactions as `outcomes`."""
 
     outcomes: tuple[StoredOutcome, ...]
     facts: tuple[StoredFacts, ...] = ()
+    models: tuple[StoredModel, ...] = ()
 
 
 class Reading(NamedTuple):
@@ -200,8 +213,8 @@ class Conversations:
                     through[name] = min(at, through.get(name, at))  # the earliest answer holds for all
             if counts:
                 floors = {key: max(at - last + 1, 1) for key, at in counts.items()}
-                outcomes = self._outcomes(floors, logs, claims)
-                found |= {key: Found(tuple(outcomes[key]), tuple(facts[key])) for key in counts}
+                outcomes, models = self._outcomes(floors, logs, claims)
+                found |= {key: Found(tuple(outcomes[key]), tuple(facts[key]), tuple(models[key])) for key in counts}
         return Reading(found, through, {topic: sorted(places) for topic, places in claims.items()})
 
     def close(self) -> None:
@@ -212,17 +225,22 @@ class Conversations:
         floors: Mapping[ConversationKey, int],
         logs: Mapping[str, Any],
         claims: defaultdict[str, set[tuple[int, int]]],
-    ) -> Mapping[ConversationKey, Sequence[StoredOutcome]]:
+    ) -> tuple[Mapping[ConversationKey, Sequence[StoredOutcome]], Mapping[ConversationKey, Collection[StoredModel]]]:
         """Of each conversation from its floor on, copies folded. Claims are added to `claims`."""
         keys = {**floors, **{("", key[1], ""): 1 for key in floors if ("", key[1], "") not in floors}}
         outcomes: defaultdict[ConversationKey, list[StoredOutcome]] = defaultdict(list)
+        models: defaultdict[ConversationKey, set[StoredModel]] = defaultdict(set)
         asked = {**logs, "keys": list(keys), "floors": list(keys.values())}
         for row in self._query(_OUTCOMES, asked):
-            each = StoredOutcome._make([*row[3:], None, {}])
-            if each.kind == CLAIM:
+            *values, summary = row[3:]
+            each, key = StoredOutcome._make([*values, None, {}]), (row[0], row[1], row[2])
+            if each.kind != NOTE:
+                if key in floors:
+                    outcomes[key].append(each)
+            elif summary is None:
                 claims[each.topic].add((each.offset, each.epoch))
-            elif (key := (row[0], row[1], row[2])) in floors:
-                outcomes[key].append(each)
+            elif key in floors:
+                models[key].add(StoredModel(each.epoch, summary, each.topic, each.partition, each.offset))
         tasks = self._tasks({(*key[::2], each.task_id) for key, found in outcomes.items() for each in found})
         for key, found in outcomes.items():
             found.sort(key=lambda each: (each.ordinal, each.epoch, each.offset))
@@ -233,7 +251,7 @@ class Conversations:
                 if first[each.event_id, each.epoch] is each
                 for _, text, labels in [tasks.get((*key[::2], each.task_id), _UNKNOWN)]
             ]
-        return outcomes
+        return outcomes, {key: sorted(models[key], key=lambda each: (each.topic, each.offset)) for key in floors}
 
     def _tasks(self, wanted: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], _Task]:
         """What was asked, by tenant, conversation and task: of several submissions the first."""

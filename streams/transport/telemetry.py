@@ -57,6 +57,11 @@ HOST_ATTEMPTS = Counter("pointsman_host_attempts", "Attempts that agents ended",
 HOST_ATTEMPT_DURATION = Histogram(
     "pointsman_host_attempt_duration_seconds", "One call of an agent", ("agent",), buckets=_ATTEMPT_EDGES
 )
+HOST_SUMMARIES = Counter(
+    "pointsman_host_summaries",
+    "Summaries that models were asked for",
+    ("agent", "outcome"),
+)
 HOST_INFLIGHT = Gauge("pointsman_host_inflight", "Attempts running or waiting for their turn")
 
 # Store

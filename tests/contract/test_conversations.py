@@ -9,19 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from agents.memory.canonical import state_bytes, state_hash, window_bytes
 from agents.memory.fold import fold, reach, refold
-from agents.memory.model import Interaction, Key, State
+from agents.memory.model import CHUNK, Interaction, Key, State, Summary
+from agents.memory.modelled import SUMMARISED, modelled, payload_of
 from agents.memory.ports import SourceAway
 from agents.memory.window import window
 from console.cli.deployment import Deployment as ConsoleDeployment
 from console.cli.failures import NotFoundError
-from console.cli.memory import memory_of
+from console.cli.memory import memory_of, show_context
 from console.cli.memory_checks import revoke, verify_context
 from console.cli.output import Format, Output
-from console.memory.recall import LAST, StoreRecall
+from console.memory.recall import LAST, StoreRecall, read_so_far
 from console.memory.summaries import row_of
 from streams.history.conversations import Conversations
 from streams.history.door import Door
@@ -32,7 +34,8 @@ from streams.history.tables import COPIES
 from tests.support.contract import breaches, promises
 from tests.support.history import T0_US, Deployment, slip, task
 from tests.support.history_door import migrated, opened
-from tests.support.history_memory import TOPOLOGY, claim, tell
+from tests.support.history_memory import NOBODY, TOPOLOGY, claim, tell, tell_models
+from tests.support.history_rows import insert
 from tests.support.memories import KEY, history, interaction, mark
 
 
@@ -72,7 +75,8 @@ def folded(interactions: Sequence[Interaction]) -> State:
 
 def state_of(recall: StoreRecall, key: Key = KEY) -> State:
     memories, _ = recall.recall(0, [key])
-    return refold(key, memories[key].interactions, facts_before=memories[key].facts_before)
+    held = memories[key]
+    return refold(key, held.interactions, facts_before=held.facts_before, models=held.models)
 
 
 @pytest.mark.parametrize("n", [1, 10, 119, 120, 431])
@@ -83,6 +87,67 @@ def test_the_window_out_of_the_history_is_the_window_that_was_folded(client: Any
     assert window_bytes(window(state_of(recall))) == window_bytes(window(folded(said)))
     assert state_hash(state_of(recall)) == state_hash(folded(said))
     assert recall.recall(0, [KEY])[1] == {KEY.agent_id: n}
+
+
+def models_of(interactions: Sequence[Interaction], said: str = "In short", **fields: Any) -> list[Summary]:
+    """What a model makes of each chunk that is complete."""
+    found = []
+    for start in range(0, len(interactions) - CHUNK + 1, CHUNK):
+        members = interactions[start : start + CHUNK]
+        text = "\n".join([f"{said}: {start}", *(fact for each in members for fact in each.facts)])
+        made = modelled(members, text, "model 1", 400, epoch=fields.get("epoch", 1), count=members[-1].ordinal)
+        assert isinstance(made, Summary)
+        found.append(made)
+    return found
+
+
+@pytest.mark.parametrize("n", [10, 25, 431])
+def test_what_models_made_comes_out_of_the_history_as_it_was_folded(client: Any, recall: StoreRecall, n: int) -> None:
+    said = history(n)
+    models = models_of(said)
+    tell(client, said, 0)
+    tell_models(client, models, n, times=2)
+    memories, through = recall.recall(0, [KEY])
+    assert through == {KEY.agent_id: n + len(models)}
+    expected = refold(KEY, said, models=models)
+    assert len(expected.models) == min(n // CHUNK, 11)
+    assert state_bytes(state_of(recall)) == state_bytes(expected)
+    assert window_bytes(window(state_of(recall))) == window_bytes(window(expected))
+    assert read_so_far(memories[KEY], n).models == (), "what a host has to take from the log"
+
+
+def test_what_a_fenced_hosts_model_made_is_nobodys_memory(client: Any, recall: StoreRecall) -> None:
+    claim(client, 1, 0)
+    tell(client, history(25), 1)
+    claim(client, 2, 30)
+    tell_models(client, models_of(history(20), "a sleeper says"), 31)
+    assert state_of(recall).models == ()
+    owners = models_of(history(20), "the owner says", epoch=2)
+    tell_models(client, owners, 40)
+    assert state_of(recall).models == tuple(owners)
+
+
+def test_people_see_what_models_made_beside_the_others_until_something_of_it_is_revoked(
+    door: Door, client: Any
+) -> None:
+    said = history(25)
+    tell(client, said, 0)
+    tell_models(client, models_of(said), 25, times=2)
+    Summaries(door.url).put([row_of(KEY, each) for each in folded(said).chunks])
+    people = History(door.url)
+    sql = "SELECT first, last, kind, maker, text, length(members) FROM summaries WHERE kind = 'model' ORDER BY first"
+    assert people.query(sql).rows == [
+        (1, 10, "model", "model 1", "In short: 0", 10),
+        (11, 20, "model", "model 1", "In short: 10", 10),
+    ]
+    assert people.query("SELECT count() FROM summaries").rows == [(4,)]
+    assert people.query("SELECT count() FROM interactions").rows == [(25,)]
+    word = {"kind": "REVOKE", "id": "r", "agent_id": KEY.agent_id, "tenant": KEY.tenant, "by": "ada", "at": T0_US}
+    ids = pa.array([[said[4].id]], pa.list_(pa.field("item", pa.string(), nullable=False)))
+    insert(client, "MemoryDirective", {**word, "conversation_id": KEY.conversation_id, "interactions": ids}, [0])
+    assert people.query("SELECT first, kind FROM summaries ORDER BY 1, 2").rows == [(11, "extractive"), (11, "model")]
+    client.command("TRUNCATE TABLE pointsman.memory_directives_log")
+    people.close()
 
 
 def test_more_is_read_than_a_state_depends_on() -> None:
@@ -142,11 +207,12 @@ def test_people_see_what_was_asked_beside_what_was_answered(door: Door, client: 
 
 def test_a_copy_that_was_dropped_is_filled_again(client: Any, recall: StoreRecall) -> None:
     tell(client, history(12), 0)
+    tell_models(client, models_of(history(12)), 12)
     client.command("DROP TABLE pointsman.conversation_outcomes_log")
     client.command("DROP VIEW pointsman.conversation_outcomes_copy")
     assert lost(client) == ["conversation_outcomes_copy", "conversation_outcomes_log"]
     migrate(client)
-    assert state_hash(state_of(recall)) == state_hash(folded(history(12)))
+    assert state_hash(state_of(recall)) == state_hash(refold(KEY, history(12), models=models_of(history(12))))
 
 
 def log(deployment: Deployment, interactions: Sequence[Interaction]) -> None:
@@ -161,12 +227,43 @@ def log(deployment: Deployment, interactions: Sequence[Interaction]) -> None:
             "task": {"task_id": each.task_id, "submitted_at": T0_US, "deadline_ms": T0_US // 1000, **whose},
             "started_at": 0,
             "finished_at": each.at,
+            "facts": list(each.facts),
             **{name: getattr(each, name) for name in ("answer", "ordinal", "epoch", "error")},
         }
         one, topics, key = deployment.one, deployment.topics, each.task_id.encode()
         deployment.raw(topics.inbox(each.key.agent_id), one("TaskDispatched", dispatch), key)
         deployment.raw(topics.events(each.key.agent_id), one("AgentEvent", event), key)
     deployment.flush()
+
+
+def note(deployment: Deployment, model: Summary) -> None:
+    """As the host writes what a model made."""
+    event = {
+        "event_id": f"{model.first} {model.since}",
+        "kind": "NOTE",
+        "slip": {**slip(KEY.agent_id), "reason": SUMMARISED},
+        "task": {**NOBODY, "tenant": KEY.tenant, "conversation_id": KEY.conversation_id},
+        "epoch": 1,
+        "payload": payload_of(model),
+    }
+    topic = deployment.topics.events(KEY.agent_id)
+    deployment.raw(topic, deployment.one("AgentEvent", event), KEY.conversation_id.encode())
+    deployment.flush()
+
+
+def shown_lines(console: ConsoleDeployment) -> list[dict[str, Any]]:
+    out = Output(io.StringIO(), io.StringIO())
+    show_context(console, KEY, form=Format.JSONL, out=out)
+    found = json.loads(out.out.getvalue())  # type: ignore[attr-defined]  # a StringIO
+    assert breaches([found], promises()["pointsman context show"]) == []
+    lines: list[dict[str, Any]] = found["lines"]
+    return lines
+
+
+def verified(console: ConsoleDeployment) -> tuple[int, dict[str, Any]]:
+    out = Output(io.StringIO(), io.StringIO())
+    code = verify_context(console, KEY, form=Format.JSONL, out=out)
+    return code, json.loads(out.out.getvalue())  # type: ignore[attr-defined]  # a StringIO
 
 
 @pytest.mark.broker
@@ -180,9 +277,7 @@ def test_verify_and_revoke_tell_what_differs_and_take_out_what_is_poisoned(
     tell(client, said[:22], 0, topic=deployment.topics.events(KEY.agent_id))
 
     def verify() -> tuple[int, dict[str, Any]]:
-        out = Output(io.StringIO(), io.StringIO())
-        code = verify_context(console, KEY, form=Format.JSONL, out=out)
-        return code, json.loads(out.out.getvalue())  # type: ignore[attr-defined]  # a StringIO
+        return verified(console)
 
     code, found = verify()
     assert (code, found["same"], found["interactions"], found["behind"]) == (0, True, 22, 3), found["differs"]
@@ -219,4 +314,32 @@ def test_verify_and_revoke_tell_what_differs_and_take_out_what_is_poisoned(
     assert not [n for n in (3, 17) if mark(n).encode() in derived]
     assert mark(16).encode() in derived
     assert verify()[:1] == (0,), "and the history's memory is without it, too"
+    deployment.close()
+
+
+@pytest.mark.broker
+def test_verify_checks_the_facts_of_what_models_made_and_show_names_who_made_it(
+    door: Door, client: Any, broker: str, prefix: str
+) -> None:
+    deployment = Deployment(broker, prefix, door.url, agents=(KEY.agent_id,))
+    console = ConsoleDeployment(deployment.settings, deployment.topology, Path("topology.yaml"))
+    said = [replace(each, facts=("The budget is 5,000.",)) if each.ordinal == 15 else each for each in history(25)]
+    log(deployment, said)
+    tell(client, said[:22], 0, topic=deployment.topics.events(KEY.agent_id))
+    whole, lossy = models_of(said)
+    note(deployment, replace(whole, since=27))
+    code, found = verified(console)
+    assert (code, found["models"], found["differs"]) == (0, 1, [])
+    assert [line for line in shown_lines(console) if line["maker"]] == [], "it is not shown yet"
+    log(deployment, [interaction(26), interaction(27)])
+    (line,) = [line for line in shown_lines(console) if line["maker"]]
+    assert (line["maker"], line["text"], len(line["tasks"])) == ("model 1", "In short: 0", 10)
+    assert line["from"] == "model 1, of interactions 1 to 10"
+    note(deployment, replace(lossy, lines=lossy.lines[:1]))
+    code, found = verified(console)
+    assert (code, found["models"]) == (1, 2)
+    lost_fact = "summary of 11 to 20 by model 1: the fact 'The budget is 5,000.' is not in it"
+    assert found["differs"] == [lost_fact]
+    note(deployment, replace(lossy, since=31))  # as its host would have made it
+    assert verified(console)[0] == 0
     deployment.close()

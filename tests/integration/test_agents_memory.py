@@ -18,7 +18,7 @@ from agents.memory.model import Fact, Key
 from agents.memory.window import window
 from schemas.records import record
 from tests.support.agents_bench import Bench, make_topology, until
-from tests.support.memory_logs import logged
+from tests.support.memory_logs import logged, remembered
 
 pytestmark = pytest.mark.broker
 
@@ -33,7 +33,8 @@ def shown_to(events: list[dict[str, Any]]) -> dict[tuple[str, str], Mapping[str,
 
 def test_a_context_after_a_crash_is_what_it_would_have_been_without(broker: str, prefix: str, tmp_path: Path) -> None:
     told = instruction("mind", "Never name a price.", at=1, by="ada")
-    topology = make_topology(prefix, {"mind": REMEMBERS}, kafka=QUICK, limits={"commit_interval_ms": 300})
+    mind = {**REMEMBERS, "summary": {"run": "agents.builtin.brief:brief"}}
+    topology = make_topology(prefix, {"mind": mind}, kafka=QUICK, limits={"commit_interval_ms": 300})
     keys = [Key("acme", "mind", "c"), Key("default", "mind", "c")]
     with Bench(broker, topology) as bench:
         publish(bench.producer, bench.codec, bench.topics.memory, [told])
@@ -54,14 +55,17 @@ def test_a_context_after_a_crash_is_what_it_would_have_been_without(broker: str,
         host.kill()
         shown = shown_to(events)
         for key in keys:
-            interactions = logged(bench, key)
+            interactions, models = logged(bench, key), remembered(bench, key).models
             assert [each.ordinal for each in interactions] == list(range(1, 40))
+            assert {each.first for each in models} >= {1, 11}, "what a host had no time for, the next one had made"
             assert len({each.epoch for each in interactions}) > 1, "several hosts took part"
             for number, each in enumerate(interactions):
-                expected = window(refold(key, interactions[:number]), directives=resolved([told]))
+                state = refold(key, interactions[:number], models=models)
+                expected = window(state, directives=resolved([told]))
                 assert shown[key.tenant, each.task_id]["hash"] == window_hash(expected)
             last = shown[key.tenant, interactions[-1].task_id]
             assert "Never name a price." in last["text"]
+            assert "In short: question" in last["text"]
             other = next(each for each in keys if each != key)
             assert f"question of {other.tenant} " not in json.dumps(shown[key.tenant, interactions[-1].task_id])
 

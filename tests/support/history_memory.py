@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from agents.memory.model import Interaction
+from agents.memory.model import Interaction, Summary
+from agents.memory.modelled import SUMMARISED, payload_of
 from agents.memory.sources import tool_calls_text
 from schemas.topology import Agent, Route, Topology
 from tests.support.history import T0_US, slip
@@ -56,6 +57,20 @@ def tell(
         **{name: [getattr(each, name) for each in interactions] for name in ("answer", "ordinal", "epoch", "error")},
     }
     insert(client, "AgentEvent", outcomes, offsets, times, topic)
+
+
+def tell_models(client: Any, models: Sequence[Summary], first: int, *, times: int = 1, topic: str = LOG) -> None:
+    """As the sink stores what models made, from offset `first` of the agent's log on."""
+    for offset, each in enumerate(models, first):
+        fields = {
+            "event_id": f"m{offset}",
+            "kind": "NOTE",
+            "slip": {**slip(KEY.agent_id), "reason": SUMMARISED},
+            "task": {**NOBODY, "tenant": KEY.tenant, "conversation_id": KEY.conversation_id},
+            "epoch": each.epoch,
+            "payload": payload_of(each),
+        }
+        insert(client, "AgentEvent", fields, [offset], times, topic)
 
 
 def claim(client: Any, epoch: int, offset: int) -> None:

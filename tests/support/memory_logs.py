@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from agents.logrecall import LogRecall, only
 from agents.memory.model import Interaction, Key
+from agents.memory.ports import Remembered
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from tests.support.agents_bench import Bench
@@ -27,8 +28,12 @@ def logs_of(bench: Bench) -> Iterator[LogRecall]:
         consumer.close()
 
 
+def remembered(bench: Bench, key: Key, partition: int = 0) -> Remembered:
+    """All that the log has of a memory."""
+    with logs_of(bench) as logs:
+        return logs.read(key.agent_id, partition, only([key])).memories[key]
+
+
 def logged(bench: Bench, key: Key, partition: int = 0) -> list[Interaction]:
     """All interactions of a memory, in order."""
-    with logs_of(bench) as logs:
-        found = logs.read(key.agent_id, partition, only([key])).memories[key]
-    return sorted(found.interactions, key=lambda each: each.ordinal)
+    return sorted(remembered(bench, key, partition).interactions, key=lambda each: each.ordinal)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from agents.builtin import echo
-from agents.contract import EMPTY_CONTEXT, Task
-from agents.registry import code_of, is_async, look_up, resolve
+from agents.contract import EMPTY_CONTEXT, Span, Task
+from agents.registry import code_of, is_async, look_up, resolve, summarisers
 from agents.targets import Endpoint, Program
 from schemas.errors import ConfigurationError, TopologyError
 from schemas.topology import Agent, load_topology
@@ -110,6 +110,28 @@ def test_code_outside_the_checkout_is_found_in_the_working_directory(
     # Else `validate` would end with this module's exit code, and say nothing.
     (tmp_path / "my_leaving_fleet.py").write_text("import sys\n\nsys.exit()\n")
     assert "cannot be imported: SystemExit at " in refusal("my_leaving_fleet:run")
+
+
+@pytest.mark.parametrize(
+    ("summary", "key", "message"),
+    [
+        ({"run": "agents.builtin.brief:breif"}, "run", "has no function breif; did you mean brief?"),
+        ({"run": "agents.builtin.nowhere:brief"}, "run", "there is no module agents.builtin.nowhere"),
+        ({"run": "agents.builtin.echo:reply"}, "run", "must take (span) and its options, for it sums up"),
+        ({"run": "agents.builtin.brief:brief", "options": {"word": 3}}, "options.word", "did you mean words?"),
+    ],
+)
+def test_who_sums_up_is_checked_before_anything_starts(summary: dict[str, Any], key: str, message: str) -> None:
+    (fault,) = look_up(make_topology("", {"a": {"summary": summary}}))[1]
+    assert fault.path == f"agents.a.summary.{key}"
+    assert message in fault.message
+
+
+def test_who_sums_up_is_called_with_its_options() -> None:
+    summary = {"run": "agents.builtin.brief:brief", "options": {"opening": "Before"}}
+    codes = summarisers(make_topology("", {"a": {"summary": summary}, "b": {}}))
+    assert list(codes) == ["a"]
+    assert codes["a"](Span((), ("The budget is 5,000.",), 100, "")) == "Before: \nThe budget is 5,000."
 
 
 def test_what_runs_in_a_thread_and_what_does_not() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agents.version import Declared, declared
+from agents.version import Declared, declared, maker_of
 from schemas.topology import Agent
+from schemas.topology_agent import Summarising
 
 
 def agent(**fields: Any) -> Agent:
@@ -34,6 +35,9 @@ def test_the_name_has_the_number_that_people_give_and_a_digest(module: Path) -> 
     assert declared(agent(version="7")) == declared(agent(version="7"))
 
 
+SUMMED_UP = ("summary", "summary.file.brief.py")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -42,6 +46,7 @@ def test_the_name_has_the_number_that_people_give_and_a_digest(module: Path) -> 
         {"options": {"model": "small", "prompt": "Be brief."}},
         {"grounded": True},
         {"run": "versioned_agent:other"},
+        {"summary": {"run": "agents.builtin.brief:brief"}},
     ],
 )
 def test_what_answers_depend_on_makes_another_version(module: Path, changed: dict[str, Any]) -> None:
@@ -49,7 +54,7 @@ def test_what_answers_depend_on_makes_another_version(module: Path, changed: dic
     before = declared(agent(version="7", options={"model": "small"}))
     after = declared(agent(**{"version": "7", "options": {"model": "small"}, **changed}))
     assert before.name != after.name
-    assert differing(before, after) <= {"version", "options.model", "options.prompt", "grounded", "run"}
+    assert differing(before, after) <= {"version", "options.model", "options.prompt", "grounded", "run", *SUMMED_UP}
     assert differing(before, after)
 
 
@@ -57,6 +62,15 @@ def test_what_answers_depend_on_makes_another_version(module: Path, changed: dic
 def test_how_it_is_called_and_told_of_makes_none(module: Path, same: dict[str, Any]) -> None:
     assert module.exists()
     assert declared(agent()) == declared(agent(**same))
+
+
+def test_who_sums_up_has_a_version_of_its_own(module: Path) -> None:
+    before = maker_of(Summarising(run="versioned_agent:run", version="3"))
+    assert before.startswith("versioned_agent:run 3+")
+    assert maker_of(Summarising(run="versioned_agent:run", version="3")) == before
+    assert maker_of(Summarising(run="versioned_agent:run", version="3", options={"words": 3})) != before
+    module.write_text(module.read_text() + "\n# another\n")
+    assert maker_of(Summarising(run="versioned_agent:run", version="3")) != before
 
 
 def test_one_changed_line_of_its_module_is_another_version(module: Path) -> None:
