@@ -94,7 +94,7 @@ class Limits(Section):
     health_interval_ms: Whole = Field(200, ge=1, description="Time between two counts sent to the breaker.")
     drain_ms: Whole = Field(8_000, ge=0, description="Time that running work gets at shutdown.")
     host_inflight_max: Whole = Field(20_000, ge=1, description="Attempts that one host has in hand at the same time.")
-    context_interactions: Whole = Field(
+    context_interactions: int = Field(
         10,
         ge=0,
         le=10,

@@ -26,6 +26,7 @@ SUMMARY_TOKENS_MAX = 1_600  # what the extractive summary of as many interaction
 Effect = Literal["read", "idempotent", "write"]
 Kind = Literal["python", "batch", "http", "command"]
 Scalar = str | int | float | bool | None
+# Only where no other bound is stated: of two, Pydantic takes the last, which is this one.
 Whole = Annotated[int, Field(le=NUMBER_MAX)]
 # Strict models take no list for a tuple; a file has nothing but lists.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -65,13 +66,13 @@ class Summarising(Section):
         "1", min_length=1, description="Version of its prompt and model; each summary has it, with a digest."
     )
     timeout_ms: int = Field(30_000, ge=1, le=TIMEOUT_MS_MAX, description="Time that one summary may take.")
-    tokens_max: Whole = Field(
+    tokens_max: int = Field(
         400,
         ge=16,
         le=SUMMARY_TOKENS_MAX,
         description="Tokens of one; a longer one is refused, and the extractive one stands.",
     )
-    concurrency: Whole = Field(2, ge=1, le=64, description="Summaries that one host has made at the same time.")
+    concurrency: int = Field(2, ge=1, le=64, description="Summaries that one host has made at the same time.")
     options: Mapping[str, Scalar] = Field(
         default_factory=dict, description="Keyword arguments passed to the code; never secrets."
     )
@@ -123,7 +124,7 @@ class Agent(Section):
         1_024, ge=16, description="command: private memory that each of its processes may hold."
     )
     files_max: Whole = Field(256, ge=16, description="command: files that each of its processes may have open.")
-    response_bytes_max: Whole = Field(
+    response_bytes_max: int = Field(
         MIB, ge=1_024, le=RESPONSE_BYTES_MAX, description="http, command: the longest answer that is read."
     )
     effect: Effect = Field(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from annotated_types import Le, Lt
 
+from schemas import topology
 from schemas.topology import Topology, parse_topology
+from schemas.topology_agent import Agent, Section, Summarising
 from tests.support.topologies import faults_of
 
 TEXT = """\
@@ -27,6 +30,11 @@ def text(agent: str) -> str:
         ("kind: http", "url", 2, "is missing: an agent of kind http needs the address that tasks are posted to"),
         ("kind: command", "command", 2, "is missing: an agent of kind command needs the program and its arguments"),
         ("kind: batch", "run", 2, "is missing: an agent of kind batch needs the code, as module:function"),
+        ("run: a:b; context: false; summary: {run: m:f}", "summary", 6, "has no use: this agent is not shown its conv"),
+        ("run: a:b; kind: batch; summary: {run: m:f}", "summary", 6, "has no use"),
+        ("run: a:b; summary: {run: m}", "summary.run", 5, "must name code as module:function"),
+        ("run: a:b; summary: {run: m:f, tokens_max: 5000}", "summary.tokens_max", 5, "must be at most 1600"),
+        ("kind: http; url: http://x/; response_bytes_max: 67108865", "response_bytes_max", 6, "must be at most"),
         ("url: http://x/", "kind", 2, "is python, but the agent has url: state kind: http"),
         ("command: [x]; cwd: y", "kind", 2, "is python, but the agent has command: state kind: command"),
         ("kind: http; command: [x]", "kind", 4, "is http, but the agent has command: state kind: command"),
@@ -103,3 +111,15 @@ def test_a_program_runs_less_often_side_by_side_than_a_function_unless_it_is_sta
 def test_how_an_agent_is_reached_decides_nothing() -> None:
     one, other = (parse_topology(text(f"kind: http; url: http://{host}/"), "text") for host in "xy")
     assert one.version == other.version
+
+
+def test_a_bound_that_a_key_states_is_not_lost_beside_the_common_one() -> None:
+    """Pydantic takes the last of two: a key with a bound of its own must not have the one of all numbers, too."""
+    for section in (Agent, Summarising, *(each for each in vars(topology).values() if is_section(each))):
+        for name, field in section.model_fields.items():
+            bounds = [each for each in field.metadata if isinstance(each, Le | Lt)]
+            assert len(bounds) <= 1, f"{section.__name__}.{name}: {bounds}"
+
+
+def is_section(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Section)
