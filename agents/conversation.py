@@ -23,7 +23,7 @@ from agents.memory.model import (
     Summary,
 )
 from agents.memory.ports import Remembered
-from agents.memory.sources import source_of, tool_calls_of
+from agents.memory.sources import Asked, interaction_of
 from agents.outcome import Outcome
 
 UNSEEN_MAX = 120
@@ -61,29 +61,9 @@ class Noted(NamedTuple):
 
     def interaction(self, key: Key) -> Interaction:
         _, task_id, attempt, stage = self.attempt
-        outcome = self.outcome
-        return Interaction(
-            key,
-            task_id,
-            self.asked,
-            outcome.answer,
-            outcome.kind,
-            attempt,
-            stage,
-            self.ordinal,
-            self.epoch,
-            tool_calls_of(outcome.tool_calls),
-            outcome.facts,
-            outcome.error,
-            outcome.started_at,
-            outcome.finished_at,
-            outcome.tokens_in,
-            outcome.tokens_out,
-            outcome.cost_microusd,
-            self.version,
-            source_of(dict(self.labels or ()), self.cause_id),
-            Place(*self.place),
-        )
+        labels, place = dict(self.labels or ()), Place(*self.place)
+        asked = Asked(task_id, attempt, stage, self.asked, labels, self.cause_id, place)
+        return interaction_of(key, asked, self.outcome, self.epoch, self.version)
 
     @property
     def bytes(self) -> int:

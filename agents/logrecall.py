@@ -6,7 +6,7 @@ It is read where the history is behind, or away. A memory reaches as far back as
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ from agents.memory.fold import facts_of, pin
 from agents.memory.model import CHUNK, Fact, Interaction, Key, Place, Summary
 from agents.memory.modelled import SUMMARISED, summary_of
 from agents.memory.ports import Remembered
-from agents.memory.sources import source_of, tool_calls_of
+from agents.memory.sources import Asked
+from agents.memory.sources import interaction_of as joined
 from agents.outcome import NOTE, OUTCOMES
 from agents.readback import events_in, places_in
 from agents.recognition import AttemptId
@@ -32,13 +33,28 @@ KEPT = 240
 
 INTERACTION_BYTES = 400  # what one takes beside its texts, about
 
-_COLUMNS = (
-    *("kind", "ordinal", "epoch", "answer", "tool_calls", "facts", "error", "started_at", "finished_at"),
-    *("tokens_in", "tokens_out", "cost_microusd", "agent_version", "event_id"),
-)
 _IDENTITY = ("conversation_id", "cause_id", "labels")
 
 Wanted = Callable[[Key], bool]
+
+
+class _Event(NamedTuple):
+    """What an event says of an outcome, in the columns of AgentEvent."""
+
+    kind: str
+    ordinal: int
+    epoch: int
+    answer: str | None
+    tool_calls: str | None
+    facts: Sequence[str]
+    error: str | None
+    started_at: int
+    finished_at: int
+    tokens_in: int
+    tokens_out: int
+    cost_microusd: int
+    agent_version: str
+    event_id: str
 
 
 class _Done(NamedTuple):
@@ -48,11 +64,11 @@ class _Done(NamedTuple):
     place: Place
     routed_at: int
     identity: tuple[Any, ...]
-    values: tuple[Any, ...]
+    event: _Event
 
     @property
     def bytes(self) -> int:
-        return INTERACTION_BYTES + sum(len(each) for each in self.values if isinstance(each, str))
+        return INTERACTION_BYTES + sum(len(each) for each in self.event if isinstance(each, str))
 
 
 @dataclass(slots=True)
@@ -163,14 +179,19 @@ class LogRecall:
                 attempt_ids(slips, tasks),
                 slips.field("routed_at").to_pylist(),
                 zip(*(tasks.field(name).to_pylist() for name in _IDENTITY), strict=True),
-                zip(*(events.column(name).to_pylist() for name in _COLUMNS), strict=True),
+                zip(*(events.column(name).to_pylist() for name in _Event._fields), strict=True),
                 strict=True,
             )
             for row, ((_, offset), attempt, routed_at, identity, values) in enumerate(columns):
                 kind, ordinal = values[:2]
                 if ordinal and kind in OUTCOMES and identity[0] is not None and row not in passed_over:
                     key = Key(attempt.tenant, agent_id, identity[0])
-                    yield key, _Done(attempt, Place(log.topic, log.partition, offset), routed_at, identity, values)
+                    yield (
+                        key,
+                        _Done(
+                            attempt, Place(log.topic, log.partition, offset), routed_at, identity, _Event._make(values)
+                        ),
+                    )
                 elif kind == NOTE and identity[0] is not None and row not in passed_over:
                     summary = _summary(events, row, values[2], Place(log.topic, log.partition, offset))
                     if summary is not None:
@@ -211,33 +232,10 @@ def _summary(events: pa.RecordBatch, row: int, epoch: int, place: Place) -> Summ
 
 
 def interaction_of(key: Key, done: _Done, asked: str, inbox: Place | None) -> Interaction:
-    kind, ordinal, epoch, answer, tool_calls, facts, error, started_at, finished_at, *rest = done.values
-    tokens_in, tokens_out, cost_microusd, version, event_id = rest
-    _, cause_id, labels = done.identity
-    return Interaction(
-        key,
-        done.attempt.task_id,
-        asked,
-        answer,
-        kind,
-        done.attempt.attempt,
-        done.attempt.stage,
-        ordinal,
-        epoch,
-        tool_calls_of(tool_calls),
-        tuple(facts),
-        error,
-        started_at,
-        finished_at,
-        tokens_in,
-        tokens_out,
-        cost_microusd,
-        version,
-        source_of(dict(labels or ()), cause_id),
-        inbox,
-        done.place,
-        event_id,
-    )
+    event, (_, cause_id, labels) = done.event, done.identity
+    _, task_id, attempt, stage = done.attempt
+    said = Asked(task_id, attempt, stage, asked, dict(labels or ()), cause_id, inbox)
+    return joined(key, said, event, event.epoch, event.agent_version, event=done.place, event_id=event.event_id)
 
 
 def only(keys: Collection[Key]) -> Wanted:

@@ -1,16 +1,97 @@
-"""Whose words a task has, and which tools were called for its answer, out of what the records say. I/O: none."""
+"""An interaction out of what the records say: whose words its task has, what came of it, which tools were called.
+
+I/O: none.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from agents.memory.model import Source, ToolCall
+from agents.memory.model import Interaction, Key, Place, Source, ToolCall
 
 FROM_AGENT = "from_agent"
 """The label of a task that says which agent's words it carries."""
 
 UNKNOWN = "unknown"
+
+
+class Happened(Protocol):
+    """What an event says of an outcome, under the names of its columns; times are in us."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def answer(self) -> str | None: ...
+    @property
+    def tool_calls(self) -> str | None: ...
+    @property
+    def facts(self) -> Sequence[str]: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def started_at(self) -> int: ...
+    @property
+    def finished_at(self) -> int: ...
+    @property
+    def tokens_in(self) -> int: ...
+    @property
+    def tokens_out(self) -> int: ...
+    @property
+    def cost_microusd(self) -> int: ...
+    @property
+    def ordinal(self) -> int: ...
+
+
+class Asked(NamedTuple):
+    """What an agent was asked, and for which attempt of which task."""
+
+    task_id: str
+    attempt: int
+    stage: str
+    text: str
+    labels: Mapping[str, str]
+    cause_id: str | None
+    place: Place | None = None
+
+
+def interaction_of(
+    key: Key,
+    asked: Asked,
+    outcome: Happened,
+    epoch: int,
+    version: str,
+    *,
+    event: Place | None = None,
+    event_id: str = "",
+) -> Interaction:
+    """What was asked and what came of it, together: the same from a host's memory, the logs and the history."""
+    # By place, for names cost more: hosts make one of these for each interaction that an agent is shown.
+    return Interaction(
+        key,
+        asked.task_id,
+        asked.text,
+        outcome.answer,
+        outcome.kind,
+        asked.attempt,
+        asked.stage,
+        outcome.ordinal,
+        epoch,
+        tool_calls_of(outcome.tool_calls),
+        tuple(outcome.facts),
+        outcome.error,
+        outcome.started_at,
+        outcome.finished_at,
+        outcome.tokens_in,
+        outcome.tokens_out,
+        outcome.cost_microusd,
+        version,
+        source_of(asked.labels, asked.cause_id),
+        asked.place,
+        event,
+        event_id,
+    )
 
 
 def source_of(labels: Mapping[str, str], cause_id: str | None) -> Source | None:

@@ -9,7 +9,8 @@ from agents.memory.fold import FACTS_TOKENS_MAX
 from agents.memory.model import Fact, Interaction, Key, Place, interaction_id
 from agents.memory.modelled import summary_of
 from agents.memory.ports import Remembered, SourceAway
-from agents.memory.sources import source_of, tool_calls_of
+from agents.memory.sources import Asked
+from agents.memory.sources import interaction_of as joined
 from agents.memory.tokens import MESSAGE
 from schemas.epochs import LogEpochs
 from schemas.errors import PointsmanError
@@ -100,30 +101,9 @@ def _void(reading: Reading) -> set[tuple[str, int, int]]:
 
 def interaction_of(key: Key, row: StoredOutcome, asked: str) -> Interaction:
     """As the host that wrote it folded it."""
-    return Interaction(
-        key,
-        row.task_id,
-        asked,
-        row.answer,
-        row.kind,
-        row.attempt,
-        row.stage,
-        row.ordinal,
-        row.epoch,
-        tool_calls_of(row.tool_calls),
-        row.facts,
-        row.error,
-        row.started_at,
-        row.finished_at,
-        row.tokens_in,
-        row.tokens_out,
-        row.cost_microusd,
-        row.agent_version,
-        source_of(row.labels, row.cause_id),
-        None,
-        Place(row.topic, row.partition, row.offset),
-        row.event_id,
-    )
+    said = Asked(row.task_id, row.attempt, row.stage, asked, row.labels, row.cause_id)
+    place = Place(row.topic, row.partition, row.offset)
+    return joined(key, said, row, row.epoch, row.agent_version, event=place, event_id=row.event_id)
 
 
 def _facts(key: Key, row: StoredFacts) -> list[Fact]:
