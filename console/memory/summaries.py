@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from agents.memory.extractive import VERSION, bounds, summarise
@@ -37,11 +37,23 @@ REST_S = 60.0
 """How long a conversation is left alone whose submissions are not all stored yet, or no more."""
 
 
+AGAIN_S = 600.0
+"""How often a conversation of which something was revoked is looked at, though all of it was made again: another store
+may have put back what it had made before it knew."""
+
+
 class Maker:
     """`step` makes what is due. One thread at a time."""
 
-    def __init__(self, recall: Recall, summaries: Summaries, late: timedelta = LATE) -> None:
-        self._recall, self._summaries, self._late = recall, summaries, late
+    def __init__(
+        self,
+        recall: Recall,
+        summaries: Summaries,
+        late: timedelta = LATE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._recall, self._summaries, self._late, self._clock = recall, summaries, late, clock
+        self._clean: dict[ConversationKey, tuple[frozenset[str], float]] = {}
         self._since = datetime.fromtimestamp(0, UTC)
         self._resting: dict[ConversationKey, float] = {}
 
@@ -83,9 +95,12 @@ class Maker:
     def _renew(self, revoked: Mapping[ConversationKey, frozenset[str]]) -> int:
         """Of what stands for something that was revoked: made again where the interactions are still in reach, and rid
         of its lines where they are not."""
-        made = 0
-        for some in _batches(list(revoked)):
+        made, now = 0, self._clock()
+        # What was found rid of it is asked for seldom: people revoke little, but nothing they revoke is ever forgotten.
+        self._clean = {key: held for key, held in self._clean.items() if revoked.get(key) == held[0] and held[1] > now}
+        for some in _batches([key for key in revoked if key not in self._clean]):
             spoilt = [each for each in self._summaries.of(some) if revoked[each.key].intersection(each.members)]
+            self._clean |= {key: (revoked[key], now + AGAIN_S) for key in {*some} - {each.key for each in spoilt}}
             if not spoilt:
                 continue
             places = self._summaries.partitions({each.key for each in spoilt})

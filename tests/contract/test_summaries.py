@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agents.memory.fold import refold
 from agents.memory.model import Interaction
 from console.memory.recall import StoreRecall
-from console.memory.summaries import Maker, row_of, without
+from console.memory.summaries import AGAIN_S, Maker, row_of, without
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.summaries import Summaries
@@ -117,6 +117,32 @@ def test_what_is_revoked_is_hidden_at_once_and_made_again_without(client: Any, s
     assert mark(4) in shown(client)
     assert not [each for each in gone if mark(each.ordinal) in shown(client)]
     assert maker.step() == 0
+
+
+def test_what_was_made_again_is_looked_at_seldom_and_mended_if_another_store_puts_it_back(
+    client: Any, door: Door, stored: Summaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = 0.0, []
+    recall = StoreRecall(TOPOLOGY, Conversations(door.url, timeout_s=60))
+    maker = Maker(recall, stored, timedelta(days=20_000), lambda: now)
+    said = history(10)
+    tell(client, said, 0)
+    assert maker.step() == 1
+    old = stored.of([KEY])
+    revoke(client, said[2])
+    assert (maker.step(), maker.step()) == (1, 0)
+    of = stored.of
+    monkeypatch.setattr(stored, "of", lambda keys: asked.append(keys) or of(keys))  # type: ignore[func-returns-value]  # a list
+    assert [maker.step() for _ in range(5)] == [0] * 5
+    assert asked == []
+    stored.put(old)
+    now = AGAIN_S + 1
+    assert maker.step() == 1
+    assert mark(3) not in str(of([KEY]))
+    now += 1
+    revoke(client, said[4])
+    assert maker.step() == 1, "another word on it is heard at once"
+    assert mark(5) not in str(of([KEY]))
 
 
 def test_what_is_out_of_reach_loses_the_lines_that_were_taken_from_what_is_revoked(
