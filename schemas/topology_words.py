@@ -176,7 +176,7 @@ def model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     at: Any = model
     for part in path:
         if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[str(part)].annotation
+            at = _stated(at.model_fields[str(part)].annotation)
         elif get_origin(at) is Mapping:
             at = get_args(at)[1]
         else:
@@ -184,11 +184,17 @@ def model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     return at if isinstance(at, type) and issubclass(at, BaseModel) else None
 
 
+def _stated(annotation: Any) -> Any:
+    """What a section that may be left out is where it is stated."""
+    found = [each for each in get_args(annotation) if each is not type(None)]
+    return found[0] if len(found) == 1 and type(None) in get_args(annotation) else annotation
+
+
 def sections(model: type[BaseModel], prefix: str = "") -> dict[str, type[BaseModel]]:
     """Every section below `model` by its key path; a name that people choose is `<name>`: `routes.<name>.fallback`."""
     found: dict[str, type[BaseModel]] = {}
     for key, field in model.model_fields.items():
-        at, path = field.annotation, f"{prefix}{key}"
+        at, path = _stated(field.annotation), f"{prefix}{key}"
         if get_origin(at) is Mapping:
             at, path = get_args(at)[1], f"{path}.<name>"
         elif get_origin(at) is tuple:

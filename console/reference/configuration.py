@@ -104,9 +104,10 @@ def _inner(field: Schema) -> tuple[Schema, str]:
 
 
 def _resolved(field: Schema, definitions: Schema) -> Schema:
-    """What a reference means; of a short form and a whole one, the whole one."""
+    """What a reference means; of a short form and a whole one, or of nothing and a whole one, the whole one."""
     found: Schema = definitions[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
-    return next((each for each in found.get("anyOf", ()) if "properties" in each), found)
+    forms = (_resolved(each, definitions) for each in found.get("anyOf", ()))
+    return next((each for each in forms if "properties" in each), found)
 
 
 def _type(field: Schema, path: str, key: str, definitions: Schema) -> str:
@@ -116,7 +117,8 @@ def _type(field: Schema, path: str, key: str, definitions: Schema) -> str:
     if "properties" in _resolved(inner, definitions):
         place = f"{path}.{key}{suffix}".removeprefix(".")
         kind = {"": "keys", ".NAME": "names, each with keys", "[]": "list"}[suffix]
-        return f"[{kind}](#{place.lower().replace('.', '').replace('[]', '')})"
+        or_null = " or null" if {"type": "null"} in field.get("anyOf", ()) else ""
+        return f"[{kind}](#{place.lower().replace('.', '').replace('[]', '')}){or_null}"
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(_type(each, path, key, definitions) for each in field["anyOf"]))
     if suffix:

@@ -15,6 +15,8 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel
 
+from agents.memory.modelled import SUMMARISED, Unfit
+from agents.summarising import MADE
 from console.cli.failures import ExitCode
 from console.cli.main import program
 from schemas import reasons
@@ -51,6 +53,8 @@ COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(make|pointsman)(?= |$)")
 TOPICS = Topics(agents=("<agent>",), partitions=1)
 # Variables of others that the console heeds, and the timeline's own kinds.
 FOREIGN = {"NO_COLOR", "COLUMNS", "PATH", "SUBMITTED", "DISPATCHED", "RESULT"}
+# What becomes of a summary that a model makes.
+OF_SUMMARIES = {SUMMARISED, MADE, *Unfit}
 # The broker's properties come by a file, whatever the field is called.
 VARIABLES = {KAFKA_CONFIG, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "kafka")}
 # What tests are asked for more with.
@@ -108,7 +112,7 @@ def span_exists(span: str) -> bool:
     if METRIC.fullmatch(span):
         return span in metrics()
     if CODE.fullmatch(span) and not span.startswith(PREFIX):
-        return span in codes() | make_variables() | FOREIGN
+        return span in codes() | make_variables() | FOREIGN | OF_SUMMARIES
     return True
 
 
