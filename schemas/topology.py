@@ -129,7 +129,9 @@ class Limits(Section):
         3, ge=0, description="Times that a dead letter is redriven; one that came back as often stays where it is."
     )
     history_rows_max: Whole = Field(200_000, ge=1, description="Rows in one insert into the history.")
-    history_interval_ms: Whole = Field(1_000, ge=1, description="Time between two inserts into the history.")
+    history_interval_ms: Whole = Field(
+        1_000, ge=1, description="Time between two inserts into the history; twice that at a high rate."
+    )
     history_buffer_bytes_max: Whole = Field(
         256 * MIB, ge=1, description="Bytes the store holds while the history does not answer; then it stops reading."
     )
