@@ -35,6 +35,7 @@ OVERRUN = timed_out("the agent did not answer in time")
 PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not called")
 DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
 POLL_S = 0.005
+TELL_S = 1.0
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ class Service:
         self._lanes: Lanes[_Work] = Lanes(1 if caller.batched else agent.running_max)
         self._running: set[_Work] = set()
         self.taken = 0
+        self._overran, self._tells_at = 0, 0.0
         self._durations = HOST_ATTEMPT_DURATION.labels(agent=agent_id)
         self._counters: dict[str, Counter] = {
             kind: HOST_ATTEMPTS.labels(agent=agent_id, outcome=kind) for kind in OUTCOMES
@@ -218,9 +220,16 @@ class Service:
             self._finish(work, call.result)
 
     def _overrun(self, work: _Work) -> None:
-        log.info("an agent overran its time", agent=self.agent_id)
         work.expand()
+        self._tell_overrun(len(work.attempts))
         self._finish(work, lambda: [OVERRUN] * len(work.attempts))
+
+    def _tell_overrun(self, attempts: int) -> None:
+        """At most once a second: of an agent that hangs, thousands of attempts overrun together."""
+        self._overran += attempts
+        if time.monotonic() >= self._tells_at:
+            log.info("an agent overran its time", agent=self.agent_id, attempts=self._overran)
+            self._overran, self._tells_at = 0, time.monotonic() + TELL_S
 
     def _finish(self, work: _Work, outcomes: Callable[[], list[Outcome] | Outcomes]) -> None:
         """The loop would swallow what is raised here: a fault of ours, since calls raise nothing."""
