@@ -1,7 +1,7 @@
 """The tasks in flight of one partition: submissions and outcomes in, decisions out.
 
 One cell per partition, one owner per cell; it reads no clock and does no I/O. Its calls take batches. What is the same
-for most tasks of a batch is decided in columns (streams/core/swift.py); all else, a task at a time, is
+for most tasks of a turn is decided in columns (streams/core/swift.py); all else, a task at a time, is
 streams/core/machine.py, which would decide the same of every task. After a crash a new cell folds what the logs hold
 (streams/core/recovery.py) and goes on. Invariants, checked by tests and by the load test's audit:
 
@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, takewhile
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.dispatch_wait import wait_ms
 from schemas.ids import fact_id
 from schemas.reasons import LateReason, ResultReason
 from streams.core.availability import Availability, BreakerLike
+from streams.core.cohorts import Cohorts
 from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
 from streams.core.finished import Finished
@@ -34,10 +34,12 @@ from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
 from streams.core.policy import Policy
 from streams.core.routing import FALLBACK, SINGLE, band_of, plan, unasked
+from streams.core.rows import Rows
 from streams.core.spill import SPILL_BYTES_MAX, SPILLS_MAX, Spill, Spills
-from streams.core.swift import Swift
+from streams.core.swift import Others
 from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
 from streams.core.timers import Timers
+from streams.core.turn import collect, submit
 
 AGAIN_MS = 250
 """Time between two looks at an attempt that lies unread."""
@@ -55,7 +57,7 @@ class Cell:
         self.tasks: dict[TaskKey, Task | int] = {}
         self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
         self.spills = Spills(limits.spill_after_ms, limits.spill_after_tasks)
-        self._timers, self._swift = Timers(), Swift(self)
+        self.cohorts, self._timers = Cohorts(policy), Timers()
         self.bytes = 0
         self._folded: dict[TaskKey, int] = {}
         self._folded_until_ms = 0
@@ -95,7 +97,7 @@ class Cell:
 
     def _appended_ms(self, task_id: TaskKey) -> int:
         held = self.tasks[task_id]
-        return self._swift.appended_ms(held) if isinstance(held, int) else held.appended_ms
+        return self.cohorts.appended_ms(held) if isinstance(held, int) else held.appended_ms
 
     def spill(self, position: int, now_ms: int) -> list[Spill]:
         """What a cut at `position` of the submissions has to say in the compacted topic, before it is committed.
@@ -119,11 +121,14 @@ class Cell:
     def submit(self, intake: Intake, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
         """Takes in new tasks, in order; a repeat of a known one is noted and nothing else.
 
-        `rows` are those of this partition, in offset order; None: all.
+        `rows` are those of this partition, in offset order; None: all. A turn of several cells is streams/core/turn.py.
         """
-        self.finished.evict(now_ms)
+        return submit([(self, _places(rows, len(intake)))], intake, now_ms)[self.partition]
+
+    def take_in(self, intake: Intake, rows: Iterable[int], now_ms: int) -> Effects:
+        """Takes in new tasks one by one; all that was decided since the last call."""
         plans = _Plans(self, now_ms)
-        for row in self._swift.send_out(intake, _places(rows, len(intake)), now_ms):
+        for row in rows:
             task_id, key, offset = intake.ids[row], intake.keys[row], intake.offsets[row]
             identity, appended_ms = intake.identity(row), int(intake.appended_ms[row])
             if task_id in self.tasks or task_id in self.finished:
@@ -146,8 +151,11 @@ class Cell:
 
         `rows` are those of this partition, each agent's in offset order; None: all.
         """
-        others = self._swift.take_answers(heard, _places(rows, len(heard)), now_ms)
-        for row, outcome in zip(others.rows, heard.outcomes.at(others.rows), strict=True):
+        return collect([(self, _places(rows, len(heard)))], heard, now_ms)[self.partition]
+
+    def hear(self, heard: Heard, others: Others, now_ms: int) -> Effects:
+        """Takes in agents' events one by one; all that was decided since the last call."""
+        for row, outcome in zip(others.rows, others.outcomes, strict=True):
             task_id = heard.ids[row]
             if outcome.kind not in OUTCOMES:
                 continue
@@ -165,10 +173,10 @@ class Cell:
                 self._note_late(heard.events, row, task_id, outcome, now_ms)
                 continue
             before = len(task.attempts)
-            others.count_before(row, outcome.agent_id)
+            others.answers.count_before(row, outcome.agent_id)
             self.machine.apply(task, attempt, outcome, now_ms)
             self._end_or_watch(task, now_ms, watched=len(task.attempts) == before)
-        others.count_all()
+        others.answers.count_all()
         return self.machine.decisions.take()
 
     def fence(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
@@ -184,7 +192,7 @@ class Cell:
 
         `hosts` tells how far they have read: what lies unread with them is waited for, within a bound (R11).
         """
-        for each in self._swift.leave_behind(now_ms, hosts):
+        for each in self.cohorts.leave_behind(now_ms, hosts, self.tasks):
             self._watch(each)
         for task in self._timers.due(now_ms):
             if task.finished:  # it was due twice
@@ -235,7 +243,7 @@ class Cell:
         """The facts of a task in flight; from now on it is looked at alone."""
         held = self.tasks.get(task_id)
         if isinstance(held, int):
-            task = self._swift.single_out(held)
+            task = self.cohorts.single_out(held)
             self.tasks[task_id] = task
             self._watch(task)
             return task
@@ -303,7 +311,7 @@ def _belongs(outcome: Outcome, task: Task, ordinal: int) -> bool:
     return slip.agent_id == outcome.agent_id and slip.stage == outcome.stage
 
 
-def _places(rows: Iterable[int] | None, n: int) -> npt.NDArray[np.int64]:
+def _places(rows: Iterable[int] | None, n: int) -> Rows:
     return np.arange(n) if rows is None else np.asarray(rows, np.int64)
 
 

@@ -57,6 +57,39 @@ class First(NamedTuple):
 
 
 CONSENSUS = Ending("COMPLETED", ResultReason.CONSENSUS)
+ENDINGS = (
+    CONSENSUS,
+    Ending("COMPLETED", ResultReason.ANSWERED),
+    Ending("DEGRADED", ResultReason.LOW_CONFIDENCE),
+    Ending("DEGRADED", ResultReason.FALLBACK_AGENT),
+    Ending("DEGRADED", ResultReason.BREAKER_FLOOR),
+)
+
+
+@dataclass(frozen=True)
+class Firsts:
+    """The first dispatches of one turn's tasks, and what decides by them in columns, a value for each.
+
+    `endings` index ENDINGS; `is_unsure` where the route's fallback agent is asked; `shortest_ms` is the least timeout.
+    """
+
+    each: tuple[First, ...]
+    seats: npt.NDArray[np.int64]
+    voices: npt.NDArray[np.int64]
+    endings: npt.NDArray[np.int64]
+    is_unsure: npt.NDArray[np.bool_]
+    shortest_ms: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, each: tuple[First, ...]) -> Firsts:
+        return cls(
+            each=each,
+            seats=np.array([first.seats for first in each], np.int64),
+            voices=np.array([first.voices for first in each], np.int64),
+            endings=np.array([ENDINGS.index(first.ending) for first in each], np.int64),
+            is_unsure=np.array([first.plan.band == FALLBACK for first in each], np.bool_),
+            shortest_ms=np.array([min(slip.timeout_ms for slip in first.slips) for first in each], np.int64),
+        )
 
 
 def ending(route: RoutePolicy, band: str, agent_id: str, reason: str) -> Ending:
@@ -92,27 +125,22 @@ class Departures:
         self.goes = np.array([each is not None for each in self.plans], np.bool_)
         self.unstated_ms = np.array(unstated, np.int64)
         self.longest_ms = np.array(list(map(max, timeouts)), np.int64)
-        self._firsts: dict[int, First] = {}
 
     def firsts(
         self, kind: npt.NDArray[np.int64], deadline_ms: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], list[First]]:
+    ) -> tuple[npt.NDArray[np.int64], Firsts]:
         """The first dispatches of tasks: a code for each, and what the codes mean. A timeout ends with the deadline."""
         left_ms = np.clip(deadline_ms - self._now_ms, 1, self.longest_ms[kind])
         codes, distinct = factor(kind << _PLACE_BITS | left_ms)
-        return codes, [self._first(number) for number in distinct.tolist()]
+        return codes, Firsts.of(tuple(map(self._first, distinct.tolist())))
 
     def _first(self, number: int) -> First:
-        found = self._firsts.get(number)
-        if found is None:
-            chosen = self.plans[number >> _PLACE_BITS]
-            assert chosen is not None, "the task goes"
-            slips = tuple(self._slip(chosen, seat, left_ms=number & _PLACE) for seat in range(len(chosen.first)))
-            seats = [*(self._codes[agent] for agent in chosen.first), NOBODY]
-            how = ending(chosen.route, chosen.band, chosen.first[0], slips[0].reason)
-            found = First(chosen, slips, self._voices(chosen), (seats[0], seats[1]), CONSENSUS if chosen.panel else how)
-            self._firsts[number] = found
-        return found
+        chosen = self.plans[number >> _PLACE_BITS]
+        assert chosen is not None, "the task goes"
+        slips = tuple(self._slip(chosen, seat, left_ms=number & _PLACE) for seat in range(len(chosen.first)))
+        seats = [*(self._codes[agent] for agent in chosen.first), NOBODY]
+        how = ending(chosen.route, chosen.band, chosen.first[0], slips[0].reason)
+        return First(chosen, slips, self._voices(chosen), (seats[0], seats[1]), CONSENSUS if chosen.panel else how)
 
     def _voices(self, chosen: Plan) -> int:
         """Where two are asked and two must agree, nothing is decided before both have answered (rule P)."""
@@ -158,16 +186,14 @@ class Cohort:
     intake: Intake
     rows: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int64]
-    firsts: Sequence[First]
+    firsts: Firsts
     deadlines_ms: npt.NDArray[np.int64]
     sent_ms: int
     grace_ms: int
 
     def __post_init__(self) -> None:
         self.left = len(self.rows)
-        self.seats = np.array([each.seats for each in self.firsts], np.int64)
-        self.voices = np.array([each.voices for each in self.firsts], np.int64)
-        soonest_ms = self.sent_ms + self.grace_ms + min(slip.timeout_ms for each in self.firsts for slip in each.slips)
+        soonest_ms = self.sent_ms + self.grace_ms + int(self.firsts.shortest_ms[self.codes].min())
         self.due_ms = min(soonest_ms, int(self.deadlines_ms.min()), self.sent_ms + ALONE_AFTER_MS)
 
     @property
@@ -181,7 +207,10 @@ class Cohort:
     def origin(self, number: int) -> tuple[int, First]:
         """Row in the intake, and first dispatches."""
         place = number & _PLACE
-        return int(self.rows[place]), self.firsts[int(self.codes[place])]
+        return int(self.rows[place]), self.firsts.each[int(self.codes[place])]
+
+    def size(self, number: int) -> int:
+        return int(self.intake.sizes[int(self.rows[number & _PLACE])])
 
     def task(self, number: int) -> Task:
         """The facts of one task, as they stood when it was sent out: its first dispatches."""
@@ -211,9 +240,9 @@ class Cohort:
         """
         soonest_ms = int(self.deadlines_ms.min())
         if now_ms >= min(soonest_ms, self.sent_ms + wait_ms(most_ms, self.sent_ms, soonest_ms)):
-            return [False] * len(self.firsts)
+            return [False] * len(self.firsts.each)
         unread = [
-            not any(hosts.has_begun(slip.agent_id, self.sent_ms) for slip in first.slips) for first in self.firsts
+            not any(hosts.has_begun(slip.agent_id, self.sent_ms) for slip in first.slips) for first in self.firsts.each
         ]
         if any(unread):
             self.due_ms = min(now_ms + AGAIN_MS, soonest_ms)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.core.cohort import Cohort, Ending
+from streams.core.cohort import ENDINGS, Cohort
 from streams.core.columns import identities, task_keys
 from streams.core.consensus import Vote
 from streams.core.hearing import Hearing
@@ -80,15 +80,14 @@ class Note(NamedTuple):
 class Answered:
     """Tasks that ended with the answer of the one agent that was asked, a value per task in each column.
 
-    `rows` are those of the events in `batch` (AgentEvent columns), which `hearing` judged. `codes` index `endings`.
+    `rows` are those of the events in `batch` (AgentEvent columns), which `hearing` judged; `endings` index ENDINGS.
     """
 
     batch: pa.RecordBatch
     hearing: Hearing
     rows: npt.NDArray[np.int64]
     keys: Sequence[bytes]
-    codes: npt.NDArray[np.int64]
-    endings: Sequence[Ending]
+    endings: npt.NDArray[np.int64]
     decided_at: int
 
     def results(self) -> Iterator[Result]:
@@ -96,14 +95,16 @@ class Answered:
         batch = self.batch.take(pa.array(self.rows))
         slip, task = batch.column("slip"), batch.column("task")
         ids, who = task_keys(task), identities(task)
-        for place, (row, code, key) in enumerate(zip(self.rows.tolist(), self.codes.tolist(), self.keys, strict=True)):
+        for place, (row, code, key) in enumerate(
+            zip(self.rows.tolist(), self.endings.tolist(), self.keys, strict=True)
+        ):
             one = {name: batch.column(name)[place].as_py() for name in ("answer", "payload", "cost_microusd")}
             yield Result(
                 id=ids[place],
                 key=key,
                 identity=who[place],
-                status=self.endings[code].status,
-                reason=self.endings[code].reason.value,
+                status=ENDINGS[code].status,
+                reason=ENDINGS[code].reason.value,
                 intent=slip.field("intent")[place].as_py(),
                 confidence=float(self.hearing.confidence[row]),
                 agents=(slip.field("agent_id")[place].as_py(),),
@@ -143,5 +144,5 @@ def departures(cohort: Cohort) -> Iterator[Dispatch]:
     """The first dispatches of a cohort, one by one."""
     intake = cohort.intake
     for row, code in zip(cohort.rows.tolist(), cohort.codes.tolist(), strict=True):
-        for slip in cohort.firsts[code].slips:
+        for slip in cohort.firsts.each[code].slips:
             yield Dispatch(slip, intake.keys[row], intake.frames[row], intake.datums[row])

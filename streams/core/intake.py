@@ -6,7 +6,7 @@ A cell then takes the rows of its own partition. I/O: none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -46,8 +46,7 @@ class Intake:
     """Submissions, a value per row in each column; `refused` gives the rows that are refused, and why.
 
     `kind` (int64) is an index into `kinds`; that of a refused row means nothing. `deadlines_ms` (int64) are those that
-    tasks state, else UNSTATED_MS. `sizes` (int64) is what a task takes while in flight, in bytes. `shared` is for what
-    the cells of one turn have in common.
+    tasks state, else UNSTATED_MS. `sizes` (int64) is what a task takes while in flight, in bytes.
     """
 
     batch: pa.RecordBatch
@@ -62,7 +61,6 @@ class Intake:
     kind: npt.NDArray[np.int64]
     kinds: Sequence[Kind]
     refused: Mapping[int, ResultReason]
-    shared: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

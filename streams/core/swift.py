@@ -1,4 +1,4 @@
-"""The swift half of a cell: what is the same for most tasks of a batch, in columns.
+"""The swift half of a turn: what is the same for most of its tasks, in columns, for all of its cells together.
 
 A new task that is sent to its first agents needs no facts of its own before something is heard of it; it stands in a
 cohort (streams/core/cohort.py). A task whose only agent gives a good answer is decided from the event alone: the slip
@@ -8,284 +8,113 @@ back, and the cell takes it as it takes any: tests hold both halves against each
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from schemas.ids import fact_id
 from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
-from streams.core.cohort import PAIR, Cohort, Departures, Ending, serial_of, split
+from streams.core.cohort import PAIR, Departures
+from streams.core.counting import Answers, by_agent, no_answers
 from streams.core.effects import Answered, Note
 from streams.core.hearing import Hearing
-from streams.core.hosts import HostsSeen
 from streams.core.intake import UNSTATED_MS, Heard, Intake
-from streams.core.pairs import Pairs, agreed
-from streams.core.routing import FALLBACK
-from streams.core.task import Task, TaskKey
+from streams.core.pairs import agreed
+from streams.core.rows import Rows, at, edges, listed, together
+from streams.core.task import Outcome, TaskKey
+from streams.core.told import Told
 
 if TYPE_CHECKING:
     from streams.core.cell import Cell
 
-Rows = npt.NDArray[np.int64]
-T = TypeVar("T")
+Part: TypeAlias = "tuple[Cell, Rows]"
+"""A cell, and its rows of a batch, ascending."""
 
 ROWS_MIN = 64
-"""Of fewer rows columns cost more than they save."""
+"""Of fewer rows in a turn columns cost more than they save."""
 
 
-class Swift:
-    """The cohorts of one cell; it shares the cell's tasks, its memory of those that ended, and its health counts."""
+def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
+    """Sends out the tasks that are new and go to agents; the rows that each cell is left with, which dispatch nothing.
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
-        self._cohorts: dict[int, Cohort] = {}
-        self._pairs = Pairs(cell.policy)
-        self._serial = 0
-
-    # ------------------------------------------------------------------ out
-
-    def send_out(self, intake: Intake, rows: Rows, now_ms: int) -> list[int]:
-        """Sends out the tasks that are new and go to agents; the rows that are left, none of which dispatches anything.
-
-        With a probe to be sent that is all rows: which task it is depends on those before.
-        """
-        view = self._cell.availability.view
-        if view is None or len(rows) < ROWS_MIN:
-            return _list(rows)
-        departures = self._departures(intake, view, now_ms)
-        kind, stated_ms = intake.kind[rows], intake.deadlines_ms[rows]
-        deadlines_ms = np.where(stated_ms == UNSTATED_MS, departures.unstated_ms[kind], stated_ms)
-        goes = departures.goes[kind] & (deadlines_ms > now_ms) & ~intake.is_refused[rows]
-        goes &= self._is_new(_at(intake.ids, rows))
-        if goes.any():
-            self._depart(intake, departures, rows[goes], deadlines_ms[goes], now_ms)
-        return _list(rows[~goes])
-
-    def _departures(self, intake: Intake, view: Blocked, now_ms: int) -> Departures:
-        found = intake.shared.get((view, now_ms))
-        if found is None:
-            found = Departures(self._cell.policy, self._cell.availability, intake.kinds, now_ms)
-            intake.shared[view, now_ms] = found
-        assert isinstance(found, Departures)
-        return found
-
-    def _is_new(self, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
-        """Which tasks are not known; of those that come twice here, the first."""
-        cell = self._cell
-        if cell.tasks.keys().isdisjoint(ids) and cell.finished.knows_none_of(ids) and len(set(ids)) == len(ids):
-            return np.ones(len(ids), np.bool_)
-        seen: set[TaskKey] = set()
-        new = []
-        for each in ids:
-            new.append(each not in seen and each not in cell.tasks and each not in cell.finished)
-            seen.add(each)
-        return np.array(new, np.bool_)
-
-    def _depart(self, intake: Intake, departures: Departures, rows: Rows, deadlines_ms: Rows, now_ms: int) -> None:
-        cell = self._cell
-        codes, firsts = departures.firsts(intake.kind[rows], deadlines_ms)
-        grace_ms = cell.policy.topology.limits.timeout_grace_ms
-        self._serial += 1
-        cohort = Cohort(self._serial, intake, rows, codes, firsts, deadlines_ms, now_ms, grace_ms)
-        self._cohorts[self._serial] = cohort
-        cell.tasks.update(zip(_at(intake.ids, rows), cohort.numbers, strict=True))
-        cell.bytes += int(intake.sizes[rows].sum())
-        for first, times in zip(firsts, np.bincount(codes, minlength=len(firsts)).tolist(), strict=True):
-            for slip in first.slips:
-                cell.health.of(slip.agent_id).demand += times
-        unsure = np.array([first.plan.band == FALLBACK for first in firsts], np.bool_)[codes]
-        effects = cell.machine.decisions.effects
-        effects.departed = cohort
-        for row, code in zip(rows[unsure].tolist(), codes[unsure].tolist(), strict=True):
-            effects.notes.append(_unsure(intake, row, firsts[code].plan.route.intent, now_ms))
-
-    # ------------------------------------------------------------------ back
-
-    def take_answers(self, heard: Heard, rows: Rows, now_ms: int) -> Others:
-        """Takes good answers of those who were asked, and ends tasks by them; the outcomes that are left.
-
-        A task of which the batch says anything else is left, too: what counts then depends on the order.
-        """
-        if not self._cohorts or len(rows) < ROWS_MIN:
-            return Others(self._cell, None, rows, rows[:0])
-        hearing = heard.hearing(self._cell.policy)
-        rows = rows[hearing.is_outcome[rows]]
-        held = map(self._cell.tasks.get, _at(heard.ids, rows))
-        numbers = np.array([each if type(each) is int else 0 for each in held], np.int64)
-        voices, fits = self._fit(hearing, rows, numbers)
-        times = _times_said(numbers, fits, hearing.attempt[rows])
-        single, pair = np.flatnonzero((voices == 1) & (times == 1)), np.flatnonzero((voices == PAIR) & (times > 0))
-        taken = np.zeros(len(rows), np.bool_)
-        if len(pair):
-            pair = pair[self._pairs.are_new(numbers[pair], hearing.attempt[rows[pair]], times[pair])]
-            taken[self._hear_pairs(heard, hearing, rows, numbers, pair, now_ms)] = True
-        if len(single):
-            self._answer(heard, hearing, rows[single], numbers[single], now_ms)
-            taken[single] = True
-        return Others(self._cell, hearing, rows[~taken], rows[taken])
-
-    def _fit(self, hearing: Hearing, rows: Rows, numbers: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """How many voices decide each row's task, and whether the row is one of them."""
-        voices, fits = np.zeros(len(rows), np.int64), hearing.is_good[rows].copy()
-        attempt = hearing.attempt[rows]
-        fits &= (numbers > 0) & (attempt >= 1) & (attempt <= PAIR)
-        serials, places = split(numbers)
-        for serial in np.unique(serials[numbers > 0]).tolist():
-            cohort, own = self._cohorts[serial], np.flatnonzero(serials == serial)
-            codes = cohort.codes[places[own]]
-            voices[own] = cohort.voices[codes]
-            asked = cohort.seats[codes, np.clip(attempt[own], 1, PAIR) - 1]
-            fits[own] &= asked == hearing.agent[rows[own]]
-        return voices, fits
-
-    def _answer(self, heard: Heard, hearing: Hearing, rows: Rows, numbers: Rows, now_ms: int) -> None:
-        ids = _at(heard.ids, rows)
-        keys, codes, endings = self._finish(ids, numbers)
-        batch = heard.events.batch
-        events = zip(batch.column("event_id").take(rows).to_pylist(), strict=True)
-        self._cell.finished.add_all(ids, now_ms, events)
-        answered = Answered(batch, hearing, rows, keys, codes, endings, now_ms * 1000)
-        self._cell.machine.decisions.effects.answered = answered
-
-    def _hear_pairs(
-        self, heard: Heard, hearing: Hearing, rows: Rows, numbers: Rows, places: Rows, now_ms: int
-    ) -> list[int]:
-        """Keeps first voices, and ends the tasks whose second says the same; the places of all these, in order."""
-        taken: list[int] = []
-        ended: dict[int, TaskKey] = {}
-        events: list[tuple[str, str]] = []
-        results = self._cell.machine.decisions.effects.results
-        outcomes, confidences = heard.outcomes.at(_list(rows[places])), hearing.confidence[rows[places]].tolist()
-        for place, outcome, confidence in zip(places.tolist(), outcomes, confidences, strict=True):
-            number = int(numbers[place])
-            both = self._pairs.hear(number, outcome, confidence)
-            if both is not None:
-                one, other = both
-                if one.vote.key != other.vote.key:
-                    continue
-                result = agreed(self._of(number), number, one, other, now_ms)
-                results.append(result)
-                ended[number] = result.id
-                events.append((one.outcome.event_id, other.outcome.event_id))
-            taken.append(place)
-        self._cell.finished.add_all(ended.values(), now_ms, events)
-        self._finish(list(ended.values()), np.array(list(ended), np.int64))
-        deque(map(self._pairs.forget, ended), maxlen=0)
-        return taken
-
-    def _finish(self, ids: list[TaskKey], numbers: Rows) -> tuple[list[bytes], Rows, list[Ending]]:
-        """Lets go of tasks: the record key and the ending of each, the latter as a code."""
-        keys: list[bytes] = [b""] * len(ids)
-        codes, endings = np.zeros(len(ids), np.int64), list[Ending]()
-        serials, places = split(numbers)
-        for serial in np.unique(serials).tolist():
-            cohort, own = self._cohorts[serial], np.flatnonzero(serials == serial)
-            origin = cohort.rows[places[own]]
-            for place, key in zip(own.tolist(), _at(cohort.intake.keys, origin), strict=True):
-                keys[place] = key
-            codes[own] = cohort.codes[places[own]] + len(endings)
-            endings += [first.ending for first in cohort.firsts]
-            self._cell.bytes -= int(cohort.intake.sizes[origin].sum())
-            self._leave(cohort, len(own))
-        deque(map(self._cell.tasks.__delitem__, ids), maxlen=0)
-        return keys, codes, endings
-
-    # ------------------------------------------------------------------ one by one
-
-    def appended_ms(self, number: int) -> int:
-        return self._of(number).appended_ms(number)
-
-    def task(self, number: int) -> Task:
-        """The facts of a task, as they stand."""
-        task = self._of(number).task(number)
-        self._pairs.tell(number, task)
-        return task
-
-    def single_out(self, number: int) -> Task:
-        """The facts of a task that is in a cohort no longer."""
-        task = self.task(number)
-        self._pairs.forget(number)
-        self._leave(self._of(number), 1)
-        return task
-
-    def leave_behind(self, now_ms: int, hosts: HostsSeen) -> Iterator[Task]:
-        """Takes apart cohorts that have waited for long, or of which a task may be overdue: the tasks left in them, but
-        for those that no host has begun yet, which may have to wait for each other's sake."""
-        tasks, limits = self._cell.tasks, self._cell.policy.topology.limits
-        for cohort in [each for each in self._cohorts.values() if each.due_ms <= now_ms]:
-            staying = cohort.unread(hosts, limits.dispatch_wait_ms, now_ms)
-            if all(staying):
-                continue
-            for number, task_id in cohort.still_here(tasks.get):
-                if not staying[cohort.code_of(number)]:
-                    tasks[task_id] = task = self.single_out(number)
-                    yield task
-
-    def _of(self, number: int) -> Cohort:
-        return self._cohorts[serial_of(number)]
-
-    def _leave(self, cohort: Cohort, times: int) -> None:
-        cohort.left -= times
-        if not cohort.left:
-            del self._cohorts[cohort.serial]
-
-
-def _times_said(numbers: Rows, fits: npt.NDArray[np.bool_], attempt: Rows) -> Rows:
-    """How many rows speak of each row's task; 0 where one of them does not fit, or two speak of the same attempt."""
-    _, task, times = np.unique(numbers, return_inverse=True, return_counts=True)
-    fitting, attempts = np.bincount(task, fits), np.bincount(task, np.where(fits, attempt, 0))
-    whole = (fitting == times) & ((times == 1) | ((times == PAIR) & (attempts == 1 + PAIR)))
-    return np.where(whole, times, 0)[task]
-
-
-class Others:
-    """Events that are taken one by one, and how to count the answers among which they stand; `hearing` judged those.
-
-    A breaker counts failures in a row: so answers are counted in the order in which they were read, too.
+    Where a probe is to be sent these are all of its rows: which task it is depends on those before.
     """
-
-    def __init__(self, cell: Cell, hearing: Hearing | None, rows: Rows, answers: Rows) -> None:
-        self.rows: list[int] = _list(rows)
-        self._health = cell.health
-        self._answers: dict[str, _Answers] = {}
-        if hearing is None:
-            return
-        agents = hearing.agent[answers]
-        for code in np.unique(agents).tolist():
-            own = np.sort(answers[agents == code])
-            slow = np.concatenate(([0], np.cumsum(hearing.is_slow[own])))
-            self._answers[hearing.names[code]] = _Answers(_list(own), slow.tolist())
-
-    def count_before(self, row: int, agent_id: str) -> None:
-        """What the agent had answered before this row."""
-        answers = self._answers.get(agent_id)
-        if answers is not None:
-            self._count(agent_id, answers, bisect_left(answers.rows, row, answers.counted))
-
-    def count_all(self) -> None:
-        for agent_id, answers in self._answers.items():
-            self._count(agent_id, answers, len(answers.rows))
-
-    def _count(self, agent_id: str, answers: _Answers, upto: int) -> None:
-        begun = answers.counted
-        if upto > begun:
-            self._health.of(agent_id).successes_in_a_row(upto - begun, answers.slow[upto] - answers.slow[begun])
-            answers.counted = upto
+    left = [listed(rows) for _, rows in parts]
+    alike: dict[Blocked, list[int]] = {}
+    for place, (cell, _) in enumerate(parts):
+        view = cell.availability.view
+        if view is not None:
+            alike.setdefault(view, []).append(place)
+    for places in alike.values():
+        own = [parts[place] for place in places]
+        if sum(len(rows) for _, rows in own) >= ROWS_MIN:
+            for place, rest in zip(places, _send_alike(own, intake, now_ms), strict=True):
+                left[place] = rest
+    return left
 
 
-@dataclass(slots=True)
-class _Answers:
-    """One agent's good answers: their rows, how many of the first so many were slow, and how many are counted."""
+def _send_alike(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
+    """The same for cells that see the same breakers."""
+    cell = parts[0][0]
+    departures = Departures(cell.policy, cell.availability, intake.kinds, now_ms)
+    rows, owner = together([rows for _, rows in parts])
+    kind, stated_ms = intake.kind[rows], intake.deadlines_ms[rows]
+    deadlines_ms = np.where(stated_ms == UNSTATED_MS, departures.unstated_ms[kind], stated_ms)
+    goes = departures.goes[kind] & (deadlines_ms > now_ms) & ~intake.is_refused[rows]
+    goes &= np.concatenate([_are_new(cell, at(intake.ids, own)) for cell, own in parts])
+    if goes.any():
+        _depart(parts, intake, departures, rows[goes], owner[goes], deadlines_ms[goes], now_ms)
+    stays, ends = listed(rows[~goes]), edges(owner[~goes], len(parts))
+    return [stays[start:end] for start, end in pairwise(ends)]
 
-    rows: list[int]
-    slow: list[int]
-    counted: int = 0
+
+def _are_new(cell: Cell, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
+    """Which tasks are not known; of those that come twice here, the first."""
+    if cell.tasks.keys().isdisjoint(ids) and cell.finished.knows_none_of(ids) and len(set(ids)) == len(ids):
+        return np.ones(len(ids), np.bool_)
+    seen: set[TaskKey] = set()
+    new = []
+    for each in ids:
+        new.append(each not in seen and each not in cell.tasks and each not in cell.finished)
+        seen.add(each)
+    return np.array(new, np.bool_)
+
+
+def _depart(
+    parts: Sequence[Part],
+    intake: Intake,
+    departures: Departures,
+    rows: Rows,
+    owner: Rows,
+    deadlines_ms: Rows,
+    now_ms: int,
+) -> None:
+    codes, firsts = departures.firsts(intake.kind[rows], deadlines_ms)
+    n = len(firsts.each)
+    times = np.bincount(owner * n + codes, minlength=len(parts) * n).reshape(-1, n).tolist()
+    ids, ends = at(intake.ids, rows), edges(owner, len(parts))
+    for (cell, _), demand, (start, end) in zip(parts, times, pairwise(ends), strict=True):
+        if start == end:
+            continue
+        own = slice(start, end)
+        cohort = cell.cohorts.add(intake, rows[own], codes[own], firsts, deadlines_ms[own], now_ms)
+        cell.tasks.update(zip(ids[own], cohort.numbers, strict=True))
+        cell.bytes += int(intake.sizes[rows[own]].sum())
+        for first, count in zip(firsts.each, demand, strict=True):
+            for slip in first.slips if count else ():
+                cell.health.of(slip.agent_id).demand += count
+        cell.machine.decisions.effects.departed = cohort
+    for place in np.flatnonzero(firsts.is_unsure[codes]).tolist():
+        intent = firsts.each[int(codes[place])].plan.route.intent
+        effects = parts[int(owner[place])][0].machine.decisions.effects
+        effects.notes.append(_unsure(intake, int(rows[place]), intent, now_ms))
 
 
 def _unsure(intake: Intake, row: int, intent: str, now_ms: int) -> Note:
@@ -308,11 +137,104 @@ def _unsure(intake: Intake, row: int, intent: str, now_ms: int) -> Note:
     )
 
 
-def _at(column: Sequence[T], rows: Rows) -> list[T]:
-    """The values of these rows."""
-    return [column[row] for row in rows.tolist()]
+@dataclass(slots=True)
+class Others:
+    """What a cell has to take one by one: rows, what they say, and the answers among which they stand."""
+
+    rows: list[int]
+    outcomes: list[Outcome]
+    answers: Answers
 
 
-def _list(rows: Rows) -> list[int]:
-    found: list[int] = rows.tolist()
-    return found
+def take_answers(parts: Sequence[Part], heard: Heard, now_ms: int) -> list[Others]:
+    """Takes good answers of those who were asked, and ends tasks by them; the outcomes that each cell is left with.
+
+    A task of which the batch says anything else is left, too: what counts then depends on the order.
+    """
+    told = None
+    if sum(len(rows) for cell, rows in parts if cell.cohorts) >= ROWS_MIN:
+        hearing = heard.hearing(parts[0][0].policy)
+        parts = [(cell, rows[hearing.is_outcome[rows]]) for cell, rows in parts]
+        told = Told.read(parts, heard.ids, hearing)
+    if told is None:
+        outcomes = _outcomes(heard, [rows for _, rows in parts])
+        return [_others(rows, outcomes, no_answers(cell.health)) for cell, rows in parts]
+    times = told.times()
+    single = np.flatnonzero((told.voices == 1) & (times == 1))
+    pair = np.flatnonzero((told.voices == PAIR) & (times > 0))
+    taken = np.zeros(len(heard), np.bool_)
+    taken[told.rows[single]] = True
+    _answer(parts, heard, hearing, told, single, now_ms)
+    outcomes = _outcomes(heard, [rows[~taken[rows]] for _, rows in parts])
+    taken[_hear_pairs(parts, hearing, told, pair, times, outcomes, now_ms)] = True
+    answers = by_agent(hearing, [rows[taken[rows]] for _, rows in parts], [cell.health for cell, _ in parts])
+    return [_others(rows[~taken[rows]], outcomes, own) for (_, rows), own in zip(parts, answers, strict=True)]
+
+
+def _outcomes(heard: Heard, parts: Sequence[Rows]) -> dict[int, Outcome]:
+    """What these rows say, read for all cells at once."""
+    rows = [row for part in parts for row in part.tolist()]
+    return dict(zip(rows, heard.outcomes.at(rows), strict=True))
+
+
+def _others(rows: Rows, outcomes: Mapping[int, Outcome], answers: Answers) -> Others:
+    left = listed(rows)
+    return Others(left, [outcomes[row] for row in left], answers)
+
+
+def _answer(parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, places: Rows, now_ms: int) -> None:
+    """Ends the tasks of these answers, each of which decides its own."""
+    rows, batch = told.rows[places], heard.events.batch
+    ids, keys, endings = at(heard.ids, rows), told.leave(places), told.ending[places]
+    events = list(zip(batch.column("event_id").take(pa.array(rows)).to_pylist(), strict=True))
+    ends = listed(np.searchsorted(places, told.ends))
+    for (cell, _), (start, end) in zip(parts, pairwise(ends), strict=True):
+        if start == end:
+            continue
+        own = slice(start, end)
+        deque(map(cell.tasks.__delitem__, ids[own]), maxlen=0)
+        cell.finished.add_all(ids[own], now_ms, events[own])
+        answered = Answered(batch, hearing, rows[own], keys[own], endings[own], now_ms * 1000)
+        cell.machine.decisions.effects.answered = answered
+
+
+def _hear_pairs(
+    parts: Sequence[Part],
+    hearing: Hearing,
+    told: Told,
+    places: Rows,
+    times: Rows,
+    outcomes: Mapping[int, Outcome],
+    now_ms: int,
+) -> list[int]:
+    """Keeps first voices, and ends the tasks whose second says the same: the rows of all these."""
+    taken: list[int] = []
+    ends = listed(np.searchsorted(places, told.ends))
+    for (cell, _), (start, end) in zip(parts, pairwise(ends), strict=True):
+        own = places[start:end]
+        new = own[cell.cohorts.pairs.are_new(told.numbers[own], told.attempt[own], times[own])]
+        confidences = hearing.confidence[told.rows[new]].tolist()
+        for row, number, confidence in zip(listed(told.rows[new]), listed(told.numbers[new]), confidences, strict=True):
+            if _hear(cell, number, outcomes[row], confidence, now_ms):
+                taken.append(row)
+    return taken
+
+
+def _hear(cell: Cell, number: int, outcome: Outcome, confidence: float, now_ms: int) -> bool:
+    """Whether there is nothing else to decide by this voice: it is the first, or it agrees."""
+    cohorts = cell.cohorts
+    both = cohorts.pairs.hear(number, outcome, confidence)
+    if both is None:
+        return True
+    one, other = both
+    if one.vote.key != other.vote.key:
+        return False
+    cohort = cohorts.of(number)
+    result = agreed(cohort, number, one, other, now_ms)
+    cell.machine.decisions.effects.results.append(result)
+    del cell.tasks[result.id]
+    cell.bytes -= cohort.size(number)
+    cell.finished.add(result.id, now_ms, (one.outcome.event_id, other.outcome.event_id))
+    cohorts.pairs.forget(number)
+    cohorts.leave(cohort, 1)
+    return True

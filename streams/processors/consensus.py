@@ -19,6 +19,7 @@ from streams.core.columns import Events
 from streams.core.hosts import AHEAD_MS
 from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
+from streams.core.turn import collect
 from streams.processors.fencing import Rows, split
 from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox
@@ -62,12 +63,8 @@ class Consensus:
         self._count(valid.records)
         self._follow(batch.partitions[valid.rows], valid.records, now_ms)
         heard = _heard(batch, valid)
-        self._outbox.emit(
-            {
-                partition: self._cells[partition].collect(heard, now_ms, places)
-                for partition, places in by_value(batch.partitions[valid.rows])
-            }
-        )
+        parts = [(self._cells[partition], places) for partition, places in by_value(batch.partitions[valid.rows])]
+        self._outbox.emit(collect(parts, heard, now_ms))
 
     def _follow(self, partitions: npt.NDArray[np.int32], records: pa.RecordBatch, now_ms: int) -> None:
         """How far hosts have read their inboxes."""

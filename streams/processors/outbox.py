@@ -19,9 +19,10 @@ from schemas.ids import fact_id
 from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS, table
 from schemas.topology import Topology
-from streams.core.cohort import Cohort
+from streams.core.cohort import ENDINGS, Cohort
 from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
+from streams.core.rows import together
 from streams.core.task import Identity, Slip, TaskKey
 from streams.transport.batch import Batch, by_value
 from streams.transport.deadletters import SendsOne, bury
@@ -83,32 +84,35 @@ class Outbox:
             self._pauses.saw(batch, [fault.row for fault in faults])
 
     def _depart(self, departed: Mapping[int, Cohort]) -> None:
-        distinct = {id(s): s for each in departed.values() for first in each.firsts for s in first.slips}
-        encoded = dict(zip(distinct, self._codec.encode_slips(slip_table(list(distinct.values()))), strict=True))
-        for partition, cohort in departed.items():
-            intake, slips = cohort.intake, [slip for first in cohort.firsts for slip in first.slips]
-            rows, which = unfolded(cohort)
-            # Of few frames and few slips there are fewer heads than tasks.
-            frames = {intake.frames[row] for row in rows.tolist()}
-            heads = {frame: [frame + encoded[id(slip)] for slip in slips] for frame in frames}
-            agents, agent_of = _numbered(slip.agent_id for slip in slips)
-            for code, places in by_value(agent_of[which]):
-                own = rows[places].tolist()
-                pairs = zip(own, which[places].tolist(), strict=True)
-                values = [heads[intake.frames[row]][slip] + intake.datums[row] for row, slip in pairs]
-                self._producer.send(
-                    self._topics.inbox(agents[code]), partition, values, [intake.keys[row] for row in own]
-                )
-            for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
-                DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
+        for cohorts in _alike(departed):
+            self._depart_alike(cohorts)
+
+    def _depart_alike(self, departed: Mapping[int, Cohort]) -> None:
+        """Cohorts of one intake, with the same first dispatches."""
+        cohorts = list(departed.values())
+        intake, slips = cohorts[0].intake, [slip for first in cohorts[0].firsts.each for slip in first.slips]
+        encoded = self._codec.encode_slips(slip_table(slips))
+        # Of few frames and few slips there are fewer heads than tasks.
+        heads = {frame: [frame + slip for slip in encoded] for frame in set(intake.frames)}
+        owner, rows, which = unfolded(cohorts)
+        agents, agent_of = _numbered(slip.agent_id for slip in slips)
+        inboxes, numbers = [self._topics.inbox(agent) for agent in agents], list(departed)
+        for code, places in by_value(owner * len(agents) + agent_of[which]):
+            part, agent = divmod(code, len(agents))
+            own = rows[places].tolist()
+            pairs = zip(own, which[places].tolist(), strict=True)
+            values = [heads[intake.frames[row]][slip] + intake.datums[row] for row, slip in pairs]
+            self._producer.send(inboxes[agent], numbers[part], values, [intake.keys[row] for row in own])
+        for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
+            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
 
     def _answer_swiftly(self, decided: Mapping[int, Answered]) -> None:
         each = list(decided.values())
-        rows = np.concatenate([part.rows for part in each])
-        self._hand_over_results(answer_table(each, rows, self._version), {n: part.keys for n, part in decided.items()})
-        for part in each:
-            for ending, times in zip(part.endings, np.bincount(part.codes).tolist(), strict=False):
-                RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
+        rows, endings = (np.concatenate([getattr(part, name) for part in each]) for name in ("rows", "endings"))
+        table = answer_table(each[0], rows, endings, self._version)
+        self._hand_over_results(table, {number: part.keys for number, part in decided.items()})
+        for ending, times in zip(ENDINGS, np.bincount(endings, minlength=len(ENDINGS)).tolist(), strict=True):
+            RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
         self._observe(each[0].batch, rows, each[0].decided_at)
 
     def _hand_over(self, topic: str, name: str, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
@@ -175,13 +179,25 @@ def _count_from_zero(topology: Topology) -> None:
             DISPATCHES.labels(agent=agent_id, reason=why.value)
 
 
-def unfolded(cohort: Cohort) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Each dispatch of a cohort: its row in the intake, in order, and its slip, counted through all firsts."""
-    seats = np.array([len(first.slips) for first in cohort.firsts], np.int64)
-    times = seats[cohort.codes]
+def _alike(departed: Mapping[int, Cohort]) -> Iterable[Mapping[int, Cohort]]:
+    """Cohorts that share their first dispatches: all of one turn, but where partitions see different breakers."""
+    groups: dict[int, dict[int, Cohort]] = {}
+    for number, cohort in departed.items():
+        groups.setdefault(id(cohort.firsts), {})[number] = cohort
+    return groups.values()
+
+
+def unfolded(cohorts: Sequence[Cohort]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Each dispatch of these: the place of its cohort, its row in the intake, in order, and its slip, counted through
+    all firsts, which they share."""
+    seats = np.array([len(first.slips) for first in cohorts[0].firsts.each], np.int64)
+    rows, owner = together([cohort.rows for cohort in cohorts])
+    codes = np.concatenate([cohort.codes for cohort in cohorts])
+    times = seats[codes]
     ends = np.cumsum(times)
     seat = np.arange(ends[-1]) - np.repeat(ends - times, times)
-    return np.repeat(cohort.rows, times), np.repeat((np.cumsum(seats) - seats)[cohort.codes], times) + seat
+    slips = np.repeat((np.cumsum(seats) - seats)[codes], times) + seat
+    return np.repeat(owner, times), np.repeat(rows, times), slips
 
 
 def _numbered(names: Iterable[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -234,17 +250,16 @@ def _votes(votes: Sequence[Sequence[Vote]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends), structs)
 
 
-def answer_table(parts: Sequence[Answered], rows: npt.NDArray[np.int64], route_version: str) -> pa.RecordBatch:
-    """Columns of the record TaskResult: all that the slip has brought back. All parts are of one batch."""
-    batch, hearing = parts[0].batch, parts[0].hearing
-    endings = [ending for part in parts for ending in part.endings]
-    starts = np.cumsum([0, *(len(part.endings) for part in parts[:-1])])
-    codes = pa.array(np.concatenate([part.codes + start for part, start in zip(parts, starts, strict=True)]))
+def answer_table(
+    part: Answered, rows: npt.NDArray[np.int64], endings: npt.NDArray[np.int64], route_version: str
+) -> pa.RecordBatch:
+    """Columns of the record TaskResult: all that the slip has brought back. `part` is any of the rows' turn."""
+    batch, hearing, codes = part.batch, part.hearing, pa.array(endings)
     tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
     columns = {
-        **_brought_back(batch, rows, parts[0].decided_at, route_version),
-        "status": pa.array([ending.status for ending in endings]).take(codes),
-        "reason": pa.array([ending.reason.value for ending in endings]).take(codes),
+        **_brought_back(batch, rows, part.decided_at, route_version),
+        "status": pa.array([ending.status for ending in ENDINGS]).take(codes),
+        "reason": pa.array([ending.reason.value for ending in ENDINGS]).take(codes),
         "confidence": pa.array(hearing.confidence[rows]),
         "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
         "attempts": 1,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.core import swift
 from streams.core.cell import Cell
+from streams.core.counting import no_answers
 from streams.core.effects import Dispatch, Effects
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
@@ -43,15 +42,19 @@ batches = st.one_of(
 cuts = st.lists(st.integers(0, 10), max_size=2)
 
 
-class OneByOne(swift.Swift):
+class OneByOne(Cell):
     """Leaves every row to the scalar half."""
 
-    def send_out(self, intake: Intake, rows: npt.NDArray[np.int64], now_ms: int) -> list[int]:
-        return [int(row) for row in rows]
+    def submit(self, intake: Intake, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
+        assert rows is None
+        self.finished.evict(now_ms)
+        return self.take_in(intake, range(len(intake)), now_ms)
 
-    def take_answers(self, heard: Heard, rows: npt.NDArray[np.int64], now_ms: int) -> swift.Others:
-        hearing = heard.hearing(self._cell.policy)
-        return swift.Others(self._cell, hearing, rows[hearing.is_outcome[rows]], rows[:0])
+    def collect(self, heard: Heard, now_ms: int, rows: Iterable[int] | None = None) -> Effects:
+        assert rows is None
+        every = list(range(len(heard)))
+        others = swift.Others(every, list(heard.outcomes), no_answers(self.health))
+        return self.hear(heard, others, now_ms)
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +67,7 @@ class Pair:
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.now_ms, self.offset = policy, T0_MS, 0
-        self.swift, self.scalar = Cell(policy, PARTITION), Cell(policy, PARTITION)
-        self.scalar._swift = OneByOne(self.scalar)
+        self.swift, self.scalar = Cell(policy, PARTITION), OneByOne(policy, PARTITION)
         self.seen: list[Dispatch] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.breakers: dict[str, Any] = {}
@@ -135,7 +137,7 @@ def _by_agent(effects: Effects) -> dict[str, list[Dispatch]]:
 
 def _facts(cell: Cell, key: tuple[str, str]) -> str:
     held = cell.tasks[key]
-    task = held if isinstance(held, Task) else cell._swift.task(held)
+    task = held if isinstance(held, Task) else cell.cohorts.task(held)
     assert task.plan is not None
     # Of the first dispatches' reasons and probes the slips tell; no later decision asks the plan.
     return repr((task.attempts, task.plan.panel, task.plan.chain, task.closed_seats, task.deadline_ms, task.event_ids))

@@ -1,0 +1,64 @@
+"""Answers that were taken together, counted among the events that were taken one by one.
+
+A breaker counts failures in a row: so answers are counted in the order in which they were read, too. I/O: none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.core.health import Health
+from streams.core.hearing import Hearing
+
+Rows = npt.NDArray[np.int64]
+
+
+class Answers:
+    """One cell's, by agent: `rows[edges[code] : edges[code + 1]]`, ascending. `slow` is how many of the first so many
+    rows were slow."""
+
+    def __init__(
+        self, codes: Mapping[str, int], rows: Sequence[int], slow: Sequence[int], edges: Sequence[int], health: Health
+    ) -> None:
+        self._codes, self._rows, self._slow, self._health = codes, rows, slow, health
+        self._counted, self._ends = list(edges[:-1]), edges[1:]
+
+    def count_before(self, row: int, agent_id: str) -> None:
+        """What the agent had answered before this row."""
+        code = self._codes.get(agent_id)
+        if code is not None:
+            self._count(agent_id, code, bisect_left(self._rows, row, self._counted[code], self._ends[code]))
+
+    def count_all(self) -> None:
+        for agent_id, code in self._codes.items():
+            self._count(agent_id, code, self._ends[code])
+
+    def _count(self, agent_id: str, code: int, upto: int) -> None:
+        begun = self._counted[code]
+        if upto > begun:
+            self._health.of(agent_id).successes_in_a_row(upto - begun, self._slow[upto] - self._slow[begun])
+            self._counted[code] = upto
+
+
+def no_answers(health: Health) -> Answers:
+    return Answers({}, (), (0,), (0,), health)
+
+
+def by_agent(hearing: Hearing, taken: Sequence[Rows], healths: Sequence[Health]) -> list[Answers]:
+    """The answers that each of several cells has taken."""
+    rows, n = np.concatenate(taken), len(hearing.names)
+    key = np.repeat(np.arange(len(taken)), [len(each) for each in taken]) * n + hearing.agent[rows]
+    order = np.lexsort((rows, key))
+    rows = rows[order]
+    edges = np.searchsorted(key[order], np.arange(len(taken) * n + 1)).tolist()
+    slow = [0, *np.cumsum(hearing.is_slow[rows]).tolist()]
+    codes, listed = {name: code for code, name in enumerate(hearing.names)}, rows.tolist()
+    starts = range(0, len(taken) * n, n)
+    return [
+        Answers(codes, listed, slow, edges[start : start + n + 1], health)
+        for start, health in zip(starts, healths, strict=True)
+    ]
