@@ -231,10 +231,6 @@ class Codec:
         datums: list[bytes] = pyruhvro.serialize_record_batch(batch, record(record_name).avro, 1)[0].to_pylist()
         return datums
 
-    def encode_slips(self, slips: pa.RecordBatch) -> list[bytes]:
-        """Datums of the record Slip: the first half of a dispatch."""
-        return self.encode_datums(slips, "Slip")
-
     def frame(self, record_name: str) -> bytes:
         """The five bytes that precede a datum of today's schema of this record."""
         found = self._frames.get(record_name)

@@ -52,6 +52,11 @@ class RecordType:
         """The schema with every name resolved (schemas/definitions.py)."""
         return expand(json.loads(self.avro))
 
+    @cached_property
+    def columns(self) -> Mapping[str, _Field]:
+        """How each of its columns is made."""
+        return _fields(self.definition, list(self.arrow), self.name)
+
     @classmethod
     def of(cls, name: str, definition: Definition) -> RecordType:
         avro, expanded = compact(definition), expand(definition)
@@ -87,54 +92,54 @@ def table(record_type: RecordType | str, columns: Mapping[str, Column], n: int) 
     Raises ValueError for an unknown column, a wrong length, a missing field without default, a null where none may be.
     """
     kind = record(record_type) if isinstance(record_type, str) else record_type
-    arrays = _fill(kind.definition, list(kind.arrow), columns, n, kind.name)
+    arrays = _fill(kind.columns, columns, n, kind.name)
     return pa.RecordBatch.from_arrays(arrays, schema=kind.arrow)
 
 
-def _fill(
-    definition: Definition, fields: list[pa.Field], columns: Mapping[str, Column], n: int, path: str
-) -> list[pa.Array]:
-    names = {field.name for field in fields}
-    if unknown := [name for name in columns if name not in names]:
-        raise ValueError(f"{path} has no field {', '.join(unknown)}")
-    arrays = []
-    for spec, field in zip(definition["fields"], fields, strict=True):
-        where = f"{path}.{field.name}"
-        if field.name in columns:
-            arrays.append(_column(spec["type"], field, columns[field.name], n, where))
-        elif "default" in spec:
-            arrays.append(_default(spec["default"], field, n, where))
+class _Field:
+    """One column of a record, or of one nested in it, as it has to be made."""
+
+    def __init__(self, spec: Definition, field: pa.Field, path: str) -> None:
+        self.name, self.where, self.field, self.kind = field.name, f"{path}.{field.name}", field, field.type
+        self._spec = spec
+        self._children = _fields(spec["type"], list(field.type), self.where) if pa.types.is_struct(field.type) else None
+        self._default: pa.Array | None = None
+
+    def default(self, n: int) -> pa.Array:
+        """A slice of as many rows as were ever asked for: they are made once, not a turn."""
+        if "default" not in self._spec:
+            raise ValueError(f"{self.where} is missing and has no default")
+        if self._default is None or len(self._default) < n:
+            self._default = constant(self._spec["default"], self.kind, 2 * n)
+        return self._default.slice(0, n)
+
+    def column(self, value: Column, n: int) -> pa.Array:
+        if isinstance(value, _ARRAYS):
+            array = conform(value, self.field, self.where)
+        elif isinstance(value, list | tuple):
+            array = conform(pa.array(value, self.kind), self.field, self.where)
+        elif self._children is not None and isinstance(value, Mapping):
+            children = _fill(self._children, value, n, self.where)
+            return pa.StructArray.from_arrays(children, fields=list(self.kind))
         else:
-            raise ValueError(f"{where} is missing and has no default")
-    return arrays
+            array = conform(constant(value, self.kind, n), self.field, self.where)
+        if len(array) != n:
+            raise ValueError(f"{self.where} has {len(array)} rows, not {n}")
+        return array
 
 
 _ARRAYS = (pa.Array, pa.ChunkedArray)
-_DEFAULTS: dict[str, tuple[Any, pa.Array]] = {}
-"""Of each field that was left out, its default, and as many rows of it as were asked for: made once."""
 
 
-def _default(value: Any, field: pa.Field, n: int, where: str) -> pa.Array:
-    same, known = _DEFAULTS.get(where, (None, None))
-    if known is None or same is not value or known.type != field.type or len(known) < n:
-        known = constant(value, field.type, 2 * n)
-        _DEFAULTS[where] = value, known
-    return known.slice(0, n)
+def _fields(definition: Definition, fields: list[pa.Field], path: str) -> dict[str, _Field]:
+    pairs = zip(definition["fields"], fields, strict=True)
+    return {field.name: _Field(spec, field, path) for spec, field in pairs}
 
 
-def _column(definition: Definition, field: pa.Field, value: Column, n: int, where: str) -> pa.Array:
-    if isinstance(value, _ARRAYS):
-        array = conform(value, field, where)
-    elif isinstance(value, list | tuple):
-        array = conform(pa.array(value, field.type), field, where)
-    elif isinstance(value, Mapping) and pa.types.is_struct(field.type):
-        children = _fill(definition, list(field.type), value, n, where)
-        return pa.StructArray.from_arrays(children, fields=list(field.type))
-    else:
-        array = conform(constant(value, field.type, n), field, where)
-    if len(array) != n:
-        raise ValueError(f"{where} has {len(array)} rows, not {n}")
-    return array
+def _fill(fields: Mapping[str, _Field], columns: Mapping[str, Column], n: int, path: str) -> list[pa.Array]:
+    if unknown := [name for name in columns if name not in fields]:
+        raise ValueError(f"{path} has no field {', '.join(unknown)}")
+    return [each.column(columns[name], n) if name in columns else each.default(n) for name, each in fields.items()]
 
 
 def constant(value: Any, kind: pa.DataType, n: int) -> pa.Array:

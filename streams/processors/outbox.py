@@ -23,7 +23,8 @@ from streams.core.cohort import ENDINGS, Cohort
 from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
 from streams.core.rows import together
-from streams.core.task import Identity, Slip, TaskKey
+from streams.core.task import Identity, TaskKey
+from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch, by_value
 from streams.transport.deadletters import SendsOne, bury
 from streams.transport.pauses import TopicPauses
@@ -54,6 +55,7 @@ class Outbox:
     def __init__(self, topology: Topology, codec: Codec, producer: Sender, pauses: TopicPauses | None = None) -> None:
         self._topics, self._version = topology.topics(), topology.version
         self._codec, self._producer, self._pauses = codec, producer, pauses
+        self._slips = SlipEncoder(codec)
         _count_from_zero(topology)
 
     def emit(self, decided: Mapping[int, Effects]) -> None:
@@ -91,7 +93,7 @@ class Outbox:
         """Cohorts of one intake, with the same first dispatches."""
         cohorts = list(departed.values())
         intake, slips = cohorts[0].intake, [slip for first in cohorts[0].firsts.each for slip in first.slips]
-        encoded = self._codec.encode_slips(slip_table(slips))
+        encoded = self._slips.encode(slips)
         # Of few frames and few slips there are fewer heads than tasks.
         heads = {frame: [frame + slip for slip in encoded] for frame in set(intake.frames)}
         owner, rows, which = unfolded(cohorts)
@@ -133,7 +135,7 @@ class Outbox:
     def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:
         # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
         distinct = {id(each.slip): each.slip for dispatches in decided.values() for each in dispatches}
-        encoded = dict(zip(distinct, self._codec.encode_slips(slip_table(list(distinct.values()))), strict=True))
+        encoded = dict(zip(distinct, self._slips.encode(list(distinct.values())), strict=True))
         times: Counter[int] = Counter()
         for partition, dispatches in decided.items():
             by_agent: dict[str, tuple[list[bytes | None], list[bytes | None]]] = {}
@@ -205,11 +207,6 @@ def _numbered(names: Iterable[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     numbers: dict[str, int] = {}
     places = [numbers.setdefault(name, len(numbers)) for name in names]
     return list(numbers), np.array(places, np.int64)
-
-
-def slip_table(slips: Sequence[Slip]) -> pa.RecordBatch:
-    """Columns of the record Slip."""
-    return table("Slip", _columns(Slip, slips), len(slips))
 
 
 def shown(vote: str) -> str:

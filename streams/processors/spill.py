@@ -21,7 +21,8 @@ from streams.core.cell import Cell
 from streams.core.columns import task_keys
 from streams.core.spill import Spill, Spilled
 from streams.core.task import Attempt, Task, TaskKey
-from streams.processors.outbox import Sender, slip_table
+from streams.processors.outbox import Sender
+from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.telemetry import SPILLED_TASKS, get_logger
 
@@ -37,7 +38,7 @@ class SpillLog:
     def __init__(self, topology: Topology, codec: Codec, producer: Sender) -> None:
         topics = topology.topics()
         self._topic, self._submitted = topics.spilled, topics.submitted
-        self._codec, self._producer = codec, producer
+        self._codec, self._producer, self._slips = codec, producer, SlipEncoder(codec)
         self._bytes_max = CARRIED_MAX * topology.limits.record_bytes_max - AROUND_BYTES
         self._claims: dict[int, LogEpochs] = {}
 
@@ -93,7 +94,7 @@ class SpillLog:
         if not tasks:
             return {}
         # A task's bytes are those of its dispatches, of whatever version: they are read as a dispatch is.
-        slips = self._codec.encode_slips(slip_table([task.attempts[min(task.attempts)].slip for task in tasks]))
+        slips = self._slips.encode([task.attempts[min(task.attempts)].slip for task in tasks])
         bodies = [task.frame + slip + task.datum for task, slip in zip(tasks, slips, strict=True)]
         decoded = self._codec.decode(bodies, "TaskDispatched")
         tasks = [tasks[row] for row in decoded.rows.tolist()]

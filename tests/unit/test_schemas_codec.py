@@ -285,7 +285,7 @@ def slip(**fields: Any) -> dict[str, Any]:
 
 
 def slip_datum() -> bytes:
-    [datum] = CODEC.encode_slips(table("Slip", slip(panel=[["a", "b"]], chain=[[]]), 1))
+    [datum] = CODEC.encode_datums(table("Slip", slip(panel=[["a", "b"]], chain=[[]]), 1), "Slip")
     return datum
 
 

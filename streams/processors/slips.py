@@ -1,0 +1,59 @@
+"""Slips as datums: what does not change from turn to turn is encoded once, and the numbers behind it each time.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from schemas.codec import Codec
+from schemas.records import table
+from streams.core.task import Slip
+
+NUMBERS = len(Slip._fields) - Slip._fields.index("cost_microusd")
+"""The last fields of a slip, all of them int or long: they differ by task and turn."""
+
+HEADS_MAX = 10_000
+"""Agents, routes and confidences that are at hand. A task may state any confidence: then all are made anew."""
+
+
+class SlipEncoder:
+    """Gives what `Codec` gives of the same slips. Not shared between threads."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._heads: dict[tuple[object, ...], bytes] = {}
+
+    def encode(self, slips: Sequence[Slip]) -> list[bytes]:
+        """One Avro datum of the record Slip for each, without a frame."""
+        keys = [slip[:-NUMBERS] for slip in slips]
+        if not self._heads.keys() >= set(keys):
+            self._learn(slips, keys)
+        heads = self._heads
+        return [heads[key] + _numbers(slip) for key, slip in zip(keys, slips, strict=True)]
+
+    def _learn(self, slips: Sequence[Slip], keys: Sequence[tuple[object, ...]]) -> None:
+        if len(self._heads) + len(keys) > HEADS_MAX:
+            self._heads.clear()
+        new = {key: slip for key, slip in zip(keys, slips, strict=True) if key not in self._heads}
+        columns = dict(zip(Slip._fields, map(list, zip(*new.values(), strict=True)), strict=True))
+        datums = self._codec.encode_datums(table("Slip", columns, len(new)), "Slip")
+        for (key, slip), datum in zip(new.items(), datums, strict=True):
+            self._heads[key] = datum[: len(datum) - len(_numbers(slip))]
+
+
+def _numbers(slip: Slip) -> bytes:
+    return b"".join(map(_long, slip[-NUMBERS:]))
+
+
+@lru_cache(maxsize=4_096)
+def _long(value: int) -> bytes:
+    """An Avro int or long: zigzag, then seven bits a byte, the lowest first."""
+    rest, encoded = (value << 1) ^ (value >> 63), bytearray()
+    while rest > 0x7F:  # noqa: PLR2004 - seven bits
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
