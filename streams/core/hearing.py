@@ -18,6 +18,8 @@ from streams.core.judge import OUTCOMES
 from streams.core.policy import Policy
 from streams.core.task import WORK
 
+_OUTCOMES = pa.array(sorted(OUTCOMES))
+
 NOBODY = -1
 """Code of an agent that the topology does not name."""
 
@@ -27,13 +29,12 @@ ORDINARY = 2**53
 
 @dataclass(frozen=True)
 class Hearing:
-    """A value per row. `agent`: index into `names` and `weights`. `confidence` and `is_slow` are those of good rows.
+    """A value per row. `agent`: index into `names`. `confidence` and `is_slow` are those of good rows.
 
     `is_good`: an answer that counts, if the attempt is the agent's and still open; not one of a grounded re-run.
     """
 
     names: tuple[str, ...]
-    weights: npt.NDArray[np.float64]
     is_outcome: npt.NDArray[np.bool_]
     is_good: npt.NDArray[np.bool_]
     agent: npt.NDArray[np.int64]
@@ -44,20 +45,18 @@ class Hearing:
     @classmethod
     def read(cls, policy: Policy, batch: pa.RecordBatch) -> Hearing:
         """From AgentEvent columns."""
-        names = tuple(policy.agents)
-        agents, slip = [policy.agents[name] for name in names], batch.column("slip")
-        agent = filled(pc.index_in(slip.field("agent_id"), value_set=pa.array(names, pa.string())), NOBODY)
-        unstated = np.array([each.confidence_when_unstated for each in agents])[agent]
+        agents, slip = policy.agent_columns, batch.column("slip")
+        agent = filled(pc.index_in(slip.field("agent_id"), value_set=agents.names), NOBODY)
+        unstated = agents.confidence_when_unstated[agent]
         stated = filled(batch.column("confidence"), np.nan)
         confidence = np.where(_mask(batch.column("confidence").is_null()), unstated, stated)
         is_cited = filled(batch.column("citations").value_lengths(), 0) > 0
-        needs_citation = np.array([each.grounded for each in agents])[agent]
+        needs_citation = agents.grounded[agent]
         took_us, is_ordinary = _ordinary(batch)
         slow_ms = policy.topology.breaker.slow_ms
         return cls(
-            names=names,
-            weights=np.array([each.weight for each in agents]),
-            is_outcome=_mask(pc.is_in(batch.column("kind"), value_set=pa.array(sorted(OUTCOMES)))),
+            names=tuple(policy.agents),
+            is_outcome=_mask(pc.is_in(batch.column("kind"), value_set=_OUTCOMES)),
             is_good=_mask(pc.equal(batch.column("kind"), "COMPLETED"))
             & (agent != NOBODY)
             & _mask(pc.equal(slip.field("stage"), WORK))

@@ -24,6 +24,8 @@ from streams.core.policy import Policy
 from streams.core.task import Identity, TaskKey
 
 TIERS = ("UNKNOWN", "LOW", "MEDIUM", "HIGH")
+_TIERS = pa.array(TIERS)
+
 UNSTATED_MS = 0
 """Stands for a deadline that the task does not state; one that states it is refused."""
 
@@ -111,9 +113,9 @@ def _kinds(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64]
     intents, confidences = _routes(policy, batch)
     tenants = batch.column("tenant")
     stated = policy.defaults.value_tiers(tenants, batch.column("value_tier"))
-    tiers = pc.index_in(pa.array(stated, pa.string()), value_set=pa.array(TIERS))
+    tiers = pc.index_in(stated, value_set=_TIERS)
     sure, confidence_of = factor(confidences)
-    given, default_of = factor(np.asarray(policy.defaults.deadlines_ms(tenants), np.int64))
+    given, default_of = factor(policy.defaults.deadlines_ms(tenants))
     code = (sure * len(routes) + np.maximum(intents, 0)) * len(TIERS) + pc.fill_null(tiers, 0).to_numpy()
     kind, distinct = factor(code * max(len(default_of), 1) + given)
     kinds = []

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from schemas.tenants import TenantDefaults
 from schemas.topology import Topology
 from streams.core.consensus import log_odds
@@ -46,6 +50,15 @@ NO_AGENT = AgentPolicy(
 
 
 @dataclass(frozen=True)
+class AgentColumns:
+    """All agents of a policy, a value for each."""
+
+    names: pa.StringArray
+    confidence_when_unstated: npt.NDArray[np.float64]
+    grounded: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Policy:
     """Frozen for the life of a cell; a changed topology makes a new one with another `version`."""
 
@@ -73,6 +86,15 @@ class Policy:
     @cached_property
     def version(self) -> str:
         return self.topology.version
+
+    @cached_property
+    def agent_columns(self) -> AgentColumns:
+        agents = self.agents.values()
+        return AgentColumns(
+            names=pa.array(self.agents, pa.string()),
+            confidence_when_unstated=np.array([each.confidence_when_unstated for each in agents], np.float64),
+            grounded=np.array([each.grounded for each in agents], np.bool_),
+        )
 
     def agent(self, agent_id: str) -> AgentPolicy:
         return self.agents.get(agent_id, NO_AGENT)

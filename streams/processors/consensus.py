@@ -5,8 +5,8 @@ I/O: Kafka, through the outbox that it is given.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -96,9 +96,11 @@ class Consensus:
 
     def _count(self, records: pa.RecordBatch) -> None:
         slips = records.column("slip")
-        pairs = zip(slips.field("agent_id").to_pylist(), records.column("kind").to_pylist(), strict=True)
-        for (agent_id, kind), times in Counter(pairs).items():
-            if kind in OUTCOMES:
+        agents, kinds = slips.field("agent_id").dictionary_encode(), records.column("kind").dictionary_encode()
+        said = agents.indices.to_numpy() * np.int64(len(kinds.dictionary)) + kinds.indices.to_numpy()
+        pairs = product(agents.dictionary.to_pylist(), kinds.dictionary.to_pylist())
+        for (agent_id, kind), times in zip(pairs, np.bincount(said).tolist(), strict=False):
+            if times and kind in OUTCOMES:
                 # A record may say any name: a label may not.
                 agent = agent_id if agent_id in self._agents else "unknown"
                 OUTCOMES_METRIC.labels(agent=agent, kind=kind).inc(times)

@@ -23,12 +23,12 @@ def test_columns_say_what_the_topology_says(named: bool) -> None:
     defaults = TenantDefaults(topology)
     column, nothing = pa.array(TENANTS), pa.array(["UNKNOWN"] * len(TENANTS))
     wanted = [topology.defaults_of(tenant) for tenant in TENANTS]
-    assert defaults.value_tiers(column, nothing) == [each.value_tier for each in wanted]
+    assert defaults.value_tiers(column, nothing).to_pylist() == [each.value_tier for each in wanted]
     assert defaults.data_classes(column, nothing) == [each.data_class for each in wanted]
     assert list(defaults.deadlines_ms(column)) == [each.deadline_ms for each in wanted]
-    assert defaults.value_tiers(column, pa.array(["MEDIUM"] * len(TENANTS))) == ["MEDIUM"] * len(TENANTS)
+    assert defaults.value_tiers(column, pa.array(["MEDIUM"] * len(TENANTS))).to_pylist() == ["MEDIUM"] * len(TENANTS)
     empty = pa.array([], pa.string())
-    assert (defaults.value_tiers(empty, empty), list(defaults.deadlines_ms(empty))) == ([], [])
+    assert (defaults.value_tiers(empty, empty).to_pylist(), list(defaults.deadlines_ms(empty))) == ([], [])
 
 
 def test_tenants_of_one_batch_share_no_plan_that_differs() -> None:
