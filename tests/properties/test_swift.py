@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.core import swift
+from streams.core import swift, turn
 from streams.core.cell import Cell
 from streams.core.counting import no_answers
 from streams.core.effects import Dispatch, Effects
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.task import Task
-from tests.properties.test_cell import Behind, answers, breakers, sound_tasks, tasks
+from tests.properties.test_cell import Behind, Breaker, answers, breakers, sound_tasks, tasks
 from tests.support import scenes
 from tests.support.examples import examples
 from tests.support.scenes import T0_MS
@@ -168,6 +169,7 @@ votes = st.fixed_dictionaries(
     },
 )
 GOOD = {"kind": "COMPLETED"}
+CLOSED = Breaker("CLOSED", 1, ())
 voices = st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 3), votes), min_size=1, max_size=3))
 pauses = st.tuples(st.just("wait"), st.sampled_from([0, 1_999, 2_300]))
 
@@ -204,3 +206,49 @@ def test_a_batch_decides_the_same_however_it_is_cut(batch: list[dict[str, Any]],
         found += parts.submit(Intake.read(POLICY, scenes.submissions(part, at), T0_MS), T0_MS).one_by_one().dispatches
     assert Counter(map(repr, mine.dispatches)) == Counter(map(repr, found))
     assert list(whole.tasks) == list(parts.tasks)
+
+
+@examples(300)
+@given(
+    batch=st.lists(st.tuples(sound_tasks, st.integers(0, 1)), min_size=1, max_size=10),
+    said=st.lists(st.tuples(st.integers(0, 30), quick | votes), max_size=12),
+    state=breakers,
+)
+@example([({"task_id": f"t{n}", "text": "chat"}, n % 2) for n in range(4)], [(n, GOOD) for n in range(8)], CLOSED)
+def test_the_cells_of_one_turn_decide_as_each_would_alone(
+    batch: list[tuple[dict[str, Any], int]], said: list[tuple[int, dict[str, Any]]], state: Any
+) -> None:
+    """With a probe in one of the two partitions, too."""
+    shared, alone = ([Cell(POLICY, number) for number in (0, PARTITION)] for _ in range(2))
+    for cell in (*shared, *alone):
+        cell.observe_breakers({"alpha": state})
+    intake = Intake.read(POLICY, scenes.submissions([task for task, _ in batch]), T0_MS)
+    rows = [np.array([row for row, (_, owner) in enumerate(batch) if owner == part], np.int64) for part in (0, 1)]
+    together = turn.submit(list(zip(shared, rows, strict=True)), intake, T0_MS)
+    apart = [cell.submit(intake, T0_MS, own) for cell, own in zip(alone, rows, strict=True)]
+    asked = [(each, part) for part, own in enumerate(_same(together, apart)) for each in own.dispatches]
+    first: dict[str, dict[str, Any]] = {}
+    for task, _ in batch:
+        first.setdefault(f"{task.get('tenant', 'default')}/{task['task_id']}", task)
+    picked = [(asked[index % len(asked)], answer) for index, answer in said if asked]
+    if not picked:
+        return
+    events = [scenes.event(each.slip, first[each.datum.decode()], **answer) for (each, _), answer in picked]
+    heard = Heard.read(scenes.events(events))
+    rows = [np.array([row for row, ((_, own), _) in enumerate(picked) if own == part], np.int64) for part in (0, 1)]
+    together = turn.collect(list(zip(shared, rows, strict=True)), heard, T0_MS + 5)
+    _same(together, [cell.collect(heard, T0_MS + 5, own) for cell, own in zip(alone, rows, strict=True)])
+    for one, other in zip(shared, alone, strict=True):
+        assert one.drain_health() == other.drain_health()
+        assert (list(one.tasks), one.bytes) == (list(other.tasks), other.bytes)
+
+
+def _same(together: Mapping[int, Effects], apart: Sequence[Effects]) -> list[Effects]:
+    found = []
+    for one, other in zip((each.one_by_one() for each in together.values()), apart, strict=True):
+        alone = other.one_by_one()
+        for name in ("dispatches", "results", "notes"):
+            assert Counter(map(repr, getattr(one, name))) == Counter(map(repr, getattr(alone, name)))
+        assert _by_agent(one) == _by_agent(alone)
+        found.append(one)
+    return found
