@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -77,18 +76,11 @@ class Outcomes:
         self._batch = batch
 
     def __iter__(self) -> Iterator[Outcome]:
-        return map(Outcome, *self._columns)
+        return map(Outcome, *_values(self._batch))
 
     def at(self, rows: Sequence[int]) -> Iterator[Outcome]:
-        """Those of these rows, in the order in which they are given."""
-        if len(rows) * FEW < self._batch.num_rows:
-            return map(Outcome, *_values(self._batch, pa.array(rows, pa.int64())))
-        columns = self._columns
-        return (Outcome(*(column[row] for column in columns)) for row in rows)
-
-    @cached_property
-    def _columns(self) -> list[list[Any]]:
-        return _values(self._batch)
+        """Those of these rows, in the order given. Ask for all at once: one row takes as many calls of Arrow."""
+        return map(Outcome, *_values(self._batch, pa.array(rows, pa.int64())))
 
 
 def _values(batch: pa.RecordBatch, rows: pa.Int64Array | None = None) -> list[list[Any]]:
@@ -112,9 +104,6 @@ def _values(batch: pa.RecordBatch, rows: pa.Int64Array | None = None) -> list[li
         [(end - start) // 1000 for start, end in zip(starts, ends, strict=True)],
     ]
 
-
-FEW = 4
-"""Where one row of so many is asked for, it is picked out of the columns; where more are, all rows are made at once."""
 
 _TIMES, _TOKENS = ("started_at", "finished_at"), ("tokens_in", "tokens_out")
 

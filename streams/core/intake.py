@@ -100,7 +100,7 @@ class Intake:
 
     def identity(self, row: int) -> Identity:
         """What results and notes repeat of the row's task; made when it is asked for, for few rows are."""
-        return Identity(*(column[row] for column in self._identities))
+        return Identity(*[column[row] for column in self._identities])
 
 
 def _plain(column: pa.Array) -> list[Any]:
