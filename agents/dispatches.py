@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Dispatched:
     keys: list[bytes | None]
     read_ms: int = 0
     wait_max_ms: int = 0
+    _input: pa.RecordBatch | None = None
 
     @classmethod
     def of(
@@ -54,11 +55,13 @@ class Dispatched:
         identities = pa.StructArray.from_arrays(children, fields=list(_IDENTITY))
         return cls(number, slips, identities, tasks, keys, read_ms, wait_max_ms)
 
-    def batch_input(self, pick: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:
-        """What a batch agent is given of the rows that `pick` takes of a column: the columns of BATCH_INPUT."""
-        from_slip = ("intent", "stage")
-        arrays = [pick(_child(self.slips if name in from_slip else self.tasks, name)) for name in BATCH_INPUT.names]
-        return pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
+    def batch_input(self) -> pa.RecordBatch:
+        """What batch agents are given of all rows, made once: the columns of BATCH_INPUT."""
+        if self._input is None:
+            from_slip = ("intent", "stage")
+            arrays = [_child(self.slips if name in from_slip else self.tasks, name) for name in BATCH_INPUT.names]
+            self._input = pa.RecordBatch.from_arrays(arrays, schema=BATCH_INPUT)
+        return self._input
 
     def expires_ms(self) -> npt.NDArray[np.int64]:
         """When each attempt is overdue, in wall time: its timeout counted from when it was read, or from when that was

@@ -11,44 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
+from agents.event_columns import Block, event_table
 from agents.inbox import Inbox
 from agents.memory.model import Key, Summary
 from agents.memory.modelled import SUMMARISED, payload_of
 from agents.outcome import COMPLETED, NOTE, STARTED, Outcome, failed
-from agents.rows import Outcomes, Rows, event_ids
+from agents.rows import Outcomes, Rows
 from agents.version import Declared
 from schemas.codec import Codec
 from schemas.epochs import CLAIMED
 from schemas.ids import agent_event_id, fact_id
 from schemas.reasons import ErrorClass
-from schemas.records import record, table
+from schemas.records import table
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 
 COALESCE_S = 0.002  # events that end within this time share one encoding
 POLL_S = 0.001
-
-
-_TYPES = {name: record("AgentEvent").arrow.field(name).type for name in Outcome._fields}
-
-
-def _column(parts: Sequence[Any], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
-    """Columns one behind the other, in the log's own type; a part may be one value for all its rows."""
-    if not any(isinstance(part, pa.Array) for part in parts):
-        if all(part == parts[0] for part in parts):
-            return pa.nulls(sum(sizes), kind) if parts[0] is None else pa.repeat(pa.scalar(parts[0], kind), sum(sizes))
-        return pa.array(parts, kind).take(pa.array(np.repeat(np.arange(len(parts)), sizes)))
-    arrays = []
-    for part, n in zip(parts, sizes, strict=True):
-        if isinstance(part, pa.Array):
-            arrays.append(part if part.type == kind else part.cast(kind))
-        else:
-            arrays.append(pa.nulls(n, kind) if part is None else pa.repeat(pa.scalar(part, kind), n))
-    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 class Sender(Protocol):
@@ -118,13 +100,6 @@ class _Entry(NamedTuple):
     delivered: asyncio.Future[Any] | None
 
 
-class _Block(NamedTuple):
-    """Outcomes of rows, in columns."""
-
-    rows: Rows
-    outcomes: Outcomes
-
-
 class EventLog:
     """Belongs to one event loop; `run` must run in it, and what it raises must end the process.
 
@@ -143,7 +118,7 @@ class EventLog:
         self.versions: Mapping[str, str] = {name: each.name for name, each in self._declared.items()}
         self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
-        self._pending: list[_Entry | _Block | _Note] = []
+        self._pending: list[_Entry | Block | _Note] = []
         self._waiting = 0
         self._unconfirmed: list[asyncio.Future[Any]] = []
         self._wake = asyncio.Event()
@@ -161,7 +136,7 @@ class EventLog:
 
     def write_rows(self, rows: Rows, outcomes: Outcomes) -> None:
         """As `write`, for many."""
-        self._queue([_Block(rows, outcomes)], len(rows))
+        self._queue([Block(rows, outcomes)], len(rows))
 
     def write_summary(
         self, inbox: Inbox, key: Key, summary: Summary, times: tuple[int, int]
@@ -177,7 +152,7 @@ class EventLog:
         self._queue([_Note(inbox, key.conversation_id.encode(), value, delivered)], 1)
         return delivered
 
-    def _queue(self, pending: Sequence[_Entry | _Block | _Note], n: int) -> None:
+    def _queue(self, pending: Sequence[_Entry | Block | _Note], n: int) -> None:
         self._pending += pending
         self._waiting += n
         self._wake.set()
@@ -261,8 +236,8 @@ class EventLog:
     def _hand_over(self) -> None:
         pending, self._pending, self._waiting = self._pending, [], 0
         for kind, group in groupby(pending, type):
-            if kind is _Block:
-                self._hand_over_blocks([each for each in group if isinstance(each, _Block)])
+            if kind is Block:
+                self._hand_over_blocks([each for each in group if isinstance(each, Block)])
             elif kind is _Entry:
                 self._hand_over_entries([each for each in group if isinstance(each, _Entry)])
             else:
@@ -277,7 +252,7 @@ class EventLog:
                 self._producer.send(self._topics[note.inbox.agent_id], note.inbox.partition, [note.value], [note.key])
                 self._unconfirmed.append(note.delivered)
 
-    def _hand_over_blocks(self, blocks: list[_Block]) -> None:
+    def _hand_over_blocks(self, blocks: list[Block]) -> None:
         """As `_hand_over_entries`, in columns; what is not as most are goes there."""
         plain = []
         for block in blocks:
@@ -287,7 +262,8 @@ class EventLog:
                 plain.append(block)
         if not plain:
             return
-        values = self._codec.encode(self._table(plain), "AgentEvent")
+        plain.sort(key=lambda block: block.place)  # neighbours again, as they were read; an agent's are in order
+        values = self._codec.encode(event_table(plain, self.versions), "AgentEvent")
         if max(map(len, values)) > self._record_bytes_max:
             for block in plain:
                 self._hand_over_entries(self._expanded(block))
@@ -300,30 +276,9 @@ class EventLog:
                 inbox.tracker.finish_many(span.offsets)
                 at += n
 
-    def _expanded(self, block: _Block) -> list[_Entry]:
+    def _expanded(self, block: Block) -> list[_Entry]:
         both = zip(block.rows.attempts(), block.outcomes.rows(), strict=True)
         return [_Entry(attempt, outcome, None) for attempt, outcome in both]
-
-    def _table(self, blocks: Sequence[_Block]) -> pa.RecordBatch:
-        sizes = [len(block.rows) for block in blocks]
-        named = [(block.rows.spans[0].inbox.agent_id, block) for block in blocks]
-        columns: dict[str, Any] = {
-            name: _column([block.outcomes.columns[name] for block in blocks], sizes, _TYPES[name])
-            for name in Outcome._fields[1:]
-        }
-        columns |= {
-            "kind": pa.concat_arrays([block.outcomes.kinds for block in blocks]),
-            "event_id": [each for agent, block in named for each in event_ids(block.rows, agent, block.outcomes.kinds)],
-            "slip": pa.concat_arrays([block.rows.of(block.rows.source.slips) for block in blocks]),
-            "task": pa.concat_arrays([block.rows.of(block.rows.source.identities) for block in blocks]),
-            "epoch": _column(
-                [span.inbox.epoch for block in blocks for span in block.rows.spans],
-                [span.stop - span.start for block in blocks for span in block.rows.spans],
-                pa.int64(),
-            ),
-            "agent_version": _column([self.versions[agent] for agent, _ in named], sizes, pa.string()),
-        }
-        return table("AgentEvent", columns, sum(sizes))
 
     def _hand_over_entries(self, pending: list[_Entry]) -> None:
         pending = [entry for entry in pending if not entry.attempt.inbox.lost]

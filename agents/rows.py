@@ -6,9 +6,8 @@ takes the way of every other agent: that way is the meaning, this one is quicker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,7 +18,6 @@ from agents.dispatches import Attempt, Dispatched
 from agents.inbox import Inbox
 from agents.outcome import COMPLETED, ERROR_CHARS_MAX, FAILED, REFUSED, SILENT, Outcome, column_of, rows_of
 from agents.recognition import AttemptId
-from schemas.ids import joined, task_fact_id
 from schemas.reasons import ErrorClass
 
 _TEXTS = pa.list_(pa.string())
@@ -56,18 +54,13 @@ class Rows:
 
     def pieces(self) -> list[tuple[int, int]]:
         """Where they stand in the source: in few pieces, as a fetch brings the partitions of a topic together."""
-        found: list[tuple[int, int]] = []
-        for span in self.spans:
-            if found and found[-1][1] == span.start:
-                found[-1] = (found[-1][0], span.stop)
-            else:
-                found.append((span.start, span.stop))
-        return found
+        return [(start, stop) for _, start, stop in merged((0, span.start, span.stop) for span in self.spans)]
 
-    def of(self, column: pa.Array) -> pa.Array:
-        """The rows of a column of the source."""
-        parts = [column.slice(start, stop - start) for start, stop in self.pieces()]
-        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+    def batch_input(self) -> pa.RecordBatch:
+        """What their agent is given: the columns of BATCH_INPUT."""
+        whole = self.source.batch_input()
+        parts = [sliced(whole, start, stop) for start, stop in self.pieces()]
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def attempts(self) -> list[Attempt]:
         """The same, one object a row."""
@@ -83,27 +76,56 @@ class Rows:
             span.inbox.known.ended_all(span.ids, at)
 
 
-class Outcomes(NamedTuple):
-    """What came of rows: columns of AgentEvent, the ordinary ones as one value for all."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcomes:
+    """What came of rows: columns of AgentEvent of `n` rows, the ordinary ones as one value for all."""
 
-    kinds: pa.Array
+    n: int
+    kinds: Any
     columns: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.kinds)
+        return self.n
+
+    def column(self, name: str) -> Any:
+        return self.kinds if name == "kind" else self.columns[name]
+
+    def kinds_of_each(self) -> list[str]:
+        return _list(self.kinds, self.n)
 
     def counts(self) -> Mapping[str, int]:
+        if isinstance(self.kinds, str):
+            return {self.kinds: self.n}
         return {each["values"]: each["counts"] for each in pc.value_counts(self.kinds).to_pylist()}
+
+    def at(self, started_us: int, finished_us: int) -> Outcomes:
+        """The same, with these times."""
+        return replace(self, columns={**self.columns, "started_at": started_us, "finished_at": finished_us})
 
     def rows(self) -> list[Outcome]:
         """The same, one object a row."""
-        n = len(self.kinds)
-        columns = {name: _list(column, n) for name, column in self.columns.items()}
+        columns = {name: _list(column, self.n) for name, column in self.columns.items()}
         columns["citations"], columns["facts"] = (list(map(tuple, columns[name])) for name in ("citations", "facts"))
         return [
             Outcome(kind, **dict(zip(columns, row, strict=True)))
-            for kind, row in zip(self.kinds.to_pylist(), zip(*columns.values(), strict=True), strict=True)
+            for kind, row in zip(self.kinds_of_each(), zip(*columns.values(), strict=True), strict=True)
         ]
+
+
+def merged(pieces: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Pieces (source, start, stop) of sources, those that follow each other as one."""
+    found: list[tuple[int, int, int]] = []
+    for source, start, stop in pieces:
+        if found and found[-1][0] == source and found[-1][2] == start:
+            found[-1] = (source, found[-1][1], stop)
+        else:
+            found.append((source, start, stop))
+    return found
+
+
+def sliced(column: Any, start: int, stop: int) -> Any:
+    """Rows of an array or of a record batch; itself, where that is all of it."""
+    return column if stop - start == len(column) else column.slice(start, stop - start)
 
 
 def _list(column: Any, n: int) -> list[Any]:
@@ -121,8 +143,7 @@ def outcomes_of(rows: object, expected: int, *, may_have_acted: bool) -> Outcome
     error_class, answer = found.get("error_class"), found.get("answer")
     none_failed = error_class is None or error_class.null_count == expected
     if none_failed and answer is not None and not answer.null_count:
-        kinds = pa.repeat(pa.scalar(COMPLETED), expected)
-        return Outcomes(kinds, {**plain, "error_class": None, "error": None})
+        return Outcomes(expected, COMPLETED, {**plain, "error_class": None, "error": None})
     error_class, answer, error = (_given(found.get(name), expected) for name in ("error_class", "answer", "error"))
     named, answered = error_class.is_valid(), answer.is_valid()
     refused = pc.fill_null(pc.equal(error_class, BATCH_REFUSED), pa.scalar(False))
@@ -137,7 +158,7 @@ def outcomes_of(rows: object, expected: int, *, may_have_acted: bool) -> Outcome
     columns["error"] = _cut(pc.if_else(completed, _nothing(pa.string()), said))
     named_as = pc.if_else(named, error_class, str(silent))
     columns["error_class"] = _cut(pc.if_else(pc.or_(completed, refused), _nothing(pa.string()), named_as))
-    return Outcomes(kinds, columns)
+    return Outcomes(expected, kinds, columns)
 
 
 def _given(column: pa.Array | None, n: int) -> pa.Array:
@@ -160,17 +181,3 @@ def _nothing(kind: pa.DataType) -> pa.Scalar:
 
 def _cut(texts: pa.Array) -> pa.Array:
     return pc.utf8_slice_codeunits(texts, 0, ERROR_CHARS_MAX)
-
-
-def event_ids(rows: Rows, agent_id: str, kinds: pa.Array) -> list[str]:
-    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for most rows."""
-    tails: dict[tuple[int, str, str, int], str] = {}
-    found = []
-    epochs = chain.from_iterable([span.inbox.epoch] * len(span.ids) for span in rows.spans)
-    ids = chain.from_iterable(span.ids for span in rows.spans)
-    for (tenant, task_id, attempt, stage), kind, epoch in zip(ids, kinds.to_pylist(), epochs, strict=True):
-        tail = tails.get((attempt, stage, kind, epoch))
-        if tail is None:
-            tail = tails[attempt, stage, kind, epoch] = joined(agent_id, attempt, stage, kind, epoch)
-        found.append(task_fact_id(tenant, task_id, tail))
-    return found

@@ -318,8 +318,7 @@ class Service:
         for kind, n in outcomes.counts().items():
             self._counters[kind].inc(n)
         rows.ended(finished_us)
-        times = {"started_at": started_us, "finished_at": finished_us}
-        self._events.write_rows(rows, Outcomes(outcomes.kinds, {**outcomes.columns, **times}))
+        self._events.write_rows(rows, outcomes.at(started_us, finished_us))
         self._durations.observe((finished_us - started_us) / 1e6)
         self._count(-len(rows))
 

@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 class OffsetTracker:
@@ -38,10 +38,13 @@ class OffsetTracker:
         """One record is done with: its outcome is delivered. Finishing it again changes nothing."""
         self.finish_many((offset,))
 
-    def finish_many(self, offsets: Iterable[int]) -> None:
+    def finish_many(self, offsets: Sequence[int]) -> None:
         """As `finish`, for many. Offsets that were never taken here are ignored."""
         waiting, finished = self._open, self._finished
         if not waiting:
+            return
+        if not finished and len(offsets) == len(waiting) and list(waiting) == offsets:  # all at once, as most are
+            waiting.clear()
             return
         first, beyond = waiting[0], waiting[-1] + 1
         finished.update(offset for offset in offsets if first <= offset < beyond)

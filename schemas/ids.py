@@ -5,6 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 
@@ -18,9 +19,14 @@ def joined(*parts: str | int) -> str:
     return "".join([f"{len(part)}:{part}" for part in map(str, parts)])
 
 
-def task_fact_id(tenant: str, task_id: str, rest: str) -> str:
-    """As `fact_id`, where what follows the task is the same for many facts: `rest` is `joined` of it."""
-    return _digest(f"{len(tenant)}:{tenant}{len(task_id)}:{task_id}{rest}")
+def task_fact_ids(tenants: Iterable[str], task_ids: Iterable[str], rests: Iterable[str]) -> list[str]:
+    """As `fact_id`, of many: `rests` are `joined` of what follows the task, which is the same for many facts."""
+    return [
+        blake2b(
+            f"{len(tenant)}:{tenant}{len(task_id)}:{task_id}{rest}".encode("utf-8", "surrogatepass"), digest_size=16
+        ).hexdigest()
+        for tenant, task_id, rest in zip(tenants, task_ids, rests, strict=True)
+    ]
 
 
 def _digest(text: str) -> str:

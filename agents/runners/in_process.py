@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import pyarrow as pa
 
@@ -21,10 +20,6 @@ from agents.rows import Outcomes, Rows, outcomes_of
 from agents.wire import context_fields
 from schemas.topology import Agent
 from streams.transport.threads import DaemonPool
-
-
-def _one(row: int, column: pa.Array) -> pa.Array:
-    return column.slice(row, 1)
 
 
 class PythonRunner:
@@ -63,7 +58,7 @@ class BatchRunner:
         self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:  # noqa: ARG002  one interface
-        rows = pa.concat_batches([each.source.batch_input(partial(_one, each.row)) for each in attempts])
+        rows = pa.concat_batches([each.source.batch_input().slice(each.row, 1) for each in attempts])
         if self._remembers:
             shown = pa.array([json.dumps(context_fields(each.context)) for each in attempts], pa.string())
             rows = rows.append_column(BATCH_CONTEXT, shown)
@@ -72,7 +67,7 @@ class BatchRunner:
 
     async def run_rows(self, rows: Rows) -> Outcomes:
         """As `run`, in columns."""
-        output = await self._pool.run(self._code, rows.source.batch_input(rows.of))
+        output = await self._pool.run(self._code, rows.batch_input())
         return outcomes_of(output, len(rows), may_have_acted=self._writes)
 
     async def close(self) -> None:
