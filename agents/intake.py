@@ -104,19 +104,19 @@ class Intake:
         new: list[tuple[str, list[Attempt] | Rows]] = []
         columns: dict[str, list[Span]] = {}
         one_by_one: dict[str, list[Attempt]] = {}
+        runs = [run for run in runs if run.start < run.stop]
         in_columns = any(run.inbox.agent_id in self._in_columns for run in runs)
-        ids, times = (source.ids(), source.expires_ms()) if in_columns else ([], np.zeros(0, np.int64))
-        for run in runs:
+        ids = source.ids() if in_columns else []
+        ends = _ends(source.expires_ms(), runs) if in_columns else repeat((0, 0), len(runs))
+        for run, expires_ms in zip(runs, ends, strict=True):
             inbox, start, stop = run
-            if start == stop:
-                continue
             if inbox.agent_id in self._in_columns:
-                span = Span(inbox, start, stop, ids[start:stop], offsets[start:stop])
+                span = Span(inbox, start, stop, ids[start:stop], offsets[start:stop], expires_ms)
                 if inbox.known.meet_all(span.ids, offsets[start]):
                     columns.setdefault(inbox.agent_id, []).append(span)
                     continue
                 if inbox.agent_id in columns:  # what comes one by one comes behind what is there already
-                    new.append((inbox.agent_id, self._rows(source, columns.pop(inbox.agent_id), times)))
+                    new.append((inbox.agent_id, self._rows(source, columns.pop(inbox.agent_id))))
                     one_by_one.pop(inbox.agent_id, None)
             found = [each for each in self._attempts(source, run, offsets) if self._is_new(each)]
             if not found:
@@ -125,13 +125,12 @@ class Intake:
                 one_by_one[inbox.agent_id] = []
                 new.append((inbox.agent_id, one_by_one[inbox.agent_id]))
             one_by_one[inbox.agent_id] += found
-        new += [(agent_id, self._rows(source, spans, times)) for agent_id, spans in columns.items()]
+        new += [(agent_id, self._rows(source, spans)) for agent_id, spans in columns.items()]
         return new
 
-    def _rows(self, source: Dispatched, spans: Sequence[Span], times_ms: npt.NDArray[np.int64]) -> Rows:
-        ends = [times_ms[span.start : span.stop] for span in spans]
-        expires_ms = int(min(map(np.min, ends))), int(max(map(np.max, ends)))
-        return Rows(source, spans, expires_ms, self._expanded)
+    def _rows(self, source: Dispatched, spans: Sequence[Span]) -> Rows:
+        first, last = zip(*(span.expires_ms for span in spans), strict=True)
+        return Rows(source, spans, (min(first), max(last)), self._expanded)
 
     def _attempts(self, source: Dispatched, run: _Run, offsets: Sequence[int]) -> Iterator[Attempt]:
         part = source.slice(self._next_number(), run.start, run.stop)
@@ -139,7 +138,7 @@ class Intake:
 
     def _expanded(self, rows: Rows) -> list[Attempt]:
         found: list[Attempt] = []
-        for inbox, start, stop, _, offsets in rows.spans:
+        for inbox, start, stop, _, offsets, _ in rows.spans:
             part = rows.source.slice(self._next_number(), start, stop)
             found += attempts(part, repeat(inbox, stop - start), offsets, self._defaults)
         return found
@@ -170,3 +169,9 @@ class Intake:
             return True
         attempt.inbox.tracker.finish(attempt.offset)
         return False
+
+
+def _ends(expires_ms: npt.NDArray[np.int64], runs: Sequence[_Run]) -> Iterator[tuple[int, int]]:
+    """When the first and when the last of each run are overdue; the runs follow each other, and none is empty."""
+    starts = [run.start for run in runs]
+    return zip(*(each.reduceat(expires_ms, starts).tolist() for each in (np.minimum, np.maximum)), strict=True)

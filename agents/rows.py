@@ -24,13 +24,15 @@ _TEXTS = pa.list_(pa.string())
 
 
 class Span(NamedTuple):
-    """Rows `start` to `stop` of a batch of dispatches, all of one inbox, with their ids and offsets."""
+    """Rows `start` to `stop` of a batch of dispatches, all of one inbox, with their ids and offsets, and when the first
+    and the last of them are overdue."""
 
     inbox: Inbox
     start: int
     stop: int
     ids: Sequence[AttemptId]
     offsets: Sequence[int]
+    expires_ms: tuple[int, int]
 
 
 @dataclass(slots=True, eq=False, repr=False)
