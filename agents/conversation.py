@@ -145,7 +145,7 @@ class Held:
             raise ForeignInteraction(f"what was read for {read.key} is not all its own")
         kept = resolve(read.remembered.interactions)
         self.base: State | Read = read._replace(remembered=replace(read.remembered, interactions=tuple(kept)))
-        self.count = kept[-1].ordinal if kept else 0
+        self.count = kept[-1].ordinal if kept else read.remembered.numbered
         new = [fact for each in kept if each.id not in read.revoked for fact in facts_of(each)]
         self.facts = pin(
             (), [*(each for each in read.remembered.facts_before if each.origin not in read.revoked), *new]

@@ -88,25 +88,26 @@ class Recollection:
         """A future that ends with the reading that brings it."""
         loop = asyncio.get_running_loop()
         part = self._partitions.setdefault(
-            (conversation.agent_id, conversation.partition), _Partition(KnownLog(seen=set(), is_whole=True))
+            (conversation.agent_id, conversation.partition), _Partition(KnownLog(seen=set()))
         )
         future = part.waiting.get(conversation)
         if future is None:
             future = part.waiting[conversation] = loop.create_future()
-            if self._sources is None or self._is_new(self._sources, part, conversation):
-                self._put(part, conversation, NOTHING)
-            elif part.reading is None:
+            sources = self._sources
+            new = NOTHING if sources is None else self._new(sources, part, conversation)
+            if new is not None:
+                self._put(part, conversation, new)
+            elif part.reading is None and sources is not None:
                 part.reading = loop.create_task(
-                    self._read(self._sources, conversation.agent_id, conversation.partition, part)
+                    self._read(sources, conversation.agent_id, conversation.partition, part)
                 )
         return future
 
-    def _is_new(self, sources: Sources, part: _Partition, conversation: Conversation) -> bool:
-        if self.contexts.count_of(conversation) or not sources.is_new(part.log, conversation.key):
-            return False
-        if part.log.seen is not None:  # however many come and are let go, this one is not new again
-            part.log.seen.add(hash(conversation.key))
-        return True
+    def _new(self, sources: Sources, part: _Partition, conversation: Conversation) -> Remembered | None:
+        found = None if self.contexts.count_of(conversation) else sources.new(part.log, conversation.key)
+        if found is not None and part.log.seen is not None:
+            part.log.seen.add(hash(conversation.key))  # however many come and are let go, this one is not new again
+        return found
 
     def _put(self, part: _Partition, conversation: Conversation, remembered: Remembered) -> None:
         future = part.waiting.get(conversation)
@@ -127,7 +128,7 @@ class Recollection:
                     await asyncio.sleep(AGAIN_S * 10)
                     continue
                 if found.seen is not None:
-                    part.log.seen, part.log.is_whole = found.seen, found.is_whole
+                    part.log.seen, part.log.begin = found.seen, found.begin
                 for key, conversation in wanted.items():
                     self._put(part, conversation, found.memories.get(key, NOTHING))
                 for key, remembered in found.memories.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agents.logrecall import LogMemory, Wanted, only
@@ -51,27 +51,31 @@ class Logs(Protocol):
 class KnownLog:
     """What is known of one agent's log in one partition.
 
-    `seen` are hashes of the memories that have anything in it; None until it was read as a whole. `is_whole`: it still
-    had its beginning then, so that who is not in `seen` is nowhere.
+    `seen` are hashes of the memories that have anything in it; None until it was read as a whole. `begin` is where it
+    began then: at its beginning, 0, who is not in `seen` is nowhere; else nobody can have had more interactions before.
     """
 
     epochs: LogEpochs = field(default_factory=LogEpochs)
     seen: set[int] | None = None
-    is_whole: bool = False
+    begin: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self.seen is not None and self.begin == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Memories, those of others who were not asked for among them; `seen`, `is_whole`: as of `KnownLog`, where the log
-    was read as a whole."""
+    """Memories, those of others who were not asked for among them; `seen`, `begin`: as of `KnownLog`, where the log was
+    read as a whole."""
 
     memories: Mapping[Key, Remembered]
     seen: set[int] | None = None
-    is_whole: bool = False
+    begin: int = 0
 
 
 class Sources:
-    """`recall` is used in one thread; `is_new` in any. `bytes_max` bounds what one reading brings that nobody asked
+    """`recall` is used in one thread; `new` in any. `bytes_max` bounds what one reading brings that nobody asked
     for."""
 
     def __init__(
@@ -80,12 +84,15 @@ class Sources:
         self._logs, self._history, self._bytes_max, self._clock = logs, history, bytes_max, clock
         self._rest_s, self._again_at = REST_S, 0.0
 
-    def is_new(self, known: KnownLog, key: Key) -> bool:
-        """Whether nobody holds anything of it. Where the log lost its beginning the history has the last word; while
-        that is away, the log has."""
+    def new(self, known: KnownLog, key: Key) -> Remembered | None:
+        """What there is of a memory of which nobody holds anything: nothing; None, where somebody may. Where the log
+        lost its beginning the history has the last word; while that is away, the log has, and numbers go on beyond all
+        that it can have lost: what the history holds is not to be written over."""
         if known.seen is None or hash(key) in known.seen:
-            return False
-        return known.is_whole or not self._has_history()
+            return None
+        if known.is_whole or self._history is None:
+            return NOTHING
+        return None if self._has_history() else Remembered(numbered=known.begin)
 
     def recall(self, agent_id: str, partition: int, known: KnownLog, keys: frozenset[Key]) -> Recalled:
         """What both hold of these memories. Raises TransportError where the log cannot be read."""
@@ -97,10 +104,12 @@ class Sources:
         if since > end:
             log.warning("the history has more of a log than there is: it is another's", agent=agent_id, log_end=end)
             stored, since = {}, 0
+        is_told = self._history is None or self._has_history()
         if known.seen is not None or 2 * max(since - begin, 0) > end - begin:
             tail = self._logs.read(agent_id, partition, only(keys), since=since, epochs=known.epochs).memories
-            return Recalled(_under(stored, tail, keys))
-        return self._whole(agent_id, partition, stored, keys)
+            lost = {key for key in keys if known.seen is not None and hash(key) not in known.seen}
+            return Recalled(_under(stored, tail, keys, {} if is_told else dict.fromkeys(lost, known.begin)))
+        return self._whole(agent_id, partition, stored, keys, is_told=is_told)
 
     def _has_history(self) -> bool:
         return self._history is not None and self._clock() >= self._again_at
@@ -119,21 +128,25 @@ class Sources:
         self._rest_s = REST_S
         return stored, through.get(agent_id, 0)
 
-    def _whole(self, agent_id: str, partition: int, stored: Mapping[Key, Remembered], keys: frozenset[Key]) -> Recalled:
+    def _whole(
+        self, agent_id: str, partition: int, stored: Mapping[Key, Remembered], keys: frozenset[Key], *, is_told: bool
+    ) -> Recalled:
         """The log from its beginning. What of it nobody asked for is only kept where the log is all that there is."""
         found = self._logs.read(agent_id, partition, lambda _key: True, bytes_max=self._bytes_max)
-        is_whole = found.begin == 0
         memories = dict(found.memories)
         if missing := [key for key in keys if key not in memories and hash(key) in found.seen]:  # they did not fit
             memories |= self._logs.read(agent_id, partition, only(missing)).memories
-        others = {} if self._history is not None and not is_whole else memories
-        return Recalled(others | _under(stored, memories, keys), found.seen, is_whole)
+        others = {} if self._history is not None and found.begin else memories
+        lost = {} if is_told else {key: found.begin for key in keys if hash(key) not in found.seen}
+        return Recalled(others | _under(stored, memories, keys, lost), found.seen, found.begin)
 
 
 def _under(
-    stored: Mapping[Key, Remembered], tail: Mapping[Key, Remembered], keys: frozenset[Key]
+    stored: Mapping[Key, Remembered], tail: Mapping[Key, Remembered], keys: frozenset[Key], lost: Mapping[Key, int]
 ) -> dict[Key, Remembered]:
-    return {key: joined(stored.get(key, NOTHING), tail.get(key, NOTHING)) for key in keys}
+    """`lost`: of which nobody can tell now, how many interactions they can have had at most."""
+    found = {key: joined(stored.get(key, NOTHING), tail.get(key, NOTHING)) for key in keys}
+    return {key: replace(each, numbered=lost.get(key, 0)) for key, each in found.items()}
 
 
 def joined(stored: Remembered, tail: Remembered) -> Remembered:

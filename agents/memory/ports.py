@@ -21,11 +21,13 @@ class Remembered:
     `interactions`: from `agents.memory.fold.reach` of the last one on, or all there are; in any order, with copies and
     what fenced hosts wrote, or without: `refold` sorts them out. `facts_before`: those of older interactions, oldest
     first, as many as FACTS_TOKENS_MAX takes. `models`: summaries that a model made of chunks that are still in reach.
+    `numbered`: how many interactions there may have been of which nobody can tell now; the next one's number is beyond.
     """
 
     interactions: tuple[Interaction, ...] = ()
     facts_before: tuple[Fact, ...] = ()
     models: tuple[Summary, ...] = ()
+    numbered: int = 0
 
 
 class SourceAway(Exception):  # noqa: N818  what happened

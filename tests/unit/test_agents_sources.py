@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.context import Contexts
+from agents.conversation import Conversation
+from agents.inbox import Inbox
 from agents.memory.canonical import state_hash
 from agents.memory.fold import refold
-from agents.memory.model import Interaction, Key
+from agents.memory.model import RECENT, Interaction, Key
 from agents.memory.ports import Remembered
+from agents.outcome import Outcome
 from agents.sources import REST_S, SHORT_MAX, KnownLog, Recalled, Sources
+from tests.support.agents_attempts import attempt_of
+from tests.support.agents_bench import make_topology
 from tests.support.examples import examples
-from tests.support.memories import KEY, history, mark
+from tests.support.memories import KEY, history, interaction, mark
 from tests.support.memory_sources import Logs, Shelf
 
 OTHER = KEY._replace(conversation_id="c2")
@@ -63,10 +69,10 @@ def test_a_log_of_which_the_history_has_little_is_read_as_a_whole_once() -> None
     logs, known = Logs(LONG, {KEY: said}), KnownLog()
     sources = Sources(logs, Shelf(3, {KEY: said}), TO_HAND)
     found = asked(sources, known)
-    assert (found.seen, found.is_whole) == ({hash(KEY)}, True)
-    known.seen, known.is_whole = found.seen, found.is_whole
-    assert sources.is_new(known, OTHER)
-    assert not sources.is_new(known, KEY)
+    assert (found.seen, found.begin) == ({hash(KEY)}, 0)
+    known.seen, known.begin = found.seen, found.begin
+    assert sources.new(known, OTHER) == Remembered()
+    assert sources.new(known, KEY) is None
     asked(sources, known)
     assert logs.read_from == [0, 3]
 
@@ -108,15 +114,51 @@ def test_a_history_that_is_away_is_left_alone_for_a_while_and_longer_each_time()
 def test_who_is_new_is_asked_of_the_history_where_the_log_lost_its_beginning_and_it_is_there() -> None:
     clock, shelf = Clock(), Shelf(0, {})
     sources = Sources(Logs(LONG, {}, begin=10), shelf, TO_HAND, clock)
-    known = KnownLog(seen=set(), is_whole=False)
-    assert not sources.is_new(known, KEY)
+    known = KnownLog(seen=set(), begin=10)
+    assert sources.new(known, KEY) is None
     shelf.is_away = True
     asked(sources, known)
-    assert sources.is_new(known, KEY), "nobody waits for a history that is away"
+    assert sources.new(known, KEY) == Remembered(numbered=10), "nobody waits for a history that is away"
     clock.now += REST_S
-    assert not sources.is_new(known, KEY)
-    assert Sources(Logs(LONG, {}, begin=10), None, TO_HAND).is_new(known, KEY)
-    assert not Sources(Logs(LONG, {}), None, TO_HAND).is_new(KnownLog(), KEY), "not before the log was read"
+    assert sources.new(known, KEY) is None
+    assert Sources(Logs(LONG, {}, begin=10), None, TO_HAND).new(known, KEY) == Remembered()
+    assert Sources(Logs(LONG, {}), None, TO_HAND).new(KnownLog(), KEY) is None, "not before the log was read"
+
+
+@examples(40)
+@given(st.integers(1, 140), st.booleans(), st.integers(0, 3), st.data())
+def test_no_number_is_given_twice_though_the_log_lost_its_beginning_and_the_history_is_away(
+    n: int, is_read: bool, more: int, data: st.DataObject
+) -> None:
+    """What only the history has is not written over: once it is back, what came meanwhile stands behind all of it."""
+    said = history(n)
+    begin = n + data.draw(st.integers(0, 50))  # other conversations' events stand among them
+    shelf = Shelf(n, {KEY: said})
+    shelf.is_away = True
+    known = KnownLog(seen=set() if is_read else None, begin=begin if is_read else 0)
+    logs = Logs(begin + LONG, {}, begin)
+    sources = Sources(logs, shelf, TO_HAND)
+    found = asked(sources, known).memories[KEY]
+    contexts = Contexts(make_topology("", {KEY.agent_id: {}}))
+    mine = Conversation(KEY.agent_id, 0, KEY.tenant, KEY.conversation_id)
+    assert contexts.put(mine, found)
+    new = []
+    for number in range(more):
+        done = contexts.note(mine, attempt_of(f"new{number}", inbox=inbox()), Outcome("COMPLETED", "x"))
+        new.append(interaction(done.ordinal, epoch=2))
+    assert [each.ordinal for each in new] == list(range(begin + 1, begin + 1 + more))
+    both = refold(KEY, [*said, *new])
+    assert [each.ordinal for each in both.recent if each.epoch == 2] == [each.ordinal for each in new][-RECENT:]
+    assert both.count == (new[-1].ordinal if new else n)
+
+
+def inbox() -> Inbox:
+    return Inbox(KEY.agent_id, f"agents.{KEY.agent_id}.inbox.v1", 0, epoch=2)
+
+
+def test_where_there_is_no_history_numbers_begin_again_for_nobody_has_the_old_ones() -> None:
+    found = asked(Sources(Logs(LONG, {}, begin=10), None, TO_HAND), KnownLog(seen=set(), begin=10))
+    assert found.memories[KEY].numbered == 0
 
 
 def test_a_history_of_another_log_is_not_believed() -> None:
