@@ -174,6 +174,9 @@ def test_a_model_stands_in_the_place_of_exactly_its_range_once_that_is_shown_no_
     assert model.since == 30
     shown = [text(window(refold(KEY, all_[:n], models=[model]))) for n in range(20, 41)]
     assert ["In short" in each for each in shown] == [n >= 30 for n in range(20, 41)]
+    late = made(all_[10:20], count=33)  # its host knew of so many when it wrote it: calls before saw none
+    shown = [text(window(refold(KEY, all_[:n], models=[late]))) for n in range(30, 41)]
+    assert ["In short" in each for each in shown] == [n >= 35 for n in range(30, 41)]
     last = window(reduce(fold, all_[:35], refold(KEY, all_[:30], models=[model])))
     assert last.summary is not None
     assert [line.text for line in last.summary.lines if line.origins == model.ids] == [
