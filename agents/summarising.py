@@ -200,9 +200,9 @@ class _Agent:
     async def _asked(self, conversation: Conversation, view: View, wanted: Wanted) -> Unfit | None:
         began_us = wall_us()
         try:
-            said = await asyncio.wait_for(
-                self._pool.run(self._call, wanted.span(self.policy.tokens_max)), self.policy.timeout_ms / 1000
-            )
+            # Not `wait_for`: Python 3.11's forgets that it was cancelled where the answer comes in the same moment.
+            async with asyncio.timeout(self.policy.timeout_ms / 1000):
+                said = await self._pool.run(self._call, wanted.span(self.policy.tokens_max))
         except TimeoutError:
             return Unfit.TIMEOUT
         except asyncio.CancelledError:

@@ -295,3 +295,22 @@ async def test_who_has_no_model_is_asked_nothing() -> None:
             bench.contexts.note(other, attempt, Outcome("COMPLETED", "x"))
         await asyncio.sleep(0.05)
     assert not bench.producer.sent
+
+
+async def test_who_ends_it_in_the_moment_in_which_a_model_answers_is_heard() -> None:
+    bench = Bench(topology_of("brief"))
+    await bench.memory.ready([MINE])
+    for _ in range(10):
+        bench.ask()
+    ending = asyncio.create_task(bench.summarising.run())
+
+    async def answered(*_: object) -> str:
+        asyncio.get_running_loop().call_soon(ending.cancel)
+        return "In short."
+
+    bench.summarising._agents["mind"]._pool.run = answered  # type: ignore[method-assign,assignment]
+    try:
+        assert await asyncio.wait({ending}, timeout=deadline_in(5) - time.monotonic()) == ({ending}, set())
+    finally:
+        bench.summarising.close()
+        bench.memory.close()
