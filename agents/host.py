@@ -10,7 +10,6 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -20,12 +19,13 @@ from agents.calls import Caller
 from agents.context import Contexts
 from agents.conversation import Conversation
 from agents.event_log import EventLog
-from agents.inbox import Inbox, position_note, read_note
+from agents.inbox import Inbox
 from agents.intake import Intake
 from agents.logrecall import LogRecall
 from agents.memory.model import State
 from agents.memory.ports import Recall, Told
-from agents.ownership import Ownership
+from agents.ownership import Ownership, Questions
+from agents.positions import Committed, Positions
 from agents.readback import ReadBack, Recovered
 from agents.recollection import Recollection
 from agents.registry import Code, Target
@@ -38,11 +38,10 @@ from schemas.codec import Codec
 from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, CommitUnavailableError, TransportError
+from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Producer
-from streams.transport.requests import NO_OFFSET
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
 
@@ -96,8 +95,11 @@ class Host:
         contexts = Contexts(topology, told, self._events.versions)
         self._memory = Recollection(contexts, logs, remembers)
         self._events.changed = contexts.changed
-        self._ownership = Ownership(self._ask_whose)
-        self._questions: deque[asyncio.Future[bool]] = deque()
+        self._inboxes: dict[TopicPartition, Inbox] = {}
+        self._positions = Positions(consumer, self._inboxes)
+        self._reader = DaemonPool("host-reader", 1)
+        self._questions = Questions(self._reader.submit, self._positions.are_ours)
+        self._ownership = Ownership(self._questions.ask)
         self._room = Room(topology.limits.host_inflight_max)
         self._services = {
             name: Service(
@@ -113,10 +115,8 @@ class Host:
             )
             for name, agent in topology.agents.items()
         }
-        self._inboxes: dict[TopicPartition, Inbox] = {}
         self._intake = Intake(topology, codec, producer, self._inboxes, pauses)
         self._pauses = pauses
-        self._committed: dict[TopicPartition, int] = {}
         self._snapshots = (
             Snapshots(
                 topology,
@@ -124,7 +124,7 @@ class Host:
                 self._events.append,
                 self._ownership.confirmed,
                 self._inboxes,
-                self._committed,
+                self._positions.committed,
                 {name: each.name for name, each in (versions or {}).items()},
             )
             if rebuilder is not None
@@ -138,12 +138,9 @@ class Host:
             self._memory,
             self._inboxes,
         )
-        # What stands for each inbox at the broker, to be committed once more.
-        self._standing: dict[TopicPartition, tuple[int, str]] = {}
         self._committed_at = 0.0
         self._measured_at = 0.0
         self._paused: set[TopicPartition] = set()
-        self._reader = DaemonPool("host-reader", 1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: asyncio.Future[None] | None = None
         self._is_assigned = False
@@ -213,7 +210,8 @@ class Host:
             await self._commit_if_due()
             await self._measure()
         drain_s = min(self._limits.drain_ms / 1000, DRAIN_MAX_S)
-        await self._reader.run(self._commit, await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 8))
+        done = await self._give_up(list(self._inboxes), drain_s, SETTLE_S / 8)
+        await self._reader.run(self._positions.commit, done)
 
     async def _measure(self) -> None:
         """Shows how far behind the reading of the inboxes is."""
@@ -260,69 +258,13 @@ class Host:
             return
         self._events.hold(True)
         if self._producer.drained():
-            positions = self._positions(self._inboxes.values())
+            positions = self._positions.news(self._inboxes.values())
             self._events.hold(False)
             self._committed_at = now
-            await self._reader.run(self._commit, positions)
+            await self._reader.run(self._positions.commit, positions)
         elif now > due + HOLD_S:  # the broker is slow, or away: what it has not got yet is better off in its queue
             self._events.hold(False)
             self._committed_at = now
-
-    def _positions(self, inboxes: Iterable[Inbox]) -> dict[TopicPartition, tuple[int, str]]:
-        """What is done, where that is news; to be read in the moment in which all is delivered."""
-        found = {}
-        for inbox in inboxes:
-            tp, position = TopicPartition(inbox.topic, inbox.partition), inbox.tracker.position
-            if position is not None and position != self._committed.get(tp):
-                found[tp] = (position, inbox.note(inbox.tracker.low_watermark_ms))
-        return found
-
-    def _commit(self, positions: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """In the reader's thread. What is not committed now is committed later, or by the next owner."""
-        try:
-            self._consumer.commit(positions)
-        except (CommitRejectedError, CommitUnavailableError) as error:
-            log.warning("a commit failed", why=str(error))
-            return
-        # A last commit of inboxes that go says nothing of where they will stand: it must not be committed again.
-        held = {tp: position for tp, position in positions.items() if tp in self._inboxes}
-        self._committed.update({tp: position for tp, (position, _) in held.items()})
-        self._standing.update(held)
-
-    async def _ask_whose(self) -> bool:
-        """Asked by the reader's thread: between two polls, or inside one, while inboxes are given up."""
-        question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._questions.append(question)
-        self._reader.submit(self._answer)
-        return await question
-
-    def _answer(self) -> None:
-        """In the reader's thread. Whose the inboxes are, to all who have asked by now."""
-        asked = [self._questions.popleft() for _ in range(len(self._questions))]
-        if not asked:
-            return
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(_tell, asked, self._is_granted())
-        except Exception as error:  # noqa: BLE001  for who asked
-            self._loop.call_soon_threadsafe(_tell, asked, error)
-
-    def _is_granted(self) -> bool:
-        """In the reader's thread. Whether the broker says so, now."""
-        try:
-            return self._stands()
-        except (CommitRejectedError, CommitUnavailableError) as error:
-            log.debug("a write has to wait until it is known whose the inboxes are", why=str(error))
-            return False
-
-    def _stands(self) -> bool:
-        """Commits one position as it stands: of a former generation the broker refuses it. False where there is none.
-
-        Raises CommitRejectedError, CommitUnavailableError.
-        """
-        standing = dict(list(self._standing.items())[:1])
-        self._consumer.commit(standing)
-        return bool(standing)
 
     # Partitions come and go; these run in the reader's thread, inside a poll.
 
@@ -331,10 +273,7 @@ class Host:
             return
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
-        committed = self._consumer.committed(tps) if tps else {}
-        new = [tp for tp, (offset, _) in committed.items() if offset == NO_OFFSET]
-        first = {tp: (low, position_note(0, [])) for tp, (low, _) in self._consumer.watermarks(new).items()}
-        self._standing.update(committed | first)
+        committed = self._positions.read(tps)
         recovered = self._read_back.read(committed, self._claim) if tps else Recovered()
         states = (
             self._ask(self._snapshots.take_over(recovered.inboxes), MEMORY_S)
@@ -343,13 +282,7 @@ class Host:
         )
         self._ask(self._take_over(recovered, states))
         # The next owner has to know of this one's claims, though this one may come to nothing.
-        standing = {TopicPartition(inbox.topic, inbox.partition): inbox for inbox in recovered.inboxes}
-        self._commit(
-            {
-                tp: (self._standing[tp][0], inbox.note(read_note(self._standing[tp][1]).low_watermark_ms))
-                for tp, inbox in standing.items()
-            }
-        )
+        self._positions.commit(self._positions.claimed(recovered.inboxes))
         log.info("inboxes assigned", inboxes=len(tps))
 
     def _claim(
@@ -363,7 +296,7 @@ class Host:
         generation = self._consumer.generation()
         if any(is_behind(generation, epoch) for epoch in newest.values()):
             # Another one has them by now; or the group was forgotten, and counts from one again.
-            self._stands()
+            self._positions.stand()
             log.warning("the host's group counts anew; its epochs go on from where they were", generation=generation)
         epochs = {log_: next_epoch(generation, epoch) for log_, epoch in newest.items()}
         if not self._ask(self._events.claim(epochs, CLAIM_S, versions)):
@@ -372,7 +305,8 @@ class Host:
 
     def _revoked(self, tps: list[TopicPartition]) -> None:
         if not self._closing:
-            self._commit(self._ask(self._give_up(tps, REVOKE_S, SETTLE_S), meanwhile=self._answer))
+            done = self._ask(self._give_up(tps, REVOKE_S, SETTLE_S), meanwhile=self._questions.answer)
+            self._positions.commit(done)
             log.info("inboxes given up", inboxes=len(tps))
 
     def _lost(self, tps: list[TopicPartition]) -> None:
@@ -402,31 +336,18 @@ class Host:
             self._memory.contexts.adopt(conversation, state)
         self._is_assigned = True
 
-    async def _give_up(
-        self, tps: Iterable[TopicPartition], run_s: float, settle_s: float
-    ) -> dict[TopicPartition, tuple[int, str]]:
+    async def _give_up(self, tps: Iterable[TopicPartition], run_s: float, settle_s: float) -> Committed:
         """Ends the work on these inboxes and forgets them; gives what may be committed of them."""
         inboxes = {self._inboxes[tp] for tp in tps if tp in self._inboxes}
         await asyncio.gather(*(service.release(inboxes, run_s) for service in self._services.values()))
         self._events.hold(False)
         delivered = await self._events.settle(settle_s)
-        positions = self._positions(inbox for inbox in inboxes if not inbox.lost) if delivered else {}
+        positions = self._positions.news(inbox for inbox in inboxes if not inbox.lost) if delivered else {}
         for inbox in inboxes:
             tp = TopicPartition(inbox.topic, inbox.partition)
             del self._inboxes[tp]
-            self._committed.pop(tp, None)
-            self._standing.pop(tp, None)
+            self._positions.forget(tp)
             self._paused.discard(tp)
             self._memory.give_up(inbox.agent_id, inbox.partition)
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
         return positions
-
-
-def _tell(asked: Iterable[asyncio.Future[bool]], answer: bool | Exception) -> None:
-    for question in asked:
-        if question.done():  # cancelled: nobody waits any more
-            continue
-        if isinstance(answer, Exception):
-            question.set_exception(answer)
-        else:
-            question.set_result(answer)

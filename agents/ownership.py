@@ -7,7 +7,8 @@ it is given to ask with.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 
 AGAIN_S = 0.1
 
@@ -38,3 +39,41 @@ class Ownership:
         async with self._turn:
             self._next = None
             return await self._ask()
+
+
+class Questions:
+    """Asked on an event loop, answered in the thread that `submit` hands a call to: between two polls, or inside one,
+    while inboxes are given up. `answer` is the broker's, and is good for all who have asked by then.
+    """
+
+    def __init__(self, submit: Callable[[Callable[[], None]], object], answer: Callable[[], bool]) -> None:
+        self._submit, self._ask_broker = submit, answer
+        self._asked: deque[asyncio.Future[bool]] = deque()
+
+    async def ask(self) -> bool:
+        """Raises what `answer` raises."""
+        question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asked.append(question)
+        self._submit(self.answer)
+        return await question
+
+    def answer(self) -> None:
+        """In the other thread, whenever it can."""
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        if not asked:
+            return
+        loop = asked[0].get_loop()
+        try:
+            loop.call_soon_threadsafe(_tell, asked, self._ask_broker())
+        except Exception as error:  # noqa: BLE001  for who asked
+            loop.call_soon_threadsafe(_tell, asked, error)
+
+
+def _tell(asked: Iterable[asyncio.Future[bool]], answer: bool | Exception) -> None:
+    for question in asked:
+        if question.done():  # cancelled: nobody waits any more
+            continue
+        if isinstance(answer, Exception):
+            question.set_exception(answer)
+        else:
+            question.set_result(answer)
