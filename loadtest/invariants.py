@@ -165,17 +165,20 @@ def asked_twice(dispatches: Iterable[Dispatched]) -> tuple[TaskKey, ...]:
     return tuple(dict.fromkeys(key for (key, _agent, _regrounded), count in times.items() if count > 1))
 
 
-def out_of_order(submissions: Iterable[Submission], dispatches: Sequence[Dispatched]) -> tuple[TaskKey, ...]:
+def out_of_order(
+    submissions: Iterable[Submission], dispatches: Sequence[Dispatched], expelled: Iterable[Dispatched] = ()
+) -> tuple[TaskKey, ...]:
     """A3: dispatches that a later submission of their conversation went before.
 
     Cascades, tie-breaks and re-runs follow an outcome, and may fall behind later tasks. So may the seats of a panel
-    that a crash cut in half: they were decided after its first ones.
+    that a crash cut in half: they were decided after its first ones. And so may what is asked for the first time once
+    a later task's panel is made whole, of which one who was `expelled` had written the half.
     """
     first: dict[TaskKey, Submission] = {}
     for each in sorted(submissions, key=lambda each: (each.partition, each.offset)):
         first.setdefault(each[:2], each)
     began: dict[TaskKey, int] = {}
-    for dispatch in dispatches:
+    for dispatch in (*dispatches, *expelled):
         began[dispatch[:2]] = min(dispatch.routed_at, began.get(dispatch[:2], dispatch.routed_at))
     latest: dict[tuple[int, str, str, str], int] = {}
     found: list[TaskKey] = []

@@ -92,7 +92,7 @@ def _questions(run: Run, facts: Facts) -> Found:
     own = _owners(run, facts.dispatched, lambda dispatch: (dispatch[:2], dispatch.agent_id, dispatch.stage))
     yield "A1", invariants.unasked(facts.submissions, every, facts.outcomes, ends)
     yield "A2", invariants.asked_twice(own)
-    yield "A3", invariants.out_of_order(facts.submissions, own)
+    yield "A3", invariants.out_of_order(facts.submissions, own, every)
     calls = [(call.agent, (call.tenant, call.task_id)) for call in run.stage.calls]
     yield "E1", invariants.run_twice(calls, WRITERS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadtest.auditor import Report, TaskAudit, audit_tasks
-from loadtest.invariants import Dispatched, Ended, Outcome, Submission, compare
+from loadtest.invariants import Dispatched, Ended, Outcome, Submission, compare, out_of_order
 
 
 def asked(task_id: str, offset: int, conversation: str | None = None, partition: int = 0) -> Submission:
@@ -87,6 +87,15 @@ def test_every_seat_of_a_panel_keeps_order_and_a_cascade_need_not() -> None:
     assert audit_tasks(submissions, seat, [], ended("a", "b")).out_of_order == (("acme", "a"),)
     cascade = [sent("b", "beta", 0), sent("a", "beta", 1, attempt=2)]
     assert audit_tasks(submissions, cascade, [], ended("a", "b")).out_of_order == ()
+
+
+def test_a_panel_of_which_an_expelled_worker_wrote_a_seat_is_made_whole_before_an_earlier_task_is_asked_for() -> None:
+    submissions = [Submission("acme", "a", "c", 0, 0), Submission("acme", "b", "c", 0, 1)]
+    seat = Dispatched("acme", "b", "beta", 2, "WORK", 2, 0, 0, routed_at=1)
+    made_whole = Dispatched("acme", "b", "alpha", 1, "WORK", 2, 0, 0, routed_at=5)
+    later = Dispatched("acme", "a", "alpha", 1, "WORK", 0, 0, 1, routed_at=6)
+    assert out_of_order(submissions, [made_whole, later], [seat, made_whole, later]) == ()
+    assert out_of_order(submissions, [made_whole, later]) == (("acme", "a"),)
 
 
 def test_a_repeated_submission_keeps_its_first_place() -> None:
