@@ -18,6 +18,7 @@ from agents.contract import BATCH_INPUT, EMPTY_CONTEXT, NO_LABELS, Context, Task
 from agents.conversation import Conversation
 from agents.inbox import Inbox
 from agents.recognition import AttemptId
+from schemas.dispatch_wait import waits_ms
 from schemas.records import record
 from schemas.tenants import TenantDefaults
 
@@ -68,8 +69,8 @@ class Dispatched:
         to be at the latest (`schemas.dispatch_wait`), but at most the task's deadline."""
         routed_at, timeout_ms = (_child(self.slips, name).to_numpy() for name in ("routed_at", "timeout_ms"))
         routed_ms, deadline_ms = routed_at // 1000, _child(self.identities, "deadline_ms").to_numpy()
-        wait_ms = np.clip((deadline_ms - routed_ms) // 2, 0, self.wait_max_ms)
-        begins_ms = np.minimum(np.maximum(routed_ms, self.read_ms), routed_ms + wait_ms)
+        latest_ms = routed_ms + waits_ms(self.wait_max_ms, routed_ms, deadline_ms)
+        begins_ms = np.minimum(np.maximum(routed_ms, self.read_ms), latest_ms)
         return np.asarray(np.minimum(begins_ms + timeout_ms, deadline_ms), np.int64)
 
     def ids(self) -> list[AttemptId]:

@@ -205,8 +205,6 @@ class _Agent:
                 said = await self._pool.run(self._call, wanted.span(self.policy.tokens_max))
         except TimeoutError:
             return Unfit.TIMEOUT
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001  whatever it is: no answer depends on it
             log.warning("what sums up failed", agent=self.agent_id, why=f"{type(error).__name__}: {error}"[:300])
             return Unfit.RAISED

@@ -40,15 +40,18 @@ def declared(agent: Agent) -> Declared:
     be read is not in the digest."""
     parts = dict(_parts(agent))
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return Declared(f"{agent.version}+{sha256(text.encode()).hexdigest()[:DIGEST_CHARS]}", parts)
+    return Declared(_named(agent.version, text), parts)
 
 
 def maker_of(summary: Summarising) -> str:
     """Who makes summaries, as they say it: `module:function VERSION+DIGEST`."""
     files = {path.name: _digest(path.read_bytes()) for path in _module(summary.run)}
     parts = {"options": dict(summary.options), **files}
-    digest = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGEST_CHARS]
-    return f"{summary.run} {summary.version}+{digest}"
+    return f"{summary.run} {_named(summary.version, json.dumps(parts, sort_keys=True))}"
+
+
+def _named(version: str, parts: str) -> str:
+    return f"{version}+{sha256(parts.encode()).hexdigest()[:DIGEST_CHARS]}"
 
 
 def _parts(agent: Agent) -> Iterator[tuple[str, str]]:

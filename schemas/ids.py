@@ -22,9 +22,7 @@ def joined(*parts: str | int) -> str:
 def task_fact_ids(tenants: Iterable[str], task_ids: Iterable[str], rests: Iterable[str]) -> list[str]:
     """As `fact_id`, of many: `rests` are `joined` of what follows the task, which is the same for many facts."""
     return [
-        blake2b(
-            f"{len(tenant)}:{tenant}{len(task_id)}:{task_id}{rest}".encode("utf-8", "surrogatepass"), digest_size=16
-        ).hexdigest()
+        _digest(f"{len(tenant)}:{tenant}{len(task_id)}:{task_id}{rest}")
         for tenant, task_id, rest in zip(tenants, task_ids, rests, strict=True)
     ]
 

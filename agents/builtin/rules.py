@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.mixing import shares
 from schemas.reasons import ErrorClass
 
 ANSWER_CHARACTERS = 32
@@ -69,10 +70,5 @@ def _numbers(task_ids: pa.StringArray) -> npt.NDArray[np.uint64]:
 
 
 def _shares(numbers: npt.NDArray[np.uint64], salt: int, purpose: int) -> npt.NDArray[np.float64]:
-    """For each number one from 0 to 1 that it always gets: SplitMix64 (Steele, Lea, Flood 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = (numbers + np.uint64(salt * 4 + purpose)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return np.asarray((mixed >> np.uint64(11)).astype(np.float64) / 2.0**53)
+    """For each number one from 0 to 1 that it always gets."""
+    return shares(numbers + np.uint64(salt * 4 + purpose))

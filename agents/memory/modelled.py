@@ -94,13 +94,16 @@ def _is_unicode(text: str) -> bool:
 def _lines(
     texts: Sequence[str], origins: tuple[str, ...], ordinal: int, source: Source | None
 ) -> tuple[SummaryLine, ...]:
-    mark = "" if source is None else PARTLY.format(" ".join(source.agent_id.split()))
-    found = []
+    mark, found = _mark(source), []
     for position, text in enumerate(texts):
         line = mark + text
         weighs = round(weight(text, position, len(texts)), 3)
         found.append(SummaryLine(line, origins, ordinal, weighs, estimate(line) + LINE, source))
     return tuple(found)
+
+
+def _mark(source: Source | None) -> str:
+    return "" if source is None else PARTLY.format(" ".join(source.agent_id.split()))
 
 
 def missing(summary: Summary, members: Sequence[Interaction]) -> list[Fact]:
@@ -117,7 +120,7 @@ def _plain(text: str) -> str:
 def payload_of(summary: Summary) -> str:
     """As a note of the agent's log has it."""
     source = next((line.source for line in summary.lines if line.source is not None), None)
-    mark = "" if source is None else PARTLY.format(" ".join(source.agent_id.split()))
+    mark = _mark(source)
     held = {
         "format": FORMAT,
         "first": summary.first,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from loadtest.invariants import TaskKey
 from schemas.errors import PointsmanError
+from schemas.mixing import shares
 from schemas.settings import Settings
 from schemas.topology import Topology
 from streams.client import Client
@@ -28,11 +29,6 @@ CONVERSATIONS = 2_000
 # A third of the tasks belong to none.
 LONERS = 3
 DRAWS = 3  # for each task
-GAMMA = np.uint64(0x9E3779B97F4A7C15)
-MIXED = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
-)
 FLUSH_S = 5.0
 PAUSE_S = 0.2
 NAME = "pointsman-chaos-load"
@@ -76,14 +72,9 @@ class Tasks:
 
     def _draw(self, numbers: Sequence[int], which: int) -> npt.NDArray[np.float64]:
         """At least 0 and less than 1 for each task, by its number alone: a generator for each took a fifth of a core at
-        4,600 tasks a second, from the deployment beside it. SplitMix64 (Steele, Lea, Flood 2014)."""
-        with np.errstate(over="ignore"):
-            state = np.asarray(numbers, np.uint64) * np.uint64(DRAWS) + np.uint64(which)
-            state = (state + np.uint64(self._seed % 2**32) * np.uint64(2**32) + np.uint64(1)) * GAMMA
-            for shift, factor in MIXED:
-                state = (state ^ (state >> shift)) * factor
-            state ^= state >> np.uint64(31)
-        return (state >> np.uint64(11)).astype(np.float64) / 2**53
+        4,600 tasks a second, from the deployment beside it."""
+        own = np.asarray(numbers, np.uint64) * np.uint64(DRAWS) + np.uint64(which)
+        return shares(own + np.uint64(self._seed % 2**32) * np.uint64(2**32) + np.uint64(1))
 
     def key(self, number: int) -> TaskKey:
         return self._tenant, f"{self.prefix}{number}"

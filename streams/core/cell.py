@@ -28,7 +28,7 @@ from streams.core.columns import Events, identities
 from streams.core.effects import Effects, Note
 from streams.core.finished import Finished
 from streams.core.health import Counts, Health
-from streams.core.hosts import ALL_READ, HostsSeen
+from streams.core.hosts import AGAIN_MS, ALL_READ, HostsSeen
 from streams.core.intake import Heard, Intake, Kind
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
@@ -37,12 +37,9 @@ from streams.core.routing import FALLBACK, SINGLE, band_of, plan, unasked
 from streams.core.rows import Rows
 from streams.core.spill import SPILL_BYTES_MAX, SPILLS_MAX, Spill, Spills
 from streams.core.swift import Others
-from streams.core.task import Identity, Outcome, Plan, Task, TaskKey
+from streams.core.task import Identity, Outcome, Plan, Slip, Task, TaskKey
 from streams.core.timers import Timers
 from streams.core.turn import collect, submit
-
-AGAIN_MS = 250
-"""Time between two looks at an attempt that lies unread."""
 
 
 class Cell:
@@ -223,8 +220,7 @@ class Cell:
         limits = self.policy.topology.limits
         for attempt in task.open_attempts():
             slip = attempt.slip
-            routed_ms = slip.routed_at // 1000
-            overdue_ms = routed_ms + slip.timeout_ms + limits.timeout_grace_ms
+            routed_ms, overdue_ms = slip.routed_at // 1000, self._overdue_ms(slip)
             is_unread = not hosts.is_over(slip.agent_id, routed_ms)
             if is_unread:
                 overdue_ms += wait_ms(limits.dispatch_wait_ms, routed_ms, task.deadline_ms)
@@ -268,13 +264,16 @@ class Cell:
     def _watch(self, task: Task, looked_ms: int = 0) -> None:
         """Looks at the task again when its next attempt, or the task itself, is overdue; where one was overdue already
         when it was looked at, and is waited for, in a while."""
-        grace_ms = self.policy.topology.limits.timeout_grace_ms
         due_ms = task.deadline_ms
         for attempt in task.attempts.values():
             if attempt.is_open:
-                overdue_ms = attempt.slip.routed_at // 1000 + attempt.slip.timeout_ms + grace_ms
+                overdue_ms = self._overdue_ms(attempt.slip)
                 due_ms = min(due_ms, overdue_ms if overdue_ms > looked_ms else looked_ms + AGAIN_MS)
         self._timers.add(task, due_ms)
+
+    def _overdue_ms(self, slip: Slip) -> int:
+        """When an attempt that is read as soon as it is routed has had its time, and its host the time to say so."""
+        return slip.routed_at // 1000 + slip.timeout_ms + self.policy.topology.limits.timeout_grace_ms
 
     def _note_duplicate(self, task_id: TaskKey, identity: Identity, key: bytes, offset: int, now_ms: int) -> None:
         event_id = fact_id(*task_id, "DUPLICATE", self.partition, offset)

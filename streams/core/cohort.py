@@ -18,7 +18,7 @@ from schemas.reasons import DispatchReason, ResultReason
 from streams.core.availability import Availability
 from streams.core.factor import factor
 from streams.core.hearing import NOBODY
-from streams.core.hosts import HostsSeen
+from streams.core.hosts import AGAIN_MS, HostsSeen
 from streams.core.intake import Intake, Kind
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.routing import FALLBACK, plan
@@ -26,9 +26,6 @@ from streams.core.task import WORK, Attempt, Plan, Slip, Task, TaskKey
 
 ALONE_AFTER_MS = 2_000
 """A cohort keeps the bodies of all of its tasks: those that take longer are kept one by one."""
-
-AGAIN_MS = 250
-"""Time between two looks at a cohort of which nothing is read yet."""
 
 PAIR = 2
 _PLACE_BITS = 32

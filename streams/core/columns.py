@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -127,3 +127,9 @@ def filled(column: pa.Array, where_null: float) -> npt.NDArray[Any]:
     """Numbers, with this one where there is none."""
     values: npt.NDArray[Any] = pc.fill_null(column, pa.scalar(where_null, column.type)).to_numpy(zero_copy_only=False)
     return values
+
+
+def columns_of(kind: type[NamedTuple], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Of tuples of this kind: a list for each field."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(kind._fields)
+    return dict(zip(kind._fields, map(list, columns), strict=True))

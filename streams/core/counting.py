@@ -9,12 +9,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.core.health import Health
 from streams.core.hearing import Hearing
-
-Rows = npt.NDArray[np.int64]
+from streams.core.rows import Rows, edges, listed, together
 
 
 class Answers:
@@ -50,15 +48,15 @@ def no_answers(health: Health) -> Answers:
 
 def by_agent(hearing: Hearing, taken: Sequence[Rows], healths: Sequence[Health]) -> list[Answers]:
     """The answers that each of several cells has taken."""
-    rows, n = np.concatenate(taken), len(hearing.names)
-    key = np.repeat(np.arange(len(taken)), [len(each) for each in taken]) * n + hearing.agent[rows]
+    (rows, owner), n = together(taken), len(hearing.names)
+    key = owner * n + hearing.agent[rows]
     order = np.lexsort((rows, key))
     rows = rows[order]
-    edges = np.searchsorted(key[order], np.arange(len(taken) * n + 1)).tolist()
+    ends = edges(key[order], len(taken) * n)
     slow = [0, *np.cumsum(hearing.is_slow[rows]).tolist()]
-    codes, listed = {name: code for code, name in enumerate(hearing.names)}, rows.tolist()
+    codes, places = {name: code for code, name in enumerate(hearing.names)}, listed(rows)
     starts = range(0, len(taken) * n, n)
     return [
-        Answers(codes, listed, slow, edges[start : start + n + 1], health)
+        Answers(codes, places, slow, ends[start : start + n + 1], health)
         for start, health in zip(starts, healths, strict=True)
     ]

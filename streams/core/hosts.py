@@ -15,6 +15,10 @@ AHEAD_MS = 60_000
 """So much the clock that routed a dispatch may be ahead of the one that reads it; what is more is no time."""
 
 
+AGAIN_MS = 250
+"""Time between two looks at what lies unread."""
+
+
 class HostsSeen(Protocol):
     """By agent, up to when its dispatches are read; times are those at which they were routed, in milliseconds."""
 

@@ -15,9 +15,8 @@ from streams.core.consensus import Vote
 from streams.core.effects import Result
 from streams.core.judge import vote_of
 from streams.core.policy import Policy
+from streams.core.rows import Rows
 from streams.core.task import Outcome, Task
-
-Rows = npt.NDArray[np.int64]
 
 
 class Voice(NamedTuple):

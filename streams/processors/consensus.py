@@ -60,17 +60,20 @@ class Consensus:
         valid, void = split(self._epochs, batch, decoded)
         if void is not None:
             self._fence(batch, void, now_ms)
-        self._count(valid.records)
-        self._follow(batch.partitions[valid.rows], valid.records, now_ms)
+        partitions = batch.partitions[valid.rows]
+        agents = valid.records.column("slip").field("agent_id").dictionary_encode()
+        self._count(agents, valid.records)
+        self._follow(agents, partitions, valid.records, now_ms)
         heard = _heard(batch, valid)
-        parts = [(self._cells[partition], places) for partition, places in by_value(batch.partitions[valid.rows])]
+        parts = [(self._cells[partition], places) for partition, places in by_value(partitions)]
         self._outbox.emit(collect(parts, heard, now_ms))
 
-    def _follow(self, partitions: npt.NDArray[np.int32], records: pa.RecordBatch, now_ms: int) -> None:
+    def _follow(
+        self, agents: pa.DictionaryArray, partitions: npt.NDArray[np.int32], records: pa.RecordBatch, now_ms: int
+    ) -> None:
         """How far hosts have read their inboxes."""
-        slips, written = records.column("slip"), records.column("epoch").to_numpy()
-        routed_ms = slips.field("routed_at").to_numpy() // 1000
-        agents = slips.field("agent_id").dictionary_encode()
+        written = records.column("epoch").to_numpy()
+        routed_ms = records.column("slip").field("routed_at").to_numpy() // 1000
         names, codes = agents.dictionary.to_pylist(), agents.indices.to_numpy()
         shape = int(partitions.max(initial=0)) + 1, max(len(names), 1)
         epochs, newest_ms = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
@@ -94,9 +97,8 @@ class Consensus:
             }
         )
 
-    def _count(self, records: pa.RecordBatch) -> None:
-        slips = records.column("slip")
-        agents, kinds = slips.field("agent_id").dictionary_encode(), records.column("kind").dictionary_encode()
+    def _count(self, agents: pa.DictionaryArray, records: pa.RecordBatch) -> None:
+        kinds = records.column("kind").dictionary_encode()
         said = agents.indices.to_numpy() * np.int64(len(kinds.dictionary)) + kinds.indices.to_numpy()
         pairs = product(agents.dictionary.to_pylist(), kinds.dictionary.to_pylist())
         for (agent_id, kind), times in zip(pairs, np.bincount(said).tolist(), strict=False):

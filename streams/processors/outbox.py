@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS, table
 from schemas.topology import Topology
 from streams.core.cohort import ENDINGS, Cohort
+from streams.core.columns import columns_of
 from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
 from streams.core.rows import together
@@ -221,7 +222,7 @@ def shown(vote: str) -> str:
 
 def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatch:
     """Columns of the record TaskResult."""
-    columns = _columns(Result, results)
+    columns = columns_of(Result, results)
     ids, identities = columns.pop("id"), columns.pop("identity")
     votes = columns.pop("votes")
     for name in ("key", "failed_agents"):
@@ -231,16 +232,10 @@ def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatc
     return table("TaskResult", columns, len(results))
 
 
-def _columns(kind: type[NamedTuple], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    """A list for each field."""
-    columns = zip(*rows, strict=True) if rows else ((),) * len(kind._fields)
-    return dict(zip(kind._fields, map(list, columns), strict=True))
-
-
 def _votes(votes: Sequence[Sequence[Vote]]) -> pa.ListArray:
     """The column of that name: what each of several results shows of its votes."""
     kind = RECORDS["TaskResult"].arrow.field("votes").type.value_type
-    columns = _columns(Vote, list(chain.from_iterable(votes)))
+    columns = columns_of(Vote, list(chain.from_iterable(votes)))
     columns["vote"] = list(map(shown, columns["key"]))
     structs = pa.StructArray.from_arrays([pa.array(columns[each.name], each.type) for each in kind], fields=list(kind))
     ends = np.cumsum([0, *map(len, votes)], dtype=np.int32)
@@ -288,7 +283,7 @@ def _lists(values: pa.Array, size: int) -> pa.ListArray:
 
 def note_table(notes: Sequence[Note], route_version: str) -> pa.RecordBatch:
     """Columns of the record OrchestratorEvent."""
-    columns = _columns(Note, notes)
+    columns = columns_of(Note, notes)
     del columns["key"]
     identities = columns.pop("identity")
     columns |= _ids(columns.pop("id"), identities)

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from schemas.codec import Codec
 from schemas.records import table
+from streams.core.columns import columns_of
 from streams.core.task import Slip
 
 NUMBERS = len(Slip._fields) - Slip._fields.index("cost_microusd")
@@ -38,8 +39,7 @@ class SlipEncoder:
         if len(self._heads) + len(keys) > HEADS_MAX:
             self._heads.clear()
         new = {key: slip for key, slip in zip(keys, slips, strict=True) if key not in self._heads}
-        columns = dict(zip(Slip._fields, map(list, zip(*new.values(), strict=True)), strict=True))
-        datums = self._codec.encode_datums(table("Slip", columns, len(new)), "Slip")
+        datums = self._codec.encode_datums(table("Slip", columns_of(Slip, list(new.values())), len(new)), "Slip")
         for (key, slip), datum in zip(new.items(), datums, strict=True):
             self._heads[key] = datum[: len(datum) - len(_numbers(slip))]
 
