@@ -12,7 +12,9 @@ import confluent_kafka as ck
 import pytest
 
 from console.cli.failures import ExitCode
+from schemas.deadletter import parse
 from schemas.settings import Settings
+from schemas.topics import Topics
 from schemas.topology import load_topology
 from streams.client import Client
 from streams.history.queries import History
@@ -77,18 +79,18 @@ def test_a_schema_mistake_pauses_its_topic_for_all_and_nothing_is_lost(
         wait_for(lambda: paused(say) == [topics.submitted], WAIT_S, "the pause")
         for name in ("worker-1", "worker-2"):
             wait_for(lambda name=name: "paused" in fleet.said(name), WAIT_S, f"{name} to hear of it")  # type: ignore[misc]
-        put_away = settled(lambda: len(read_topic(broker, topics.dead)))
+        put_away = settled(lambda: letters(broker, topics, topics.submitted))
         assert 200 <= put_away < BAD
         # Another agent's inbox is read, bad records and all: nothing else is paused.
-        storm(broker, topics.inbox("sql_agent"), 10)
-        wait_for(lambda: len(read_topic(broker, topics.dead)) >= put_away + 10, WAIT_S, "the host to go on")
+        inbox = topics.inbox("sql_agent")
+        storm(broker, inbox, 10)
+        wait_for(lambda: letters(broker, topics, inbox) >= 10, WAIT_S, "the host to go on")
         # Through a crash of one and a clean restart of the other nothing more is read of it.
         fleet.kill("worker-1")
         assert fleet.stop("worker-2")
-        before = len(read_topic(broker, topics.dead))
         fleet.start("worker-1", "worker-2")
         time.sleep(2)
-        assert len(read_topic(broker, topics.dead)) == before
+        assert letters(broker, topics, topics.submitted) == put_away
         assert paused(say) == [topics.submitted]
         assert say("resume", "tasks.submitted.v1").code == ExitCode.OK
         # What waits there is still bad: paused again and again until all of it is put away.
@@ -114,7 +116,7 @@ def test_a_host_pauses_an_inbox_alone(say: Say, broker: str, path: Path, tmp_pat
         fleet.start("host", "worker")
         storm(broker, topics.inbox("sql_agent"), BAD)
         wait_for(lambda: paused(say) == [topics.inbox("sql_agent")], WAIT_S, "the pause")
-        assert 200 <= settled(lambda: len(read_topic(broker, topics.dead))) < BAD
+        assert 200 <= settled(lambda: letters(broker, topics, topics.inbox("sql_agent"))) < BAD
         with Client.of(fleet.settings, fleet.topology) as client:
             client.send([client.prepare_columns({"task_id": ["t"], "text": ["find the travel policy document"]})])
         wait_for(lambda: answered(broker, topics.results) == [b"t"], WAIT_S, "another agent's answer")
@@ -132,6 +134,12 @@ def storm(broker: str, topic: str, count: int) -> None:
 
 def paused(say: Say) -> list[str]:
     return [row["topic"] for row in say("list", "-o", "jsonl").rows if row["paused"]]
+
+
+def letters(broker: str, topics: Topics, origin: str) -> int:
+    """How many records of the topic were put away; one that host and store both cannot take counts once."""
+    found = (parse(message.headers() or []).origin for message in read_topic(broker, topics.dead))
+    return len({place for place in found if place is not None and place.topic == origin})
 
 
 def answered(broker: str, topic: str) -> list[bytes | None]:

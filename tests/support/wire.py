@@ -182,14 +182,17 @@ def read_topic(broker: str, topic: str) -> list[ck.Message]:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in partitions])
         found: list[ck.Message] = []
-        ended = 0
-        while ended < len(partitions):
+        ended: set[int] = set()
+        while len(ended) < len(partitions):
             message = consumer.poll(10)
             assert message is not None
-            if message.error():
-                ended += 1
-            else:
+            error = message.error()
+            if error is None:
                 found.append(message)
+            elif error.code() == ck.KafkaError._PARTITION_EOF:
+                ended.add(message.partition())  # reported once more where records came behind the end
+            else:
+                assert error.retriable(), error
         return found
     finally:
         consumer.close()
