@@ -171,14 +171,16 @@ def out_of_order(
     """A3: dispatches that a later submission of their conversation went before.
 
     Cascades, tie-breaks and re-runs follow an outcome, and may fall behind later tasks. So may the seats of a panel
-    that a crash cut in half: they were decided after its first ones. And so may what is asked for the first time once
-    a later task's panel is made whole, of which one who was `expelled` had written the half.
+    that a crash cut in half: they were decided after its first ones. The half of one who was `expelled` is one too,
+    where an owner found it: it has not asked for that seat again.
     """
     first: dict[TaskKey, Submission] = {}
     for each in sorted(submissions, key=lambda each: (each.partition, each.offset)):
         first.setdefault(each[:2], each)
     began: dict[TaskKey, int] = {}
-    for dispatch in (*dispatches, *expelled):
+    asked = {_seat(dispatch) for dispatch in dispatches}
+    halves = [each for each in expelled if each.seats and _seat(each) not in asked]
+    for dispatch in (*dispatches, *halves):
         began[dispatch[:2]] = min(dispatch.routed_at, began.get(dispatch[:2], dispatch.routed_at))
     latest: dict[tuple[int, str, str, str], int] = {}
     found: list[TaskKey] = []
@@ -193,6 +195,10 @@ def out_of_order(
             found.append(dispatch[:2])
         latest[line] = max(submission.offset, latest.get(line, -1))
     return tuple(dict.fromkeys(found))
+
+
+def _seat(dispatch: Dispatched) -> tuple[TaskKey, str, int]:
+    return dispatch[:2], dispatch.agent_id, dispatch.attempt
 
 
 def passed_over(cut: Cut, submissions: Iterable[Submission], invalid: Iterable[int], traces: Traces) -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from loadtest import invariants
 from loadtest.invariants import Mode, TaskKey
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.topology import Topology
+from streams.processors.reading import RESUME_BELOW
 from tests.simulation import judge_cuts, judge_folds, judge_memory, judge_times
 from tests.simulation.evidence import Row, key_of
 from tests.simulation.facts import Facts, Found
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from tests.simulation.run import Run
 
 Fact = TypeVar("Fact")
+Submitted: TypeAlias = Sequence[tuple[int, Row]]
+"""Valid records of the submitted topic, each with its partition's number."""
 
 SAID_MAX = 5
 
@@ -63,7 +68,7 @@ def _results(run: Run, facts: Facts) -> Found:
     first_ms: dict[TaskKey, int] = {}
     for row, end in facts.ended:
         first_ms[end[:2]] = min(row.at_ms, first_ms.get(end[:2], row.at_ms))
-    due_ms = _due_ms(run.scenario.topology, facts, T0_MS + int(run.scenario.healed_s * 1000))
+    due_ms = _due_ms(run.scenario.topology, facts.submitted, first_ms, T0_MS + int(run.scenario.healed_s * 1000))
     yield "P1", [f"{key} is late" for key in invariants.late(first_ms, due_ms, int(run.scenario.bound_s * 1000))]
 
 
@@ -76,13 +81,35 @@ def _owners(run: Run, written: Sequence[tuple[Row, Fact]], same: Callable[[Fact]
     return [fact for row, fact in written if not row.is_zombie or (row.writer, same(fact)) in known]
 
 
-def _due_ms(topology: Topology, facts: Facts, healed_ms: int) -> Mapping[TaskKey, int]:
-    """When each task's deadline was, and all faults were over."""
+def _due_ms(
+    topology: Topology, submitted: Submitted, ended_ms: Mapping[TaskKey, int], healed_ms: int
+) -> Mapping[TaskKey, int]:
+    """When each task's deadline was, and all faults were over. A deadline counts from when its task can be read."""
+    begin_ms = begins_ms(submitted, ended_ms, RESUME_BELOW * topology.limits.inflight_tasks_max)
     found: dict[TaskKey, int] = {}
-    for _, row in facts.submitted:
+    for _, row in submitted:
         route = topology.routes.get(row.fields["intent"] or topology.default_route)
         given_ms = (route.deadline_ms if route else None) or topology.defaults.deadline_ms
-        found.setdefault(key_of(row), max(row.at_ms + given_ms, healed_ms))
+        found.setdefault(key_of(row), max(begin_ms[key_of(row)] + given_ms, healed_ms))
+    return found
+
+
+def begins_ms(submitted: Submitted, ended_ms: Mapping[TaskKey, int], room: float) -> Mapping[TaskKey, int]:
+    """When each task could be read: once fewer than `room` of those before it in its partition had no result.
+
+    At a bound new tasks wait in Kafka. `submitted` has the rows of each partition in the order of their offsets.
+    """
+    found: dict[TaskKey, int] = {}
+    ends_ms: dict[int, list[int]] = {}
+    for number, row in submitted:
+        key = key_of(row)
+        if key in found:
+            continue
+        before_ms = ends_ms.setdefault(number, [])
+        enough = len(before_ms) - (ceil(room) - 1)
+        found[key] = max(row.at_ms, before_ms[enough - 1]) if enough > 0 else row.at_ms
+        if key in ended_ms:  # what is lost is told by itself
+            insort(before_ms, ended_ms[key])
     return found
 
 
@@ -92,7 +119,8 @@ def _questions(run: Run, facts: Facts) -> Found:
     own = _owners(run, facts.dispatched, lambda dispatch: (dispatch[:2], dispatch.agent_id, dispatch.stage))
     yield "A1", invariants.unasked(facts.submissions, every, facts.outcomes, ends)
     yield "A2", invariants.asked_twice(own)
-    yield "A3", invariants.out_of_order(facts.submissions, own, every)
+    expelled = [dispatch for row, dispatch in facts.dispatched if row.is_zombie]
+    yield "A3", invariants.out_of_order(facts.submissions, own, expelled)
     calls = [(call.agent, (call.tenant, call.task_id)) for call in run.stage.calls]
     yield "E1", invariants.run_twice(calls, WRITERS)
 

@@ -153,9 +153,7 @@ class Scenario:
     @property
     def bound_s(self) -> float:
         """P1: how long after that, or after its deadline, a task may still wait for its result."""
-        # At a bound new tasks wait in Kafka, behind those that wait for a host: their time begins when they are read.
-        is_narrow = self.topology.limits.inflight_tasks_max == BOUNDS[LITTLE_ROOM][1]["inflight_tasks_max"]
-        if self.profile != "absent" or is_narrow:
+        if self.profile != "absent":
             return BOUND_S
         return (
             WATCHED_S + 2 * self.weather.slow_max_s + (2 * self.weather.stuck_max_s if self.weather.stuck_share else 0)
