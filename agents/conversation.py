@@ -30,7 +30,7 @@ UNSEEN_MAX = 120
 """Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
 
 HELD_BYTES = 2_000  # of a conversation, beside its texts
-INTERACTION_BYTES = 400  # likewise
+INTERACTION_BYTES = 400  # of an interaction, likewise
 
 
 class Conversation(NamedTuple):

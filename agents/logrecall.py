@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from agents.conversation import INTERACTION_BYTES
 from agents.dispatches import attempt_ids
 from agents.memory.fold import facts_of, pin
 from agents.memory.model import CHUNK, Fact, Interaction, Key, Place, Summary
@@ -30,8 +31,6 @@ from streams.transport.consumer import BatchConsumer
 
 KEPT = 240
 """Outcomes kept of one conversation while a log is read: twice what a state depends on, for what fenced hosts wrote."""
-
-INTERACTION_BYTES = 400  # what one takes beside its texts, about
 
 _IDENTITY = ("conversation_id", "cause_id", "labels")
 

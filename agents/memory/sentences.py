@@ -9,16 +9,20 @@ Goldstein 1998). I/O: none.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 
 SENTENCE_CHARS_MAX = 280
 SHORT_CHARS = 12  # shorter ones seldom stand alone, in Latin letters
 SENTENCES_MAX = 64  # of one text: a long document does not crowd out the rest of its chunk
 
-_ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|\s*\n+\s*")
+# White space is looked at once, from where it begins: a page of it without a line's end would cost its square.
+_ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|(?<!\s)\s*\n+\s*")
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|Dr|Mr|Mrs|Ms|St|No|vs|e\.g|i\.e|etc|approx))\.$")
+ABBREVIATION_CHARS_MAX = 8  # with what stands before it
 _NUMBER = re.compile(r"\d")
-_FIGURE = re.compile(r"\b\d[\d.,:/-]*\d\b|[$€£¥]\s?\d|\d\s?%|\b[A-Z]{1,4}-?\d{2,}\b|\S+@\S+\.\w+|#\w+")
+_FIGURE = re.compile(r"\b\d[\d.,:/-]*\d\b|[$€£¥]\s?\d|\d\s?%|\b[A-Z]{1,4}-?\d{2,}\b|#\w+")
+_UNSPACED, _DOMAIN = re.compile(r"\S+"), re.compile(r"\.\w+")
 _NAME = re.compile(r"(?<=[\w,;:]\s)[A-ZÀ-ÖØ-ÞА-Я][\w-]+")
 _CUES = re.compile(
     r"\b(?:decid\w+|decision|agree[ds]?|must(?:n't)?|never|always|only|prefer\w*|favou?rite|remember|important|deadline|due|"
@@ -56,31 +60,34 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _joined(parts: list[str]) -> Iterator[str]:
-    held = ""
-    for part in parts:
-        held = f"{held} {part}".strip() if held else part.strip()
-        if held and not _ABBREVIATION.search(held):
-            yield from _cut(held)
-            held = ""
+    held: list[str] = []
+    for part in map(str.strip, parts):
+        if not part:
+            continue
+        held.append(part)
+        if not _ABBREVIATION.search(part, max(0, len(part) - ABBREVIATION_CHARS_MAX)):
+            yield from _cut(" ".join(held))
+            held = []
     if held:
-        yield from _cut(held)
+        yield from _cut(" ".join(held))
 
 
 def _cut(sentence: str) -> Iterator[str]:
     sentence = " ".join(sentence.split())
-    while len(sentence) > SENTENCE_CHARS_MAX:
-        at = sentence.rfind(" ", SENTENCE_CHARS_MAX // 2, SENTENCE_CHARS_MAX)
-        at = at if at > 0 else SENTENCE_CHARS_MAX
-        yield sentence[:at]
-        sentence = sentence[at:].strip()
-    if sentence:
-        yield sentence
+    start = 0
+    while len(sentence) - start > SENTENCE_CHARS_MAX:
+        at = sentence.rfind(" ", start + SENTENCE_CHARS_MAX // 2, start + SENTENCE_CHARS_MAX)
+        at = at if at > 0 else start + SENTENCE_CHARS_MAX
+        yield sentence[start:at]
+        start = at + (sentence[at] == " ")
+    if start < len(sentence):
+        yield sentence[start:]
 
 
 def weight(sentence: str, position: int, of: int) -> float:
     """How much is lost with it, about 0 to 5; `position` counts from 0 in a text of `of` sentences."""
     found = 0.3 + (0.4 if position == 0 else 0.15 if position == of - 1 else 0.0)
-    found += min(len(_FIGURE.findall(sentence)), 3) * 0.6
+    found += figures(sentence, most=3) * 0.6
     found += 0.4 if _NUMBER.search(sentence) or _SPELT.search(sentence) else 0.0
     found += min(len(_NAME.findall(sentence)), 3) * 0.5 + (0.4 if _QUOTED.search(sentence) else 0.0)
     found += min(len(_CUES.findall(sentence)), 3) * 0.25
@@ -93,6 +100,36 @@ def weight(sentence: str, position: int, of: int) -> float:
     if len(sentence) < SHORT_CHARS and sentence.isascii():
         found -= 0.4
     return found
+
+
+def figures(sentence: str, most: int) -> int:
+    """How many numbers, amounts, codes, addresses and tags it holds, `most` at most; in time linear in its length."""
+    if "@" not in sentence:
+        return min(len(_FIGURE.findall(sentence)), most)
+    found = at = 0
+    while found < most:
+        figure, address = _FIGURE.search(sentence, at), _address(sentence, at)
+        if figure is None and address is None:
+            break
+        found += 1
+        if address is not None and (figure is None or address < (figure.start() + (figure[0][0] == "#"), 0)):
+            at = address[1]
+        else:
+            assert figure is not None
+            at = figure.end()
+    return found
+
+
+def _address(sentence: str, at: int) -> tuple[int, int] | None:
+    """Where the first address from there on starts and ends: x@y.z, as far as it goes without a space.
+
+    A pattern would look for each part of it from each letter, and cost the square of a long word, or its cube.
+    """
+    for word in _UNSPACED.finditer(sentence, at):
+        domain = deque(_DOMAIN.finditer(word[0]), maxlen=1)
+        if domain and word[0].rfind("@", 1, max(domain[0].start() - 1, 0)) > 0:
+            return word.start(), word.start() + domain[0].end()
+    return None
 
 
 def words(text: str) -> frozenset[str]:

@@ -1,0 +1,62 @@
+"""Sentences and what is worth keeping in them: as patterns say that anybody can read, but in linear time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agents.memory.sentences import _ABBREVIATION, SENTENCE_CHARS_MAX, SENTENCES_MAX, figures, sentences, weight
+
+FIGURE = re.compile(r"\b\d[\d.,:/-]*\d\b|[$€£¥]\s?\d|\d\s?%|\b[A-Z]{1,4}-?\d{2,}\b|\S+@\S+\.\w+|#\w+")
+ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|\s*\n+\s*")
+
+TEXTS = st.text(st.sampled_from("aZ1\uff12@.,#$% -\"'\n\t。é"), max_size=60)
+PROSE = st.lists(
+    st.sampled_from(["Dr.", "approx.", "xapprox.", "e.g.", "A.", "B", "it is.", "。", "\n", " ", "w" * 300])
+)
+LONG = 300_000
+"""Letters: the square of so many steps takes a quarter of an hour."""
+
+
+@given(TEXTS, st.integers(0, 5))
+@example(".1@1", 1)
+def test_figures_are_counted_as_one_pattern_would(text: str, most: int) -> None:
+    assert figures(text, most) == min(len(FIGURE.findall(text)), most)
+
+
+def naive(text: str) -> list[str]:
+    found, held = [], ""
+    for part in ENDS.split(text):
+        held = f"{held} {part}".strip()
+        if held and not _ABBREVIATION.search(held):
+            found.append(held)
+            held = ""
+    cut: list[str] = []
+    for sentence in (*found, held):
+        rest = " ".join(sentence.split())
+        while len(rest) > SENTENCE_CHARS_MAX:
+            at = rest.rfind(" ", SENTENCE_CHARS_MAX // 2, SENTENCE_CHARS_MAX)
+            at = at if at > 0 else SENTENCE_CHARS_MAX
+            cut.append(rest[:at])
+            rest = rest[at:].strip()
+        cut += [rest] if rest else []
+    return cut if len(cut) <= SENTENCES_MAX else cut[: SENTENCES_MAX // 2] + cut[-SENTENCES_MAX // 2 :]
+
+
+@given(st.one_of(TEXTS, PROSE.map(" ".join), PROSE.map("".join)))
+def test_sentences_are_cut_as_one_after_the_other_would_be(text: str) -> None:
+    assert list(sentences(text)) == naive(text)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", ["a", "@", "a@", "@.", "a@b.", "@a.b-", "1-", "1.", "#", "A1", " ", "A. ", ". ", "'", "\t "]
+)
+def test_no_text_costs_more_than_its_length(unit: str) -> None:
+    text = unit * (LONG // len(unit)) + "x"
+    assert figures(text, 3) <= 3
+    assert len(list(sentences(text))) <= SENTENCES_MAX
+    assert weight(text, 0, 1) > -2
