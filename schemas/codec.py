@@ -7,7 +7,7 @@ with `{`. I/O: none but the registry's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from schemas.definitions import Definition, UnsupportedSchemaError, collapse, co
 from schemas.errors import UnknownSchemaError
 from schemas.evolution import Project, project_fields, widened
 from schemas.json_form import UnfitJsonError, read_json
+from schemas.plain import PlainEncoder
 from schemas.reasons import DeadReason
 from schemas.records import RecordType, record
 from schemas.registry import Schema, SchemaRegistry, dispatch_id_for
@@ -123,6 +124,7 @@ class Codec:
         self.registry, self.record_bytes_max = registry, record_bytes_max
         self._readers: dict[tuple[int, str], _Reader] = {}
         self._frames: dict[str, bytes] = {}
+        self._plain: dict[str, PlainEncoder] = {}
         self._dispatch_frames: dict[int, bytes | None] = {}
 
     def decode(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
@@ -223,6 +225,14 @@ class Codec:
         """One framed value per row; `batch` has exactly the record's columns (`schemas.records.table` makes them)."""
         frame = self.frame(record_name)
         return [frame + datum for datum in self.encode_datums(batch, record_name)]
+
+    def encode_few(self, columns: Mapping[str, Any], n: int, record_name: str) -> list[bytes]:
+        """As `encode`, of columns of Python values: quicker where a turn has few rows (schemas/plain.py)."""
+        encoder = self._plain.get(record_name)
+        if encoder is None:
+            encoder = self._plain[record_name] = PlainEncoder(record(record_name))
+        frame = self.frame(record_name)
+        return [frame + datum for datum in encoder.encode(columns, n)]
 
     def encode_datums(self, batch: pa.RecordBatch, record_name: str) -> list[bytes]:
         """One Avro datum per row, without its frame."""

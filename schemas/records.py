@@ -173,6 +173,8 @@ def conform(array: pa.Array | pa.ChunkedArray, field: pa.Field, where: str = "")
 
 
 def _conform_struct(array: pa.StructArray, field: pa.Field, where: str) -> pa.Array:
+    if array.type == field.type and not any(_lacks(array.field(i), child) for i, child in enumerate(field.type)):
+        return array
     children = []
     for child in field.type:
         index = array.type.get_field_index(child.name)
@@ -181,3 +183,8 @@ def _conform_struct(array: pa.StructArray, field: pa.Field, where: str) -> pa.Ar
         children.append(conform(array.field(index), child, f"{where}.{child.name}"))
     mask = array.is_null() if array.null_count else None
     return pa.StructArray.from_arrays(children, fields=list(field.type), mask=mask)
+
+
+def _lacks(array: pa.Array, field: pa.Field) -> bool:
+    """Whether a value is missing where the field takes no null; in a record in a record that is looked at anew."""
+    return pa.types.is_struct(field.type) or bool(not field.nullable and array.null_count)

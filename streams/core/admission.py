@@ -34,7 +34,7 @@ def refusals(policy: Policy, batch: pa.RecordBatch, now_ms: int) -> dict[int, Re
     depth = filled(batch.column("depth"), 0)
     submitted_at = filled(batch.column("submitted_at"), 0)
     intent = batch.column("intent")
-    known = pc.or_(pc.is_null(intent), pc.is_in(intent, value_set=pa.array(policy.routes, pa.string())))
+    known = pc.or_(pc.is_null(intent), pc.is_in(intent, value_set=policy.intents))
     failed = np.stack(
         (
             pc.equal(pc.binary_length(batch.column("task_id")), 0).to_numpy(zero_copy_only=False),

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.reasons import ResultReason
 from streams.core.admission import refusals
-from streams.core.columns import Events, Outcomes, Submissions, labels, task_keys
+from streams.core.columns import Events, Outcomes, Submissions, filled, labels, task_keys
 from streams.core.factor import factor
 from streams.core.hearing import Hearing
 from streams.core.policy import Policy
@@ -81,7 +81,7 @@ class Intake:
             offsets=submissions.offsets,
             appended_ms=submissions.appended_ms,
             sizes=sum(lengths, np.zeros(n, np.int64)),
-            deadlines_ms=pc.fill_null(batch.column("deadline_ms"), UNSTATED_MS).to_numpy(),
+            deadlines_ms=filled(batch.column("deadline_ms"), UNSTATED_MS),
             kind=kind,
             kinds=kinds,
             refused=refusals(policy, batch, now_ms),
@@ -116,7 +116,7 @@ def _kinds(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64]
     tiers = pc.index_in(stated, value_set=_TIERS)
     sure, confidence_of = factor(confidences)
     given, default_of = factor(policy.defaults.deadlines_ms(tenants))
-    code = (sure * len(routes) + np.maximum(intents, 0)) * len(TIERS) + pc.fill_null(tiers, 0).to_numpy()
+    code = (sure * len(routes) + np.maximum(intents, 0)) * len(TIERS) + filled(tiers, 0)
     kind, distinct = factor(code * max(len(default_of), 1) + given)
     kinds = []
     for number in distinct.tolist():
@@ -130,9 +130,8 @@ def _kinds(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64]
 def _routes(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Intent, as an index into the rules' intents (-1: one that is unknown), and confidence of each row."""
     rules, stated = policy.rules, batch.column("confidence")
-    confidences = pc.fill_null(stated, 1.0).to_numpy(zero_copy_only=False)
-    intents = pc.fill_null(pc.index_in(batch.column("intent"), value_set=pa.array(rules.intents)), -1)
-    intents = intents.to_numpy(zero_copy_only=False).astype(np.int64)
+    confidences = filled(stated, 1.0)
+    intents = filled(pc.index_in(batch.column("intent"), value_set=policy.intents), -1).astype(np.int64)
     unstated = np.flatnonzero(batch.column("intent").is_null())
     if len(unstated):
         matches = rules.match(batch.column("text").take(pa.array(unstated)))

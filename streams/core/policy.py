@@ -88,6 +88,11 @@ class Policy:
         return self.topology.version
 
     @cached_property
+    def intents(self) -> pa.StringArray:
+        """The routes' names, in their order."""
+        return pa.array(self.routes, pa.string())
+
+    @cached_property
     def agent_columns(self) -> AgentColumns:
         agents = self.agents.values()
         return AgentColumns(

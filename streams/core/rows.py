@@ -25,6 +25,16 @@ def edges(owner: Rows, parts: int) -> list[int]:
     return listed(np.searchsorted(owner, np.arange(parts + 1)))
 
 
+def runs(values: Rows) -> tuple[Rows, list[tuple[int, int, int]]]:
+    """The places of the values in order, equal ones as they stand; each distinct value, and where in that order its
+    places begin and end."""
+    order = np.argsort(values, kind="stable")
+    found = values[order]
+    starts = np.flatnonzero(np.diff(found, prepend=found[:1] - 1))
+    begins = listed(starts)
+    return order, list(zip(listed(found[starts]), begins, [*begins[1:], len(values)], strict=True))
+
+
 def at(column: Sequence[T], rows: Rows) -> list[T]:
     """The values of these rows."""
     return [column[row] for row in rows.tolist()]

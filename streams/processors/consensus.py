@@ -25,7 +25,7 @@ from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox
 from streams.transport.batch import Batch, by_value
 from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
-from streams.transport.telemetry import get_logger
+from streams.transport.telemetry import counter, get_logger
 
 COMPONENT = "consensus"
 
@@ -51,7 +51,7 @@ class Consensus:
         self._epochs, self._frontiers = epochs, frontiers
         for agent_id in self._agents:  # from zero, so that a rate sees the first one too
             for kind in OUTCOMES:
-                OUTCOMES_METRIC.labels(agent=agent_id, kind=kind)
+                counter(OUTCOMES_METRIC, agent_id, kind)
 
     def handle(self, batch: Batch, now_ms: int) -> None:
         """Decodes, decides and hands over one batch, of partitions that all have a cell."""
@@ -105,7 +105,7 @@ class Consensus:
             if times and kind in OUTCOMES:
                 # A record may say any name: a label may not.
                 agent = agent_id if agent_id in self._agents else "unknown"
-                OUTCOMES_METRIC.labels(agent=agent, kind=kind).inc(times)
+                counter(OUTCOMES_METRIC, agent, kind).inc(times)
 
 
 def _heard(batch: Batch, rows: Rows) -> Heard:

@@ -21,12 +21,11 @@ from schemas.records import RECORDS, table
 from schemas.topology import Topology
 from streams.core.cohort import ENDINGS, Cohort
 from streams.core.columns import columns_of
-from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
-from streams.core.rows import together
+from streams.core.rows import at, runs, together
 from streams.core.task import Identity, TaskKey
 from streams.processors.slips import SlipEncoder
-from streams.transport.batch import Batch, by_value
+from streams.transport.batch import Batch
 from streams.transport.deadletters import SendsOne, bury
 from streams.transport.pauses import TopicPauses
 from streams.transport.telemetry import (
@@ -36,6 +35,7 @@ from streams.transport.telemetry import (
     DUPLICATES,
     LATE_VOTES,
     RESULTS,
+    counter,
 )
 
 US = 1_000_000
@@ -100,32 +100,30 @@ class Outbox:
         owner, rows, which = unfolded(cohorts)
         agents, agent_of = _numbered(slip.agent_id for slip in slips)
         inboxes, numbers = [self._topics.inbox(agent) for agent in agents], list(departed)
-        for code, places in by_value(owner * len(agents) + agent_of[which]):
+        order, places = runs(owner * len(agents) + agent_of[which])
+        frames, datums, own = intake.frames, intake.datums, rows[order].tolist()
+        values = [heads[frames[row]][slip] + datums[row] for row, slip in zip(own, which[order].tolist(), strict=True)]
+        keys = at(intake.keys, rows[order])
+        for code, start, end in places:
             part, agent = divmod(code, len(agents))
-            own = rows[places].tolist()
-            pairs = zip(own, which[places].tolist(), strict=True)
-            values = [heads[intake.frames[row]][slip] + intake.datums[row] for row, slip in pairs]
-            self._producer.send(inboxes[agent], numbers[part], values, [intake.keys[row] for row in own])
+            self._producer.send(inboxes[agent], numbers[part], values[start:end], keys[start:end])
         for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
-            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(times)
+            counter(DISPATCHES, slip.agent_id, slip.reason).inc(times)
 
     def _answer_swiftly(self, decided: Mapping[int, Answered]) -> None:
         each = list(decided.values())
         rows, endings = (np.concatenate([getattr(part, name) for part in each]) for name in ("rows", "endings"))
-        table = answer_table(each[0], rows, endings, self._version)
-        self._hand_over_results(table, {number: part.keys for number, part in decided.items()})
+        values = self._codec.encode(answer_table(each[0], rows, endings, self._version), "TaskResult")
+        self._hand_over(self._topics.results, values, {number: part.keys for number, part in decided.items()})
         for ending, times in zip(ENDINGS, np.bincount(endings, minlength=len(ENDINGS)).tolist(), strict=True):
-            RESULTS.labels(status=ending.status, reason=ending.reason.value).inc(times)
+            counter(RESULTS, ending.status, ending.reason.value).inc(times)
         self._observe(each[0].batch, rows, each[0].decided_at)
 
-    def _hand_over(self, topic: str, name: str, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
-        """Records of this name for all partitions, one partition's rows after the other's."""
-        values = iter(self._codec.encode(rows, name))
+    def _hand_over(self, topic: str, values: Sequence[bytes], keys: Mapping[int, Sequence[bytes]]) -> None:
+        """Records for all partitions, one partition's after the other's."""
+        left = iter(values)
         for partition, own in keys.items():
-            self._producer.send(topic, partition, list(islice(values, len(own))), own)
-
-    def _hand_over_results(self, rows: pa.RecordBatch, keys: Mapping[int, Sequence[bytes]]) -> None:
-        self._hand_over(self._topics.results, "TaskResult", rows, keys)
+            self._producer.send(topic, partition, list(islice(left, len(own))), own)
 
     def _observe(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int) -> None:
         """Results of tasks in which nobody failed; `rows` are theirs among the events."""
@@ -151,14 +149,15 @@ class Outbox:
             times.update([id(dispatch.slip) for dispatch in dispatches])
         for slip_id, count in times.items():
             slip = distinct[slip_id]
-            DISPATCHES.labels(agent=slip.agent_id, reason=slip.reason).inc(count)
+            counter(DISPATCHES, slip.agent_id, slip.reason).inc(count)
 
     def _answer(self, decided: Mapping[int, list[Result]]) -> None:
         results = list(chain.from_iterable(decided.values()))
         keys = {partition: [result.key for result in own] for partition, own in decided.items()}
-        self._hand_over_results(result_table(results, self._version), keys)
+        values = self._codec.encode_few(result_columns(results, self._version), len(results), "TaskResult")
+        self._hand_over(self._topics.results, values, keys)
         for (status, reason), count in Counter((result.status, result.reason) for result in results).items():
-            RESULTS.labels(status=status, reason=reason).inc(count)
+            counter(RESULTS, status, reason).inc(count)
         CASCADE_DEPTH.observe([result.failed_agents for result in results])
         stated = [result for result in results if result.identity.submitted_at]
         DECISION_DURATION.observe([max(result.decided_at - result.identity.submitted_at, 0) / US for result in stated])
@@ -166,7 +165,8 @@ class Outbox:
     def _note(self, decided: Mapping[int, list[Note]]) -> None:
         notes = list(chain.from_iterable(decided.values()))
         keys = {partition: [note.key for note in own] for partition, own in decided.items()}
-        self._hand_over(self._topics.orchestrator, "OrchestratorEvent", note_table(notes, self._version), keys)
+        values = self._codec.encode_few(note_columns(notes, self._version), len(notes), "OrchestratorEvent")
+        self._hand_over(self._topics.orchestrator, values, keys)
         kinds = Counter(note.kind for note in notes)
         DUPLICATES.inc(kinds["DUPLICATE"])
         LATE_VOTES.inc(kinds["LATE_VOTE"])
@@ -176,10 +176,10 @@ def _count_from_zero(topology: Topology) -> None:
     """A rate sees nothing of the value with which a series begins, so every series begins before its first event."""
     for reason in ResultReason:
         for status in RECORDS["TaskResult"].enums["status"]:
-            RESULTS.labels(status=status, reason=reason.value)
+            counter(RESULTS, status, reason.value)
     for why in DispatchReason:
         for agent_id in topology.agents:
-            DISPATCHES.labels(agent=agent_id, reason=why.value)
+            counter(DISPATCHES, agent_id, why.value)
 
 
 def _alike(departed: Mapping[int, Cohort]) -> Iterable[Mapping[int, Cohort]]:
@@ -220,26 +220,18 @@ def shown(vote: str) -> str:
     return f"{vote[: VOTE_CHARS_MAX - 34]}… {fact_id(vote)}"
 
 
-def result_table(results: Sequence[Result], route_version: str) -> pa.RecordBatch:
-    """Columns of the record TaskResult."""
+def result_columns(results: Sequence[Result], route_version: str) -> dict[str, Any]:
+    """Columns of the record TaskResult, of Python values."""
     columns = columns_of(Result, results)
-    ids, identities = columns.pop("id"), columns.pop("identity")
-    votes = columns.pop("votes")
+    identities = columns.pop("identity")
+    columns |= {**_ids(columns.pop("id"), identities), "route_version": route_version}
+    columns["votes"] = [
+        [(each.agent_id, shown(each.key), each.confidence, each.weight) for each in votes] for votes in columns["votes"]
+    ]
+    columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
     for name in ("key", "failed_agents"):
         del columns[name]
-    columns |= {**_ids(ids, identities), "votes": _votes(votes), "route_version": route_version}
-    columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
-    return table("TaskResult", columns, len(results))
-
-
-def _votes(votes: Sequence[Sequence[Vote]]) -> pa.ListArray:
-    """The column of that name: what each of several results shows of its votes."""
-    kind = RECORDS["TaskResult"].arrow.field("votes").type.value_type
-    columns = columns_of(Vote, list(chain.from_iterable(votes)))
-    columns["vote"] = list(map(shown, columns["key"]))
-    structs = pa.StructArray.from_arrays([pa.array(columns[each.name], each.type) for each in kind], fields=list(kind))
-    ends = np.cumsum([0, *map(len, votes)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), structs)
+    return columns
 
 
 def answer_table(
@@ -281,14 +273,14 @@ def _lists(values: pa.Array, size: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32)), values)
 
 
-def note_table(notes: Sequence[Note], route_version: str) -> pa.RecordBatch:
-    """Columns of the record OrchestratorEvent."""
+def note_columns(notes: Sequence[Note], route_version: str) -> dict[str, Any]:
+    """Columns of the record OrchestratorEvent, of Python values."""
     columns = columns_of(Note, notes)
     del columns["key"]
     identities = columns.pop("identity")
     columns |= _ids(columns.pop("id"), identities)
     columns |= {"root_id": [each.root_id for each in identities], "route_version": route_version}
-    return table("OrchestratorEvent", columns, len(notes))
+    return columns
 
 
 def _ids(ids: Sequence[TaskKey], identities: Sequence[Identity]) -> dict[str, Any]:

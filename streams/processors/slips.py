@@ -6,9 +6,9 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from schemas.codec import Codec
+from schemas.plain import long
 from schemas.records import table
 from streams.core.columns import columns_of
 from streams.core.task import Slip
@@ -45,15 +45,4 @@ class SlipEncoder:
 
 
 def _numbers(slip: Slip) -> bytes:
-    return b"".join(map(_long, slip[-NUMBERS:]))
-
-
-@lru_cache(maxsize=4_096)
-def _long(value: int) -> bytes:
-    """An Avro int or long: zigzag, then seven bits a byte, the lowest first."""
-    rest, encoded = (value << 1) ^ (value >> 63), bytearray()
-    while rest > 0x7F:  # noqa: PLR2004 - seven bits
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
+    return b"".join(map(long, slip[-NUMBERS:]))

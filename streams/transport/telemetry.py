@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import cache
 from typing import Any, TypeVar
 
 import structlog
@@ -83,6 +84,12 @@ TOPIC_PAUSED = Gauge("pointsman_topic_paused", "1 while a topic is paused, and s
 READY = Gauge("pointsman_ready", "1 once the process serves")
 CONSUMER_LAG = Gauge("pointsman_consumer_lag_records", "Records appended and not yet read", ("topic", "partition"))
 ERRORS = Counter("pointsman_errors", "Errors caught and survived", ("component",))
+
+
+@cache
+def counter(metric: Counter, *labels: str) -> Counter:
+    """The series of these labels, in the metric's own order: the library looks at locks and environment for each."""
+    return metric.labels(*labels)
 
 
 # Mappings do not vary in their keys: this takes plain tuples and TopicPartitions alike.

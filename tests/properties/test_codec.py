@@ -50,6 +50,17 @@ def test_fastavro_reads_what_the_codec_writes(name: str, data: st.DataObject) ->
 @EVERY_RECORD
 @PER_RECORD
 @given(data=st.data())
+def test_what_is_encoded_without_arrow_is_the_same(name: str, data: st.DataObject) -> None:
+    values = data.draw(records_of(name))
+    columns = {field: [value[field] for value in values] for field in record(name).arrow.names}
+    encoded = CODEC.encode_few(columns, len(values), name)
+    assert [decode(definition(name), value[5:]) for value in encoded] == values
+    assert encoded == CODEC.encode(to_batch(name, values), name)
+
+
+@EVERY_RECORD
+@PER_RECORD
+@given(data=st.data())
 def test_the_codec_reads_what_fastavro_writes(name: str, data: st.DataObject) -> None:
     values = data.draw(records_of(name))
     decoded = CODEC.decode([CODEC.frame(name) + encode(definition(name), value) for value in values], name)
