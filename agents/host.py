@@ -295,9 +295,10 @@ class Host:
         """
         generation = self._consumer.generation()
         if any(is_behind(generation, epoch) for epoch in newest.values()):
-            # Another one has them by now; or the group was forgotten, and counts from one again.
+            # This host was started again in its slot, and the group has not moved; or another one has them by now; or
+            # the group was forgotten, and counts from one again.
             self._positions.stand()
-            log.warning("the host's group counts anew; its epochs go on from where they were", generation=generation)
+            log.warning("the log knows this generation already; its epochs go on from there", generation=generation)
         epochs = {log_: next_epoch(generation, epoch) for log_, epoch in newest.items()}
         if not self._ask(self._events.claim(epochs, CLAIM_S, versions)):
             raise TransportError("the broker did not take the claims of the agents' logs; start the host again")

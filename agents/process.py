@@ -35,6 +35,7 @@ from streams.transport.consumer import BatchConsumer
 from streams.transport.gathering import Gathering
 from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Producer
+from streams.transport.slots import instance_of
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
@@ -69,7 +70,8 @@ def run_host(
     codec = Codec(registry, bytes_max)
     producing = client_config(settings, topology, "producer", name="pointsman-host")
     producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
-    consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches")
+    place = instance_of(settings.host_slot, topology.topics().inboxes)
+    consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches", place)
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
     recall = _consumer(settings, topology, "pointsman-host-memory", None, lambda topic: topic)
     view = PauseView(settings, topology, Codec(registry, bytes_max))
@@ -155,11 +157,16 @@ def _description(agent: Agent, protection: str | None) -> str:
 
 
 def _consumer(
-    settings: Settings, topology: Topology, name: str, group: str | None, channel_of: Callable[[str], str]
+    settings: Settings,
+    topology: Topology,
+    name: str,
+    group: str | None,
+    channel_of: Callable[[str], str],
+    instance: str | None = None,
 ) -> BatchConsumer:
     limits = topology.limits
     return BatchConsumer(
-        client_config(settings, topology, "consumer", group=group, fetch="steady", name=name),
+        client_config(settings, topology, "consumer", group=group, instance=instance, fetch="steady", name=name),
         channel_of,
         # What one poll brings is taken in whole: it must not fill the host with one agent's work.
         rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),

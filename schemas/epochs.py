@@ -46,6 +46,26 @@ def next_epoch(generation: int, newest: int) -> int:
     return epoch if epoch > newest else epoch + _GENERATIONS
 
 
+def spill_epoch(generation: int, newest: int) -> int:
+    """The epoch in which the owner of a partition writes its spilled tasks; the newest claim of them is `newest`.
+
+    The generation is newer than that claim, but for a worker that was started again in its slot: it is the same
+    then, and the upper half rises. A lower one is a zombie's, and stays below.
+    """
+    epoch = newest // _GENERATIONS * _GENERATIONS + generation
+    return epoch + _GENERATIONS if epoch == newest else epoch
+
+
+def halves(epoch: int) -> tuple[int, int]:
+    """How often an epoch has been raised above its generation, and the generation."""
+    return divmod(epoch, _GENERATIONS)
+
+
+def joined(raised: int, generation: int) -> int:
+    """The epoch of these halves."""
+    return raised * _GENERATIONS + generation
+
+
 def is_behind(generation: int, newest: int) -> bool:
     """Whether the log knows a generation as new as this: it is a zombie's, or its group was forgotten."""
     return generation <= newest % _GENERATIONS

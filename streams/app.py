@@ -6,7 +6,6 @@ I/O: Kafka, through the transport.
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 import uuid
@@ -36,13 +35,13 @@ from streams.transport.garbage import calm_collector
 from streams.transport.held import HeldBack
 from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Producer
+from streams.transport.slots import instance_of, slot_name
 from streams.transport.telemetry import get_logger
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
 
 log = get_logger("pointsman.worker")
 
 STOP_POLL_S = 0.05
-HOSTNAME = "@hostname"
 LOSSES_MAX = 5
 """Transactions that may be lost in a row, each before it was at work for LOSS_FORGOTTEN_S."""
 
@@ -91,8 +90,7 @@ def run_worker(
 
 def _transactional_id(settings: Settings, topology: Topology) -> str:
     """The same for a worker that is started again in its slot: it fences its former self, and waits for nothing."""
-    slot = settings.worker_slot or uuid.uuid4().hex
-    return f"{group_of('worker', topology.prefix)}-{socket.gethostname() if slot == HOSTNAME else slot}"
+    return f"{group_of('worker', topology.prefix)}-{slot_name(settings.worker_slot or uuid.uuid4().hex)}"
 
 
 def _outlive_losses(serve: Callable[[], None], stop: threading.Event) -> None:
@@ -177,8 +175,11 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
     channels = worker.channels()
     (anchor,) = channels["router"]
     group = group_of("worker", topology.prefix)
+    place = instance_of(settings.worker_slot, [anchor])
     options = DriverOptions(
-        config=client_config(settings, topology, "consumer", group=group, reset="error", fetch="steady", name=group),
+        config=client_config(
+            settings, topology, "consumer", group=group, instance=place, reset="error", fetch="steady", name=group
+        ),
         anchor=anchor,
         mirrors=tuple(topic for topics in channels.values() for topic in topics if topic != anchor),
         channel_of=worker.channel_of,

@@ -40,6 +40,7 @@ WORDS_LINES = 5
 OUR_CODE = ("-m", "console.cli.main")
 FLEET = Path(__file__).parent / "fleet.yaml"
 PIPELINE = ("worker", "host", "store")
+SLOTTED = ("worker", "host")
 
 
 class Ended(NamedTuple):
@@ -116,6 +117,7 @@ class Fleet:
             doors=[BrokerDoor(_listener(name), port, self.link[name].port) for name, port in behind.items()],
         )
         self.node = Node(self.broker)
+        self._has_slots = plan.slots
         self.topology = fleet_topology(plan, self.directory, self.link["service"].port)
         self._topology_path = self.directory / "topology.yaml"
         self._topology_path.write_text(self.topology.model_dump_json(indent=2))
@@ -290,7 +292,7 @@ class Fleet:
             *("--broker", f"127.0.0.1:{self.link[post.name].port}"),
             *("--clickhouse", f"http://127.0.0.1:{self.link['clickhouse'].port}"),
             *("--topology", str(self._topology_path), "--stop-with-stdin", "--ready-file", str(ready)),
-            *(("--worker-slot", post.name) if post.kind == "worker" else ()),
+            *((f"--{post.kind}-slot", post.name) if self._has_slots and post.kind in SLOTTED else ()),
         ]
 
     def _code_of(self, post: Post) -> Sequence[str]:

@@ -215,7 +215,7 @@ def _look(stage: Stage, load: Load, plan: Plan, dues: Sequence[Due]) -> Evidence
         changed=changed,
         deaf=tuple(deaf),
         undelivered=undelivered,
-        zombies=may_make_zombies(dues),
+        zombies=may_make_zombies(dues, slots=plan.slots),
     )
 
 

@@ -70,8 +70,8 @@ def _due(plan: Plan, step: Step, at_s: float, draw: random.Random) -> Due:
     return Due(at_s + jitter_s, step.lasts_s, on, step, draw.getrandbits(32))
 
 
-def may_make_zombies(dues: Sequence[Due]) -> bool:
+def may_make_zombies(dues: Sequence[Due], *, slots: bool) -> bool:
     """Whether a worker may have been expelled from its group and not known of it: one that was paused or cut off."""
-    session_s = 5.0  # a session of 6 s, less what is left of it when the fault begins
+    session_s = 28.0 if slots else 5.0  # a session of 30 s, or 6, less what is left of it when the fault begins
     kinds = ("pause", "cut", "half-open", "delay")
     return any(due.on.startswith("worker") and due.kind in kinds and due.for_s >= session_s for due in dues)

@@ -205,7 +205,7 @@ def run_on(
     finally:
         stage.tend(everything=True)  # nobody's process stays stopped
     seen = _look(stage, load, plan, prefix, starts)
-    seen.zombies = may_make_zombies(dues)
+    seen.zombies = may_make_zombies(dues, slots=False)  # nobody knows whether they have
     return outcome_of(plan, name, seed, command, seen, usage, stage.skipped, load)
 
 

@@ -41,6 +41,14 @@ WorkerSlot = Annotated[
         help="Name of this worker's place, the same when it starts again, no two alike. [env: POINTSMAN_WORKER_SLOT]",
     ),
 ]
+HostSlot = Annotated[
+    str | None,
+    typer.Option(
+        "--host-slot",
+        metavar="NAME",
+        help="Name of this host's place, the same when it starts again, no two alike. [env: POINTSMAN_HOST_SLOT]",
+    ),
+]
 ReadyFile = Annotated[
     Path | None, typer.Option("--ready-file", metavar="FILE", help="Written, as JSON, when the process serves.")
 ]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.codec import CARRIED_MAX, Codec
-from schemas.epochs import LogEpochs, Since
+from schemas.epochs import LogEpochs, Since, halves, joined, spill_epoch
 from schemas.records import table
 from schemas.topology import Topology
 from streams.core.cell import Cell
@@ -45,7 +45,7 @@ class SpillLog:
     def claim(self, number: int, found: tuple[LogEpochs, int], generation: int) -> None:
         """A partition is ours, and its spilled tasks are as they were found: claims of former owners, and their end."""
         claims, end = found
-        self._claims[number] = claims.claimed(end, generation)
+        self._claims[number] = claims.claimed(end, spill_epoch(generation, claims.newest))
 
     def claims(self, number: int) -> Since:
         """To be committed with a cut of the partition."""
@@ -109,9 +109,11 @@ def key_of(task_id: TaskKey) -> bytes:
 
 def spill_table(tasks: Sequence[Task], epoch: int, bodies: pa.StructArray) -> pa.RecordBatch:
     """Columns of the record TaskSpilled; `bodies` are TaskSubmitted columns."""
+    lives, generation = halves(epoch)
     columns: dict[str, Any] = {
         "appended_ms": [task.appended_ms for task in tasks],
-        "epoch": epoch,
+        "epoch": generation,
+        "lives": lives,
         "key": [task.key.decode() for task in tasks],
         "attempts": [[_said(task.attempts[ordinal]) for ordinal in sorted(task.attempts)] for task in tasks],
         "closed_seats": [sorted(task.closed_seats) for task in tasks],
@@ -157,7 +159,8 @@ def spilled_of(codec: Codec, records: Sequence[tuple[int, bytes]], claims: LogEp
         why = decoded.faults[0]
         log.warning("records among the spilled tasks are none", records=len(decoded.faults), why=str(why.reason))
     has_attempts = pc.greater(pc.list_value_length(decoded.batch.column("attempts")), 0).to_numpy(zero_copy_only=False)
-    written = zip(decoded.rows.tolist(), decoded.batch.column("epoch").to_pylist(), strict=True)
+    lives, generations = (decoded.batch.column(name).to_pylist() for name in ("lives", "epoch"))
+    written = zip(decoded.rows.tolist(), map(joined, lives, generations), strict=True)
     is_void = np.array([claims.is_void(records[row][0], epoch) for row, epoch in written], bool)
     doubtful = decoded.batch.filter(pa.array(is_void))
     if doubtful.num_rows:

@@ -109,7 +109,13 @@ _BY_ROLE: dict[Role, dict[str, Scalar]] = {
     },
     "admin": {},
 }
-_OURS = ("group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level")
+# Of a member that has a place of its own: whoever starts in it again is that member, and nobody has to wait until the
+# former one's session is over. So it can be long, and a broker that is away for so long costs nobody its partitions.
+_STATIC: dict[str, Scalar] = {"session.timeout.ms": 30_000}
+_OURS = (
+    *("group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"),
+    "isolation.level",
+)
 # When the broker answers a fetch. Its cost is per request, so those who read many trickles let it wait for a few.
 _FETCH: dict[Fetch, dict[str, Scalar]] = {
     "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
@@ -135,13 +141,15 @@ def client_config(
     role: Role,
     *,
     group: str | None = None,
+    instance: str | None = None,
     reset: Reset = "earliest",
     fetch: Fetch = "prompt",
     name: str | None = None,
 ) -> dict[str, Any]:
     """librdkafka settings of a client: ours, then the topology's, then the operator's (SASL and TLS among them).
 
-    `group` is the consumer group (None for a consumer that assigns itself), `reset` what happens where no position is
+    `group` is the consumer group (None for a consumer that assigns itself), `instance` the member's place in it, from
+    `streams.transport.slots`, `reset` what happens where no position is
     committed or the committed one is gone, `fetch` whether records come at once (`prompt`: idle it costs nothing), in
     steady small loads, or in few large ones (`bulk`), `name` the client id. Passed-through properties of the other
     role are left out.
@@ -151,6 +159,8 @@ def client_config(
         own |= {"auto.offset.reset": reset, **_FETCH[fetch]}
         # librdkafka wants a group id even from a consumer that never joins one.
         own["group.id"] = group or READER_GROUP
+        if instance is not None:
+            own |= {**_STATIC, "group.instance.id": instance}
     given = {**(topology.kafka if topology else {}), **settings.kafka}
     foreign = {"consumer": _PRODUCER_ONLY, "producer": _CONSUMER_ONLY, "admin": _CONSUMER_ONLY + _PRODUCER_ONLY}[role]
     passed = {key: value for key, value in given.items() if not key.startswith(foreign)}

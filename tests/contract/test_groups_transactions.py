@@ -18,6 +18,7 @@ from streams.transport.clients import CommitRejectedError, HangingTransactionErr
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
+from streams.transport.slots import instance_of
 from tests.support.brokers import BROKERS, Settings, either
 from tests.support.waiting import PATIENCE, deadline_in
 
@@ -51,6 +52,10 @@ class Member:
     def poll(self) -> None:
         for batch in self.source.poll():
             self.values += batch.values
+
+
+def static(slot: str, topic: str) -> dict[str, Any]:
+    return {"group.instance.id": instance_of(slot, [topic]), "session.timeout.ms": 30_000}
 
 
 def until(holds: Callable[[], bool], *members: Member) -> None:
@@ -105,6 +110,39 @@ def test_what_a_member_commits_while_it_gives_up_is_where_the_next_one_reads_on(
     until(lambda: two.values == [b"c"], two)
     assert two.source.committed([(topic, 0)]) == {(topic, 0): (2, "so far")}
     two.source.close()
+
+
+def test_who_comes_back_in_its_slot_has_its_partitions_at_once_and_fences_who_had_them(
+    broker: str, prefix: str
+) -> None:
+    """In the same generation, long before the former one's session is over, and nobody else hears of it."""
+    topic, group = make(broker, f"{prefix}slots", 2), f"{prefix}group"
+    first = Member(broker, group, topic, **static("a", topic))
+    other = Member(broker, group, topic, **static("b", topic))
+    until(lambda: len(first.held) == len(other.held) == 1, first, other)
+    generation, held, told = first.source.generation(), first.held, len(other.told)
+    again = Member(broker, group, topic, **static("a", topic))
+    until(lambda: again.held == held, again, other)
+    assert again.source.generation() == generation
+    again.source.commit({(topic, held[0]): (0, "mine")})
+    with pytest.raises(CommitRejectedError):
+        first.source.commit({(topic, held[0]): (0, "a zombie's")})
+    assert again.source.committed([(topic, held[0])]) == {(topic, held[0]): (0, "mine")}
+    assert len(other.told) == told
+    for member in (first, again, other):
+        member.source.close()
+
+
+def test_a_static_member_that_closes_keeps_its_place(broker: str, prefix: str) -> None:
+    topic, group = make(broker, f"{prefix}kept", 2), f"{prefix}group"
+    first = Member(broker, group, topic, **static("a", topic))
+    until(lambda: first.held == [0, 1], first)
+    generation = first.source.generation()
+    first.source.close()
+    again = Member(broker, group, topic, **static("a", topic))
+    until(lambda: again.held == [0, 1], again)
+    assert again.source.generation() == generation
+    again.source.close()
 
 
 def test_the_generation_rises_with_each_assignment_and_is_known_when_it_is_told(broker: str, prefix: str) -> None:

@@ -31,8 +31,12 @@ from tests.simulation.wire import Cluster
 from tests.simulation.world import Process
 
 SETTINGS = Settings(broker=ADDRESS)
-SLOTTED = {name: Settings(broker=ADDRESS, worker_slot=name) for name in (f"w{number}" for number in range(1, 10))}
-"""Of workers that have a slot: who is started again in it fences its former self."""
+SLOTTED = {
+    name: Settings(broker=ADDRESS, worker_slot=name, host_slot=name, kafka={"session.timeout.ms": "6000"})
+    for name in (f"{kind}{number}" for kind in "wh" for number in range(1, 10))
+}
+"""Of workers and hosts that have a slot: who is started again in it is the same member of the group, and fences its
+former self. Who does not come back holds its partitions for no longer than others do: a task's time is short here."""
 
 RESTART_S = 0.5
 """How long after its end a supervisor starts a process again."""

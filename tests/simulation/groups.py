@@ -1,6 +1,7 @@
 """Consumer groups of the in-memory broker: members, generations, the range assignor, and committed offsets.
 
-The classic protocol, with joining and syncing as one step. Source: KIP-62 and the broker's GroupCoordinator. I/O: none.
+The classic protocol, with joining and syncing as one step, and static members. Sources: KIP-62, KIP-345 and the
+broker's GroupCoordinator. I/O: none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Member:
     joined: Assigned | None = None
     seen_at: float = 0.0
     assigned: list[tuple[str, int]] = field(default_factory=list)
+    instance: str = ""
 
 
 class Group:
@@ -49,6 +51,7 @@ class Group:
         self.pending: dict[int, Offsets] = {}
         """By the number of a transactional producer: committed when its transaction is."""
         self.is_stable = True
+        self._fenced: set[str] = set()
         self._expelled: dict[str, set[tuple[str, int]]] = {}
         """Processes that the group has thrown out, with the partitions that they were given anew since then."""
         self._deadline: Event | None = None
@@ -56,19 +59,52 @@ class Group:
         self.watchers: list[Callable[[Group, Mapping[tuple[str, int], tuple[int, str]]], None]] = []
 
     def join(
-        self, member_id: str, owner: str, topics: Iterable[str], session_s: float, rebalance_s: float, joined: Assigned
+        self,
+        member_id: str,
+        owner: str,
+        topics: Iterable[str],
+        session_s: float,
+        rebalance_s: float,
+        joined: Assigned,
+        instance: str = "",
     ) -> str:
-        """The member's id; a new one, where it has none or is not known any more. `owner` names its process."""
+        """The member's id; a new one, where it has none or is not known any more. `owner` names its process.
+
+        A static member that comes back has what its former self had, and where nothing else goes on, at once.
+        """
         was_empty = not self.members
+        former = next((each for each in self.members.values() if instance and each.instance == instance), None)
+        if former is not None and former.id != member_id:
+            self._replace(former, owner, tuple(topics), joined)
+            return former.id
         member = self.members.get(member_id)
         if member is None:
             self._made += 1
-            member = Member(f"{self.name}-{self._made}", owner, tuple(topics), session_s, rebalance_s)
+            member = Member(
+                f"{self.name}-{self._made}", owner, tuple(topics), session_s, rebalance_s, instance=instance
+            )
             self.members[member.id] = member
         member.topics, member.joined = tuple(topics), joined
         self._see(member)
         self._prepare(FIRST_JOIN_S if was_empty else 0.0)
         return member.id
+
+    def _replace(self, member: Member, owner: str, topics: tuple[str, ...], joined: Assigned) -> None:
+        """A new member id, so that whatever still comes from the former one is refused."""
+        del self.members[member.id]
+        if member.owner != owner:
+            self._expelled[member.owner] = set()
+        self._fenced.add(member.id)
+        self._made += 1
+        member.id, member.owner, member.topics, member.joined = f"{self.name}-{self._made}", owner, topics, joined
+        self.members[member.id] = member
+        self._see(member)
+        if not self.is_stable:
+            self._prepare(0.0)
+            return
+        self._world.note(self.name, f"{owner} comes back in generation {self.generation}")
+        member.joined = None
+        joined(self.generation, member.assigned)
 
     def has_expelled(self, owner: str, tp: tuple[str, int]) -> bool:
         """Whether this process was thrown out, may not know it yet, and does not own the partition any more."""
@@ -79,7 +115,7 @@ class Group:
         """An error code of Kafka's, 0 for none."""
         member = self.members.get(member_id)
         if member is None:
-            return int(ck.KafkaError.UNKNOWN_MEMBER_ID)
+            return self._unknown(member_id)
         if generation != self.generation:
             return int(ck.KafkaError.ILLEGAL_GENERATION)
         self._see(member)
@@ -103,11 +139,15 @@ class Group:
             return int(ck.KafkaError.UNKNOWN_MEMBER_ID) if self.members and not in_transaction else 0
         member = self.members.get(member_id)
         if member is None:
-            return int(ck.KafkaError.UNKNOWN_MEMBER_ID)
+            return self._unknown(member_id)
         if generation != self.generation:
             return int(ck.KafkaError.ILLEGAL_GENERATION)
         self._see(member)
         return 0
+
+    def _unknown(self, member_id: str) -> int:
+        is_fenced = member_id in self._fenced
+        return int(ck.KafkaError.FENCED_INSTANCE_ID if is_fenced else ck.KafkaError.UNKNOWN_MEMBER_ID)
 
     def store(self, offsets: Offsets) -> None:
         for watcher in self.watchers:
@@ -124,11 +164,13 @@ class Group:
         self._world.at(member.session_s, lambda: self._expire(member))
 
     def _expire(self, member: Member) -> None:
+        if self.members.get(member.id) is not member:
+            return
         idle_s = self._world.now - member.seen_at
         # A member that waits for the others to join is not expected to say anything.
         waits = member.joined is not None and not self.is_stable
         is_idle = idle_s >= member.session_s - 1e-6 and not waits and self._is_up()
-        if is_idle and self.members.get(member.id) is member:
+        if is_idle:
             self._world.note(self.name, f"{member.owner} has expired")
             self._expelled[member.owner] = set()
             self.leave(member.id)

@@ -30,6 +30,7 @@ class Membership:
         config = consumer.config
         self.group = str(config.get("group.id", ""))
         self.session_s = consumer.seconds("session.timeout.ms", 45_000)
+        self._instance = str(config.get("group.instance.id", ""))
         self._heartbeat_s = consumer.seconds("heartbeat.interval.ms", 3_000)
         self._max_poll_s = consumer.seconds("max.poll.interval.ms", 300_000)
         self.member_id, self.generation = "", NO_GENERATION
@@ -69,9 +70,11 @@ class Membership:
         if not self._topics:
             return
         self.serve()
+        self._topics, self._is_stable = (), False  # first, for whoever closes does not join again
         if self._held:
             self._revoke(lost=False)
-        self._topics, self._is_stable = (), False
+        if self._instance:
+            return  # as librdkafka: who is expected back does not leave
         member_id, group = self.member_id, consumer.broker.group(self.group)
         if member_id:
             consumer.connection.send(lambda: group.leave(member_id), lambda _: None)
@@ -84,7 +87,7 @@ class Membership:
         number, consumer = self._join_number, self._consumer
         if not self._topics or consumer.is_closed:
             return
-        group = consumer.broker.group(self.group)
+        group, topics = consumer.broker.group(self.group), self._topics
 
         def request() -> None:
             if number != self._join_number:
@@ -93,12 +96,13 @@ class Membership:
             self._pending_id = group.join(
                 self.member_id or self._pending_id,
                 consumer.process.name,
-                self._topics,
+                topics,
                 self.session_s,
                 self._max_poll_s,
                 lambda generation, tps: consumer.connection.reply(
                     lambda _: self._joined(number, self._pending_id, generation, tps), None
                 ),
+                self._instance,
             )
 
         consumer.connection.send(request, lambda _: None)
@@ -133,6 +137,9 @@ class Membership:
             return
         if code == ck.KafkaError.REBALANCE_IN_PROGRESS:
             self._give_up(lost=False)
+        elif code == ck.KafkaError.FENCED_INSTANCE_ID:
+            self._is_stable = False
+            self._consumer.tell(Message("", -1, -1, error=ck.KafkaError(code, "fenced", fatal=True)))
         else:
             self.member_id = self._pending_id = ""
             self._give_up(lost=True)

@@ -89,11 +89,11 @@ def test_a_kind_of_process_becomes_one_of_them_and_agents_are_drawn() -> None:
 
 
 def test_only_who_was_away_past_a_session_may_have_become_a_zombie() -> None:
-    for for_s, may in ((3, False), (14, True)):
+    for for_s, slots, may in ((3, False, False), (14, False, True), (14, True, False), (31, True, True)):
         plan = plan_of(f"faults:\n  - {{fault: pause, on: worker, at_s: 1, for_s: {for_s}}}\n")
-        assert may_make_zombies(schedule(plan, "p", 1)) is may
+        assert may_make_zombies(schedule(plan, "p", 1), slots=slots) is may
     hosts = plan_of("faults:\n  - {fault: pause, on: host, at_s: 1, for_s: 14}\n")
-    assert not may_make_zombies(schedule(hosts, "p", 1))
+    assert not may_make_zombies(schedule(hosts, "p", 1), slots=False)
 
 
 def test_what_is_wrong_with_a_plan_is_told_at_once_with_lines_and_nearest_words() -> None:

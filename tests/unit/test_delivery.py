@@ -18,7 +18,8 @@ from schemas.topology import Agent, Route, Topology
 from streams import app
 from streams.processors.cuts import Cuts, InTransaction
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError
+from streams.transport.clients import CommitRejectedError, client_config
+from streams.transport.slots import instance_of
 from streams.transport.transactions import TransactionLostError
 
 TOPOLOGY = Topology(
@@ -127,6 +128,18 @@ def test_who_is_told_to_stop_does_not_begin_again_and_has_not_failed(monkeypatch
 def test_a_slot_names_the_transactions(slot: str, name: str) -> None:
     settings = Settings.resolve({"worker_slot": slot}, {})
     assert app._transactional_id(settings, TOPOLOGY) == f"eu.pointsman-worker-{name}"
+
+
+def test_a_slot_is_a_place_in_the_group_and_other_topics_are_another_member() -> None:
+    settings = Settings.resolve({}, {})
+    place = instance_of("a-1", ["t1", "t2"])
+    config = client_config(settings, TOPOLOGY, "consumer", group="g", instance=place)
+    assert config["group.instance.id"] == place == instance_of("a-1", ["t2", "t1"])
+    assert instance_of("@hostname", ["t1"]) == instance_of(socket.gethostname(), ["t1"])
+    assert len({place, instance_of("a-1", ["t1"]), instance_of("a-2", ["t1", "t2"])}) == 3
+    alone = client_config(settings, TOPOLOGY, "consumer", group="g", instance=instance_of(None, ["t1"]))
+    assert "group.instance.id" not in alone
+    assert config["session.timeout.ms"] > alone["session.timeout.ms"]
 
 
 def test_without_a_slot_each_process_has_an_id_of_its_own() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.epochs import EPOCH_MAX, KEPT, Epochs, LogEpochs, is_behind, next_epoch
+from schemas.epochs import EPOCH_MAX, KEPT, Epochs, LogEpochs, halves, is_behind, joined, next_epoch, spill_epoch
 
 TERM = 1 << 32
 
@@ -125,3 +125,22 @@ def test_a_generation_that_does_not_rise_needs_the_brokers_word(
 ) -> None:
     assert next_epoch(generation, newest) == epoch
     assert is_behind(generation, newest) is behind
+
+
+def test_a_worker_that_starts_again_in_its_slot_spills_above_its_former_self_and_a_zombie_below() -> None:
+    first = spill_epoch(7, 0)
+    again = spill_epoch(7, first)
+    assert 0 < first < again
+    assert spill_epoch(7, again) > again, "a third one, in the same generation"
+    assert spill_epoch(8, again) > again
+    assert spill_epoch(6, again) < again, "its generation is over"
+    claims = LogEpochs().claimed(10, first).claimed(20, again)
+    assert claims.is_void(20, first)
+    assert not claims.is_void(19, first)
+    assert not claims.is_void(20, again)
+
+
+def test_an_epoch_is_written_as_its_halves() -> None:
+    for epoch in (0, 7, spill_epoch(7, 7), EPOCH_MAX):
+        assert joined(*halves(epoch)) == epoch
+    assert halves(spill_epoch(7, 7)) == (1, 7)

@@ -78,6 +78,7 @@ def test_schemas_are_listed() -> None:
     every = get("/schemas?subjectPrefix=pointsman.TaskS")[1]
     assert [(each["subject"], each["version"], each["id"]) for each in every] == [
         ("pointsman.TaskSpilled", 1, 15),
+        ("pointsman.TaskSpilled", 2, 16),
         ("pointsman.TaskSubmitted", 1, 11),
         ("pointsman.TaskSubmitted", 2, 112),
     ]

@@ -34,6 +34,7 @@ GIVEN_OUT = {
     13: ("AgentEvent", 2, "7893e5b2"),
     14: ("MemoryDirective", 1, "25832d10"),
     15: ("TaskSpilled", 1, "a6ec5fac"),
+    16: ("TaskSpilled", 2, "f89bff96"),
 }
 
 

@@ -15,6 +15,7 @@ from console.cli.flags import (
     Broker,
     ClickHouse,
     Hold,
+    HostSlot,
     MetricsPort,
     ReadyFile,
     StopWithStdin,
@@ -56,6 +57,7 @@ def host(
     topology: TopologyFile = None,
     clickhouse: ClickHouse = None,
     metrics_port: MetricsPort = None,
+    host_slot: HostSlot = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
     hold: Hold = False,
@@ -63,7 +65,9 @@ def host(
     """Run one agent host."""
     from console.cli.serve import Life, serve_host
 
-    deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
+    deployment = deployment_of(
+        broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port, host_slot=host_slot
+    )
     serve_host(deployment, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
 
 
