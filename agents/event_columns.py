@@ -41,28 +41,30 @@ class Block(NamedTuple):
 def event_table(blocks: Sequence[Block], versions: Mapping[str, str]) -> pa.RecordBatch:
     """Columns of AgentEvent, of the blocks in their order; `versions` by agent."""
     sizes = [len(block.rows) for block in blocks]
+    of_row = pa.array(np.repeat(np.arange(len(blocks)), sizes))
     spans = [(span, span.stop - span.start) for block in blocks for span in block.rows.spans]
     columns: dict[str, Any] = {
-        name: _column([block.outcomes.column(name) for block in blocks], sizes, _TYPES[name])
+        name: _column([block.outcomes.column(name) for block in blocks], sizes, of_row, _TYPES[name])
         for name in Outcome._fields
     }
-    epochs = np.repeat([span.inbox.epoch for span, _ in spans], [n for _, n in spans])
+    epochs = np.repeat(np.array([span.inbox.epoch for span, _ in spans], np.int64), [n for _, n in spans])
     columns |= {
         "event_id": [each for block in blocks for each in _event_ids(block)],
         "slip": _gathered(blocks, lambda source: source.slips),
         "task": _gathered(blocks, lambda source: source.identities),
-        "epoch": pa.array(epochs, pa.int64()),
-        "agent_version": _column([versions[block.agent_id] for block in blocks], sizes, pa.string()),
+        "epoch": pa.array(epochs),
+        "agent_version": _column([versions[block.agent_id] for block in blocks], sizes, of_row, pa.string()),
     }
     return table("AgentEvent", columns, sum(sizes))
 
 
-def _column(parts: Sequence[Any], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
-    """Columns one behind the other, in the log's own type; a part may be one value for all its rows."""
+def _column(parts: Sequence[Any], sizes: Sequence[int], of_row: pa.Int64Array, kind: pa.DataType) -> Any:
+    """Columns one behind the other, in the log's own type; a part may be one value for all its rows, and so may the
+    column be. `of_row` is the part of each row."""
     if not any(isinstance(part, pa.Array) for part in parts):
         if all(part == parts[0] for part in parts):
-            return pa.nulls(sum(sizes), kind) if parts[0] is None else pa.repeat(pa.scalar(parts[0], kind), sum(sizes))
-        return pa.array(parts, kind).take(pa.array(np.repeat(np.arange(len(parts)), sizes)))
+            return parts[0] if not isinstance(parts[0], list) else pa.repeat(pa.scalar(parts[0], kind), len(of_row))
+        return pa.array(parts, kind).take(of_row)
     arrays = []
     for part, n in zip(parts, sizes, strict=True):
         if isinstance(part, pa.Array):
@@ -74,7 +76,7 @@ def _column(parts: Sequence[Any], sizes: Sequence[int], kind: pa.DataType) -> pa
 
 def _gathered(blocks: Sequence[Block], column_of: Callable[[Dispatched], pa.Array]) -> pa.Array:
     """The rows of all blocks in a column of their sources: few pieces, where they stand as they were read."""
-    numbered = merged((block.rows.source.number, *piece) for block in blocks for piece in block.rows.pieces())
+    numbered = merged((block.rows.source.number, *piece) for block in blocks for piece in block.rows.pieces)
     sources = {block.rows.source.number: block.rows.source for block in blocks}
     parts = [sliced(column_of(sources[number]), start, stop) for number, start, stop in numbered]
     return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)

@@ -30,6 +30,7 @@ from agents.readback import ReadBack, Recovered
 from agents.recollection import Recollection
 from agents.registry import Code, Target
 from agents.runners.make import make_runner
+from agents.runners.turns import CallThreads
 from agents.service import Room, Service
 from agents.snapshots import Reads, Snapshots
 from agents.summarising import Summarising
@@ -101,11 +102,12 @@ class Host:
         self._questions = Questions(self._reader.submit, self._positions.are_ours)
         self._ownership = Ownership(self._questions.ask)
         self._room = Room(topology.limits.host_inflight_max)
+        threads = CallThreads()
         self._services = {
             name: Service(
                 name,
                 agent,
-                Caller(make_runner(name, agent, targets[name]), writes=agent.effect == "write"),
+                Caller(make_runner(name, agent, targets[name], threads=threads), writes=agent.effect == "write"),
                 self._events,
                 self._memory,
                 self._room,

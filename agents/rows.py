@@ -7,7 +7,7 @@ takes the way of every other agent: that way is the meaning, this one is quicker
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +20,13 @@ from agents.outcome import COMPLETED, ERROR_CHARS_MAX, FAILED, REFUSED, SILENT, 
 from agents.recognition import AttemptId
 from schemas.reasons import ErrorClass
 
-_TEXTS = pa.list_(pa.string())
+# What a row has of which its agent says nothing; in columns nothing is remembered.
+_UNSAID: Mapping[str, Any] = {
+    **dict.fromkeys(("answer", "vote_key", "payload", "confidence", "tool_calls")),
+    "citations": [],
+    "facts": [],
+    **dict.fromkeys(("tokens_in", "tokens_out", "cost_microusd", "ordinal"), 0),
+}
 
 
 class Span(NamedTuple):
@@ -39,29 +45,32 @@ class Span(NamedTuple):
 class Rows:
     """Dispatches of one poll to one batch agent. None of them was met before; all are in hand.
 
-    `expires_ms` is when the first and the last of them are overdue.
+    `expires_ms` is when the first and the last of them are overdue. `pieces` is where they stand in the source: few
+    pieces, as a fetch brings the partitions of a topic together.
     """
 
     source: Dispatched
     spans: Sequence[Span]
     expires_ms: tuple[int, int]
     expand: Callable[[Rows], list[Attempt]]
+    pieces: Sequence[tuple[int, int]] = field(init=False)
+    _n: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pieces = [(start, stop) for _, start, stop in merged((0, span.start, span.stop) for span in self.spans)]
+        self._n = sum(stop - start for start, stop in self.pieces)
 
     def __len__(self) -> int:
-        return sum(span.stop - span.start for span in self.spans)
+        return self._n
 
     @property
     def inboxes(self) -> set[Inbox]:
         return {span.inbox for span in self.spans}
 
-    def pieces(self) -> list[tuple[int, int]]:
-        """Where they stand in the source: in few pieces, as a fetch brings the partitions of a topic together."""
-        return [(start, stop) for _, start, stop in merged((0, span.start, span.stop) for span in self.spans)]
-
     def batch_input(self) -> pa.RecordBatch:
         """What their agent is given: the columns of BATCH_INPUT."""
         whole = self.source.batch_input()
-        parts = [sliced(whole, start, stop) for start, stop in self.pieces()]
+        parts = [sliced(whole, start, stop) for start, stop in self.pieces]
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def attempts(self) -> list[Attempt]:
@@ -102,7 +111,7 @@ class Outcomes:
 
     def at(self, started_us: int, finished_us: int) -> Outcomes:
         """The same, with these times."""
-        return replace(self, columns={**self.columns, "started_at": started_us, "finished_at": finished_us})
+        return Outcomes(self.n, self.kinds, {**self.columns, "started_at": started_us, "finished_at": finished_us})
 
     def rows(self) -> list[Outcome]:
         """The same, one object a row."""
@@ -137,11 +146,9 @@ def _list(column: Any, n: int) -> list[Any]:
 def outcomes_of(rows: object, expected: int, *, may_have_acted: bool) -> Outcomes:
     """As `agents.outcome.from_batch`, in columns. Raises UnusableAnswer where the output does not fit its input."""
     given = rows_of(rows, expected)
-    found = {field.name: column_of(given, field) for field in BATCH_OUTPUT if field.name in given.schema.names}
-    plain = {name: found.get(name) for name in ("answer", "vote_key", "payload", "confidence")}
-    plain |= {name: _filled(found.get(name), pa.scalar([], _TEXTS)) for name in ("citations", "facts")}
-    plain |= {name: _filled(found.get(name), 0) for name in ("tokens_in", "tokens_out", "cost_microusd")}
-    plain |= {"ordinal": 0, "tool_calls": None}  # in columns nothing is remembered
+    names = set(given.schema.names)
+    found = {each.name: column_of(given, each) for each in BATCH_OUTPUT if each.name in names}
+    plain = {**_UNSAID, **{name: _filled(column, _UNSAID[name]) for name, column in found.items() if name in _UNSAID}}
     error_class, answer = found.get("error_class"), found.get("answer")
     none_failed = error_class is None or error_class.null_count == expected
     if none_failed and answer is not None and not answer.null_count:
@@ -167,11 +174,9 @@ def _given(column: pa.Array | None, n: int) -> pa.Array:
     return pa.nulls(n, pa.string()) if column is None else column
 
 
-def _filled(column: pa.Array | None, value: Any) -> Any:
-    """The column with `value` in the place of null; the value alone, where there is none."""
-    if column is None:
-        return value.as_py() if isinstance(value, pa.Scalar) else value
-    return pc.fill_null(column, value) if column.null_count else column
+def _filled(column: pa.Array, value: Any) -> pa.Array:
+    """The column with `value` in the place of null, where that is none itself."""
+    return pc.fill_null(column, pa.scalar(value, column.type)) if value is not None and column.null_count else column
 
 
 def _nothing(kind: pa.DataType) -> pa.Scalar:

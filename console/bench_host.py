@@ -27,6 +27,7 @@ from agents.inbox import Inbox
 from agents.intake import Intake
 from agents.recollection import Recollection
 from agents.runners.make import make_runner
+from agents.runners.turns import CallThreads
 from agents.service import Room, Service
 from console.cli.output import Output
 from schemas.codec import Codec
@@ -96,7 +97,7 @@ class Rig:
         self.sent, self._offset = Sent(), 0
         self._codec = Codec(FileRegistry.load(), self.topology.limits.record_bytes_max)
         self._topics = self.topology.topics()
-        memory, room = Recollection(Contexts(self.topology), None), Room(100_000)
+        memory, room, threads = Recollection(Contexts(self.topology), None), Room(100_000), CallThreads()
         self.inboxes = {
             TopicPartition(self._topics.inbox(name), number): Inbox(name, self._topics.inbox(name), number)
             for name in names
@@ -109,7 +110,7 @@ class Rig:
             name: Service(
                 name,
                 self.topology.agents[name],
-                Caller(make_runner(name, self.topology.agents[name], module), writes=False),
+                Caller(make_runner(name, self.topology.agents[name], module, threads=threads), writes=False),
                 self.events,
                 memory,
                 room,

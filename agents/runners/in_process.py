@@ -17,6 +17,7 @@ from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_answer, from_batch
 from agents.registry import Code, is_async
 from agents.rows import Outcomes, Rows, outcomes_of
+from agents.runners.turns import CallThreads, Lane
 from agents.wire import context_fields
 from schemas.topology import Agent
 from streams.transport.threads import DaemonPool
@@ -48,27 +49,27 @@ class PythonRunner:
 
 
 class BatchRunner:
-    """Rows of one batch of dispatches a call, in a thread. An agent whose `context` is true is shown that of each row,
-    as it was before the call, in a column of its own; any other remembers nothing."""
+    """Rows of one batch of dispatches a call, in one of the host's threads. An agent whose `context` is true is shown
+    that of each row, as it was before the call, in a column of its own; any other remembers nothing."""
 
     batched = True
 
-    def __init__(self, agent_id: str, agent: Agent, code: Code) -> None:
+    def __init__(self, agent: Agent, code: Code, threads: CallThreads) -> None:
         self._code, self._writes, self._remembers = code, agent.effect == "write", agent.remembers
-        self._pool = DaemonPool(f"agent-{agent_id}", agent.running_max)
+        self._threads, self._lane = threads, Lane(agent.running_max)
 
     async def run(self, attempts: Sequence[Attempt], context: Context) -> list[Outcome]:  # noqa: ARG002  one interface
         rows = pa.concat_batches([each.source.batch_input().slice(each.row, 1) for each in attempts])
         if self._remembers:
             shown = pa.array([json.dumps(context_fields(each.context)) for each in attempts], pa.string())
             rows = rows.append_column(BATCH_CONTEXT, shown)
-        output = await self._pool.run(self._code, rows)
+        output = await self._threads.run(self._lane, self._code, rows)
         return from_batch(output, len(attempts), may_have_acted=self._writes)
 
     async def run_rows(self, rows: Rows) -> Outcomes:
         """As `run`, in columns."""
-        output = await self._pool.run(self._code, rows.batch_input())
+        output = await self._threads.run(self._lane, self._code, rows.batch_input())
         return outcomes_of(output, len(rows), may_have_acted=self._writes)
 
     async def close(self) -> None:
-        self._pool.close()
+        pass
