@@ -206,9 +206,6 @@ class Cohort:
         place = number & _PLACE
         return int(self.rows[place]), self.firsts.each[int(self.codes[place])]
 
-    def size(self, number: int) -> int:
-        return int(self.intake.sizes[int(self.rows[number & _PLACE])])
-
     def task(self, number: int) -> Task:
         """The facts of one task, as they stood when it was sent out: its first dispatches."""
         intake, (row, first) = self.intake, self.origin(number)

@@ -100,7 +100,8 @@ class Intake:
 
     def identity(self, row: int) -> Identity:
         """What results and notes repeat of the row's task; made when it is asked for, for few rows are."""
-        return Identity(*[column[row] for column in self._identities])
+        conversations, labels_, parents, submitted, roots = self._identities
+        return Identity(conversations[row], labels_[row], parents[row], submitted[row], roots[row])
 
 
 def _plain(column: pa.Array) -> list[Any]:

@@ -56,6 +56,7 @@ class AgentColumns:
     names: pa.StringArray
     confidence_when_unstated: npt.NDArray[np.float64]
     grounded: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Policy:
             names=pa.array(self.agents, pa.string()),
             confidence_when_unstated=np.array([each.confidence_when_unstated for each in agents], np.float64),
             grounded=np.array([each.grounded for each in agents], np.bool_),
+            weights=np.array([each.weight for each in agents], np.float64),
         )
 
     def agent(self, agent_id: str) -> AgentPolicy:

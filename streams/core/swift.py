@@ -26,7 +26,7 @@ from streams.core.counting import Answers, by_agent, no_answers
 from streams.core.effects import Answered, Note
 from streams.core.hearing import Hearing
 from streams.core.intake import UNSTATED_MS, Heard, Intake
-from streams.core.pairs import agreed
+from streams.core.pairs import Voice, agreed, voices
 from streams.core.rows import Rows, at, edges, listed, together
 from streams.core.task import Outcome, TaskKey
 from streams.core.told import Told
@@ -165,8 +165,8 @@ def take_answers(parts: Sequence[Part], heard: Heard, now_ms: int) -> list[Other
     taken = np.zeros(len(heard), np.bool_)
     taken[told.rows[single]] = True
     _answer(parts, heard, hearing, told, single, now_ms)
+    taken[_hear_pairs(parts, heard, hearing, told, pair, times, now_ms)] = True
     outcomes = _outcomes(heard, [rows[~taken[rows]] for _, rows in parts])
-    taken[_hear_pairs(parts, hearing, told, pair, times, outcomes, now_ms)] = True
     answers = by_agent(hearing, [rows[taken[rows]] for _, rows in parts], [cell.health for cell, _ in parts])
     return [_others(rows[~taken[rows]], outcomes, own) for (_, rows), own in zip(parts, answers, strict=True)]
 
@@ -199,42 +199,41 @@ def _answer(parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, p
 
 
 def _hear_pairs(
-    parts: Sequence[Part],
-    hearing: Hearing,
-    told: Told,
-    places: Rows,
-    times: Rows,
-    outcomes: Mapping[int, Outcome],
-    now_ms: int,
+    parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, places: Rows, times: Rows, now_ms: int
 ) -> list[int]:
     """Keeps first voices, and ends the tasks whose second says the same: the rows of all these."""
-    taken: list[int] = []
     ends = listed(np.searchsorted(places, told.ends))
+    new: list[Rows] = []
     for (cell, _), (start, end) in zip(parts, pairwise(ends), strict=True):
         own = places[start:end]
-        new = own[cell.cohorts.pairs.are_new(told.numbers[own], told.attempt[own], times[own])]
-        confidences = hearing.confidence[told.rows[new]].tolist()
-        for row, number, confidence in zip(listed(told.rows[new]), listed(told.numbers[new]), confidences, strict=True):
-            if _hear(cell, number, outcomes[row], confidence, now_ms):
+        new.append(own[cell.cohorts.pairs.are_new(told.numbers[own], told.attempt[own], times[own])])
+    rows = told.rows[np.concatenate(new)]
+    if not len(rows):
+        return []
+    spoken = zip(listed(rows), voices(parts[0][0].policy, heard.events.batch, hearing, rows), strict=True)
+    taken: list[int] = []
+    for (cell, _), own in zip(parts, new, strict=True):
+        for number, (row, voice) in zip(listed(told.numbers[own]), spoken, strict=False):
+            if _hear(cell, number, voice, now_ms):
                 taken.append(row)
     return taken
 
 
-def _hear(cell: Cell, number: int, outcome: Outcome, confidence: float, now_ms: int) -> bool:
+def _hear(cell: Cell, number: int, voice: Voice, now_ms: int) -> bool:
     """Whether there is nothing else to decide by this voice: it is the first, or it agrees."""
     cohorts = cell.cohorts
-    both = cohorts.pairs.hear(number, outcome, confidence)
+    both = cohorts.pairs.hear(number, voice)
     if both is None:
         return True
     one, other = both
     if one.vote.key != other.vote.key:
         return False
     cohort = cohorts.of(number)
-    result = agreed(cohort, number, one, other, now_ms)
+    result, size = agreed(cohort, number, one, other, now_ms)
     cell.machine.decisions.effects.results.append(result)
     del cell.tasks[result.id]
-    cell.bytes -= cohort.size(number)
-    cell.finished.add(result.id, now_ms, (one.outcome.event_id, other.outcome.event_id))
+    cell.bytes -= size
+    cell.finished.add(result.id, now_ms, (one.event_id, other.event_id))
     cohorts.pairs.forget(number)
     cohorts.leave(cohort, 1)
     return True

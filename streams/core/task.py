@@ -7,7 +7,7 @@ folded the logs in any order decides as the cell that never stopped. I/O: none.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from schemas.reasons import FailReason
 from streams.core.consensus import Vote
@@ -104,6 +104,17 @@ class Attempt:
         return self.failure is None and self.vote is None
 
 
+class Charge(Protocol):
+    """What an outcome adds to its task, whatever it says."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def cost_microusd(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
 @dataclass(slots=True)
 class Task:
     """One task in flight. `frame` + slip + `datum` is the value of its dispatches; `key` their record key."""
@@ -136,6 +147,9 @@ class Task:
 
     def current(self) -> dict[int, Attempt]:
         """Per seat the work in it: the latest attempt, for an earlier one has been superseded."""
+        if len(self.attempts) == 1:  # as of most tasks, and a question that is often asked
+            (only,) = self.attempts.values()
+            return {} if only.slip.stage == REGROUND else {only.slip.seat: only}
         seats: dict[int, Attempt] = {}
         for ordinal in sorted(self.attempts):
             attempt = self.attempts[ordinal]
@@ -157,7 +171,7 @@ class Task:
         reground = self.reground()
         return [*current, reground] if reground is not None and reground.is_open else current
 
-    def charge(self, outcome: Outcome) -> None:
+    def charge(self, outcome: Charge) -> None:
         """Adds what an outcome cost, late or not: the money is spent either way."""
         self.event_ids.append(outcome.event_id)
         self.cost_microusd += outcome.cost_microusd

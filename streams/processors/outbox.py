@@ -21,6 +21,7 @@ from schemas.records import RECORDS, table
 from schemas.topology import Topology
 from streams.core.cohort import ENDINGS, Cohort
 from streams.core.columns import columns_of
+from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
 from streams.core.rows import at, runs, together
 from streams.core.task import Identity, TaskKey
@@ -154,7 +155,7 @@ class Outbox:
     def _answer(self, decided: Mapping[int, list[Result]]) -> None:
         results = list(chain.from_iterable(decided.values()))
         keys = {partition: [result.key for result in own] for partition, own in decided.items()}
-        values = self._codec.encode_few(result_columns(results, self._version), len(results), "TaskResult")
+        values = self._codec.encode_values(result_columns(results, self._version), len(results), "TaskResult")
         self._hand_over(self._topics.results, values, keys)
         for (status, reason), count in Counter((result.status, result.reason) for result in results).items():
             counter(RESULTS, status, reason).inc(count)
@@ -165,7 +166,7 @@ class Outbox:
     def _note(self, decided: Mapping[int, list[Note]]) -> None:
         notes = list(chain.from_iterable(decided.values()))
         keys = {partition: [note.key for note in own] for partition, own in decided.items()}
-        values = self._codec.encode_few(note_columns(notes, self._version), len(notes), "OrchestratorEvent")
+        values = self._codec.encode_values(note_columns(notes, self._version), len(notes), "OrchestratorEvent")
         self._hand_over(self._topics.orchestrator, values, keys)
         kinds = Counter(note.kind for note in notes)
         DUPLICATES.inc(kinds["DUPLICATE"])
@@ -225,13 +226,16 @@ def result_columns(results: Sequence[Result], route_version: str) -> dict[str, A
     columns = columns_of(Result, results)
     identities = columns.pop("identity")
     columns |= {**_ids(columns.pop("id"), identities), "route_version": route_version}
-    columns["votes"] = [
-        [(each.agent_id, shown(each.key), each.confidence, each.weight) for each in votes] for votes in columns["votes"]
-    ]
+    columns["votes"] = [list(map(_vote, votes)) for votes in columns["votes"]]
     columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
     for name in ("key", "failed_agents"):
         del columns[name]
     return columns
+
+
+def _vote(vote: Vote) -> dict[str, Any]:
+    """What a result shows of one."""
+    return {"agent_id": vote.agent_id, "vote": shown(vote.key), "confidence": vote.confidence, "weight": vote.weight}
 
 
 def answer_table(

@@ -21,6 +21,7 @@ from agents.outcome import UnusableAnswer, from_batch
 from agents.recollection import Recollection
 from agents.rows import outcomes_of
 from agents.runners.in_process import BatchRunner
+from agents.runners.turns import CallThreads
 from agents.service import Room, Service
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
@@ -157,11 +158,12 @@ async def served(polls: Sequence[Batch], *, in_columns: bool, given_up: int | No
     intake = Intake(TOPOLOGY, CODEC, sent, owned)
     if not in_columns:
         intake._in_columns = frozenset()
+    threads = CallThreads()
     services = {
         name: Service(
             name,
             agent,
-            Caller(BatchRunner(name, agent, answers), writes=False),
+            Caller(BatchRunner(agent, answers, threads), writes=False),
             *(events, memory, room, _nobody_else, _raise),
         )
         for name, agent in TOPOLOGY.agents.items()

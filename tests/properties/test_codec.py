@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import codec
 from schemas.codec import Codec
 from schemas.reasons import DeadReason
 from schemas.records import record
@@ -53,9 +54,11 @@ def test_fastavro_reads_what_the_codec_writes(name: str, data: st.DataObject) ->
 def test_what_is_encoded_without_arrow_is_the_same(name: str, data: st.DataObject) -> None:
     values = data.draw(records_of(name))
     columns = {field: [value[field] for value in values] for field in record(name).arrow.names}
-    encoded = CODEC.encode_few(columns, len(values), name)
-    assert [decode(definition(name), value[5:]) for value in encoded] == values
-    assert encoded == CODEC.encode(to_batch(name, values), name)
+    expected = CODEC.encode(to_batch(name, values), name)
+    for few in (0, len(values)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "FEW", few)
+            assert CODEC.encode_values(columns, len(values), name) == expected
 
 
 @EVERY_RECORD
