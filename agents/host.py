@@ -329,7 +329,9 @@ class Host:
         asked, until = asyncio.run_coroutine_threadsafe(work, self._loop), time.monotonic() + timeout_s
         while meanwhile is not None and not has_ended(asked, ANSWER_EACH_S) and time.monotonic() < until:
             meanwhile()
-        return asked.result(max(until - time.monotonic(), 0.0))
+        if not has_ended(asked, max(until - time.monotonic(), 0.0)):
+            raise TransportError(f"kept from its work for {timeout_s:g} s, stopped or starved: start the host again")
+        return asked.result()
 
     async def _take_over(self, recovered: Recovered, states: Iterable[tuple[Conversation, State]]) -> None:
         for inbox in recovered.inboxes:

@@ -84,13 +84,14 @@ class Cuts:
         """The cut of some partitions as of now, with their low watermarks; None where output is not yet delivered.
 
         Tasks are spilled between two deliveries: what they tell of is in the logs before them, and they are in the
-        compacted topic before a low watermark that does not wait for them. It waits for `drain_s` at most, each time,
-        and holds the event loop while it does, so that nothing is produced meanwhile. Raises DeliveryError when a
-        delivery failed.
+        compacted topic before a low watermark that does not wait for them. It waits for `drain_s` at most, in all, and
+        holds the event loop while it does, so that nothing is produced meanwhile. Raises DeliveryError when a delivery
+        failed.
         """
+        until = time.monotonic() + drain_s
         if not self._producer.drained(drain_s):
             return None
-        if spill(self.positions) and not self._producer.drained(drain_s):
+        if spill(self.positions) and not self._producer.drained(max(0.0, until - time.monotonic())):
             return None
         return self.cut(self.positions, low_watermarks_ms())
 

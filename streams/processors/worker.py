@@ -35,7 +35,7 @@ from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.held import HeldBack
 from streams.transport.pauses import TopicPauses
-from streams.transport.producer import Producer
+from streams.transport.producer import IN_FLIGHT_S, Producer
 from streams.transport.requests import generation_of
 from streams.transport.telemetry import (
     CONSUMER_LAG,
@@ -226,7 +226,9 @@ class Worker:
     async def on_revoked(self, partitions: list[int]) -> None:
         """Commits a last cut, as far as the broker lets it, and gives the partitions up."""
         async with self._committing:
-            cut = None if self.has_failed else self._take_cut(partitions, REVOKE_DRAIN_S)
+            # Where little time is left, what is on its way has more need of it (`Producer.withdraw`).
+            drain_s = max(0.0, min(REVOKE_DRAIN_S, self.driver.revoke_s - IN_FLIGHT_S))
+            cut = None if self.has_failed else self._take_cut(partitions, drain_s)
             if cut is None:
                 self._is_in_doubt = self._withdraw() > 0
             self._drop(partitions)

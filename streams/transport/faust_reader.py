@@ -36,6 +36,8 @@ CLOSE_TIMEOUT_S = 1.0
 _PATIENCE_S = 0.5
 # So long does a request wait while nothing arrives.
 _SLICE_S = 0.01
+BLIND_S = 0.75
+"""Whoever hangs in one call for longer sees nothing of what the logs hold."""
 _PROBE_EVERY_S = 1.0
 _PROBE_TIMEOUT_S = 0.2
 
@@ -82,7 +84,13 @@ class Reader:
         self._lock = threading.Lock()
         self._asked: frozenset[TopicPartition] = frozenset()
         self._is_full = False
-        self._probe_at = 0.0
+        self._probe_at, self._free_at = 0.0, time.monotonic()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the thread hangs in a request that nobody answers, or in a rebalance: its watch hears in polls alone
+        of a broker that is gone. Any thread."""
+        return time.monotonic() - self._free_at > BLIND_S
 
     def start(self) -> None:
         self._thread.start()
@@ -167,6 +175,7 @@ class Reader:
 
     def _consume(self, count: int, timeout_s: float) -> list[Any]:
         messages: list[Any] = self._consumer.consume(count, timeout_s)
+        self._free_at = time.monotonic()
         if self._callback_error is not None:
             raise self._callback_error
         return messages
@@ -185,6 +194,7 @@ class Reader:
             while self._live == generation and not self._stopping.is_set():
                 if self.handover.reserve(_SLICE_S):
                     return True
+                self._free_at = time.monotonic()
                 self._requests.answer()
                 if time.monotonic() > patient_until:
                     self._is_full = True

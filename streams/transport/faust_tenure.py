@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,14 +72,19 @@ class Driver:
         self._tenure: Tenure | None = None
         self._going_live: asyncio.Task[None] | None = None
         self._may_commit = False
-        self._revoke_timeout_s = REVOKE_TIMEOUT_S
+        self._revoke_timeout_s, self._leaves_at = REVOKE_TIMEOUT_S, math.inf
         self.failed: asyncio.Future[BaseException]
         self._ended = asyncio.Event()
 
     @property
     def is_down(self) -> bool:
-        """Whether no broker can be reached."""
-        return self._reader is not None and self._reader.watch.is_down
+        """Whether no broker can be reached, or nobody would have heard of that."""
+        return self._reader is not None and (self._reader.watch.is_down or self._reader.is_blind)
+
+    @property
+    def revoke_s(self) -> float:
+        """How long giving partitions up may take now: less, where the app is to end."""
+        return max(0.0, min(REVOKE_TIMEOUT_S, self._leaves_at - self._loop.time()))
 
     def mark_up(self) -> None:
         """A broker has answered somebody else: `is_down` no longer holds. Any thread."""
@@ -131,7 +137,7 @@ class Driver:
 
     async def lag(self) -> dict[TopicPartition, int]:
         """Records appended and not read, of each topic-partition that was read from, as of the last fetch."""
-        return await self._ask(lag)
+        return await self._request(lag)  # which asks no broker
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         """Read no more from these, in later assignments too. What was read before still comes. Any thread."""
@@ -173,7 +179,7 @@ class Driver:
         if self._reader is None:
             return
         # Half for the hook: cancelling it, `on_lost` and closing want the rest.
-        self._revoke_timeout_s = timeout_s / 2
+        self._revoke_timeout_s, self._leaves_at = timeout_s / 2, self._loop.time() + timeout_s
         if not clean:
             self._drop()
         self._reader.stop(clean=clean)
@@ -279,10 +285,12 @@ class Driver:
         return self._reader
 
     async def _ask(self, request: Callable[[ck.Consumer], T]) -> T:
-        reader = self._started()
-        answer = await asyncio.wrap_future(reader.ask(request))
-        reader.watch.up()
+        answer = await self._request(request)
+        self.mark_up()
         return answer
+
+    async def _request(self, request: Callable[[ck.Consumer], T]) -> T:
+        return await asyncio.wrap_future(self._started().ask(request))
 
 
 async def _mapping(hook: Any) -> Mapping[tuple[str, int], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -81,6 +82,7 @@ class Topic:
     def __init__(self) -> None:
         self.rows: list[tuple[int, bytes | None, bytes | None]] = []
         self.log: list[str] = []
+        self.waits_s: list[float] = []
         self.has_output, self.delivers = False, [True, True]
 
     def send(
@@ -91,8 +93,9 @@ class Topic:
         self.log.append("spill")
         self.rows += [(partition, key, value) for key, value in zip(keys, values, strict=True)]
 
-    def drained(self, _timeout_s: float) -> bool:
+    def drained(self, timeout_s: float) -> bool:
         self.log.append("drained")
+        self.waits_s.append(timeout_s)
         return self.delivers.pop(0)
 
     def batch(self) -> Batch:
@@ -375,3 +378,18 @@ def test_a_cut_spills_behind_what_led_to_it_and_ahead_of_its_positions(
     cut = cuts.take(write, lambda: {0: scene.cell.low_watermark() or now_ms}, 0.0)
     assert scene.topic.log == log
     assert cut == ({at: (1, cut_metadata(now_ms, [(-1, GENERATION)]))} if is_cut else None)
+
+
+def test_both_deliveries_of_a_cut_share_one_time() -> None:
+    scene = Scene()
+    taken_in(scene.cell, [{"task_id": "a"}])
+    cuts = Cuts("tasks.submitted.v1", cast("Any", scene.topic), Epochs(), scene.log.claims)
+
+    def spill(_positions: Mapping[TopicPartition, int]) -> bool:
+        time.sleep(0.02)
+        return True
+
+    cuts.take(spill, lambda: {0: T0_MS}, 5.0)
+    first_s, second_s = scene.topic.waits_s
+    assert first_s == 5.0
+    assert second_s < 5.0 - 0.01

@@ -41,6 +41,7 @@ class Fakes:
         self.failures: list[BaseException] = []
         self.is_down = broken == "log_ends"
         self.version = 0
+        self.revoke_s = 5.0
         self.abandoned = self.withdrawn = 0
         self.undelivered = 0
 
@@ -206,6 +207,22 @@ async def test_what_is_not_delivered_when_partitions_go_is_dropped_and_only_a_ne
     assert worker._cells == {}
     with pytest.raises(TransportError, match="only a new process"):
         await worker.on_assigned([0])
+
+
+async def test_a_last_cut_waits_no_longer_than_partitions_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes: Any = Fakes("")
+    worker = worker_of(fakes)
+    waited: list[float] = []
+
+    def drained(timeout_s: float = 0.0) -> bool:
+        waited.append(timeout_s)
+        return False
+
+    monkeypatch.setattr(fakes, "drained", drained)
+    for left_s in (5.0, 1.5, 0.1):
+        fakes.revoke_s = left_s
+        await worker.on_revoked([0])
+    assert waited == [module.REVOKE_DRAIN_S, 0.5, 0.0], "a second of it is for what is on its way"
 
 
 async def test_partitions_that_come_back_are_read_after_what_was_written_for_them() -> None:
