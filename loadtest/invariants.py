@@ -33,6 +33,8 @@ INVARIANTS: Mapping[str, str] = MappingProxyType(
         "P11": "Every wait ends: no call of a client is without a time limit, and who is told to stop does.",
         "P12": "All of it with transactions off, save P4, and with the one extra copy of P5.",
         "T1": "No attempt is given up, and no answer left out, whose outcome stood in the log to be read in time.",
+        "T2": "What lies unread with its host is waited for, has its time from when it is read, and is held against "
+        "nobody.",
         "E1": "An agent that writes is never run twice for one task.",
         "A1": "A result belongs to an accepted task, an outcome to a dispatch.",
         "A2": "Nobody is asked twice for one task, but for the one grounded re-run.",
@@ -100,6 +102,16 @@ class GivenUp(NamedTuple):
     task_id: str
     at_ms: int
     outcomes_ms: tuple[int, ...]
+
+
+class Verdict(NamedTuple):
+    """That an attempt's time was over: when that was said, and when it could be said at the earliest."""
+
+    tenant: str
+    task_id: str
+    agent_id: str
+    at_ms: int
+    earliest_ms: int
 
 
 class Ended(NamedTuple):
@@ -227,6 +239,15 @@ def unread(given_up: Iterable[GivenUp], tolerance_ms: int) -> list[str]:
         f"{each.tenant}/{each.task_id} after {each.at_ms - max(each.outcomes_ms)} ms"
         for each in given_up
         if each.outcomes_ms and each.at_ms - max(each.outcomes_ms) > tolerance_ms
+    ]
+
+
+def too_soon(verdicts: Iterable[Verdict], tolerance_ms: int) -> list[str]:
+    """T2: attempts that were not given their time."""
+    return [
+        f"{each.agent_id} for {each.tenant}/{each.task_id}, {each.earliest_ms - each.at_ms} ms early"
+        for each in verdicts
+        if each.at_ms + tolerance_ms < each.earliest_ms
     ]
 
 

@@ -42,6 +42,7 @@ class Verdict(NamedTuple):
 NOT_ASKED: Mapping[str, str] = {
     "P2": "a run folds its logs once; the simulation does it in every order",
     "T1": "when an outcome could be read is not in the logs; the simulation sees it",
+    "T2": "when a host has read a dispatch is not in the logs; the simulation sees it",
     "A5": "repeats after the horizon are new tasks; the simulation tells them apart",
 }
 

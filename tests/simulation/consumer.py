@@ -156,6 +156,8 @@ class Consumer(Client):
                 break
             self.world.block(self.came, until - self.world.now)
         self.point("polled")
+        if found and self.cluster.on_read is not None:
+            self.cluster.on_read(self.process, found)
         return found
 
     def tell(self, message: Message) -> None:

@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from tests.simulation.deployment import Deployment, shared_codec
 from tests.simulation.groups import Group
 from tests.simulation.house import House
 from tests.simulation.log import Record, State
-from tests.simulation.wire import Cluster
+from tests.simulation.wire import Cluster, Message
 from tests.simulation.world import Process
 
 WORKERS, HOSTS, STORES = "pointsman-worker", "pointsman-host", "pointsman-store"
@@ -91,6 +91,8 @@ class Evidence:
         self.store_cuts: list[StoreCut] = []
         self.shown: list[Shown] = []
         self.fallen: list[str] = []
+        self.read_ms: dict[tuple[str, str, int, int], int] = {}
+        """When a host first had a dispatch: by its process, the inbox, its partition and the offset."""
         self._rows: dict[tuple[str, int], tuple[list[Row], list[int]]] = {}
 
     def watch(self) -> None:
@@ -101,6 +103,7 @@ class Evidence:
         self._cluster.broker.on_commit.append(self._transacted)
         self._cluster.on_hand_over = self._handed_over
         self._cluster.on_write = self._written
+        self._cluster.on_read = self._read_by
 
     def _handed_over(self, process: Process, tp: tuple[str, int], record: Record) -> None:
         record.is_zombie = self._is_zombie(process, *tp)
@@ -112,6 +115,12 @@ class Evidence:
         if world.trace is not None:
             zombie = ", as a zombie" if any(record.is_zombie for record in records) else ""
             world.note(process.name, f"-> {tp[0]}[{tp[1]}]{zombie}: {self._said(tp[0], records)}")
+
+    def _read_by(self, process: Process, messages: Sequence[Message]) -> None:
+        now_ms = self._cluster.broker.now_ms()
+        for each in messages:
+            if each.topic() in self._agents:
+                self.read_ms.setdefault((process.name, each.topic(), each.partition(), each.offset()), now_ms)
 
     def _is_zombie(self, process: Process, topic: str, number: int) -> bool:
         """Whether it writes for a partition that its group has taken from it for being silent."""

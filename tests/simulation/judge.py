@@ -12,7 +12,7 @@ from loadtest.invariants import Mode, TaskKey
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.topology import Topology
 from streams.processors.reading import RESUME_BELOW
-from tests.simulation import judge_cuts, judge_folds, judge_memory, judge_times
+from tests.simulation import judge_cuts, judge_folds, judge_hosts, judge_memory, judge_times
 from tests.simulation.evidence import Row, key_of
 from tests.simulation.facts import Facts, Found
 from tests.simulation.scenario import WRITERS
@@ -48,6 +48,7 @@ def judge(run: Run) -> list[Breach]:
         judge_cuts.of_hosts,
         judge_cuts.of_stores,
         judge_times.of_times,
+        judge_hosts.of_hosts,
         judge_folds.of_folds,
         judge_memory.of_memory,
         _ends,

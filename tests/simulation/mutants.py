@@ -30,6 +30,7 @@ from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
 from tests.simulation.mutant import Mutant
+from tests.simulation.mutants_hosts import HOSTS
 from tests.simulation.mutants_spill import SPILL
 from tests.simulation.mutants_store import STORE
 from tests.simulation.mutants_transactions import TRANSACTIONS
@@ -304,6 +305,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "a host commits ahead of delivery": Mutant(
         "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 60, "crashes"
     ),
+    **HOSTS,
     **SPILL,
     **TRANSACTIONS,
     **STORE,

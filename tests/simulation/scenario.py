@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from loadtest.invariants import Mode
 from schemas.topology import Topology
+from streams.processors.worker import DRAIN_S
 from tests.simulation.agents import Part
 from tests.simulation.faults import FAULTS_S, PROFILES, Fault
 from tests.simulation.wire import Weather
@@ -148,7 +149,9 @@ class Scenario:
     def reading_s(self) -> float:
         """T1: what it may take to read an outcome that stands in the log."""
         slow = self.weather.slow_share or self.weather.preempted_share
-        return READING_S + (3 * self.weather.slow_max_s if slow else 0.0) + 2 * self.skew_s
+        # A cut holds the event loop while what was sent is not delivered, and what is read waits as long.
+        held_s = DRAIN_S if self.weather.stuck_share else 0.0
+        return READING_S + held_s + (3 * self.weather.slow_max_s if slow else 0.0) + 2 * self.skew_s
 
     @property
     def bound_s(self) -> float:

@@ -6,7 +6,7 @@ The clients take the place of librdkafka's: same names, same errors, as far as t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,8 @@ class Cluster:
         self.outside = Process(world, "outside")
         self.on_hand_over: Callable[[Process, tuple[str, int], Record], None] | None = None
         self._late_until: dict[tuple[str, int], float] = {}
+        self.on_read: Callable[[Process, Sequence[Message]], None] | None = None
+        """Told of what a consumer gives its process."""
         self.on_write: Callable[[Process, tuple[str, int], list[Record]], None] | None = None
 
     def handed_over(self, process: Process, tp: tuple[str, int], record: Record) -> None:

@@ -1,0 +1,58 @@
+"""Broken builds of what lies unread (docs/decisions/0033): each hurries somebody, or blames somebody. I/O: none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents.dispatches import Dispatched, _child
+from streams.core.cell import Cell
+from streams.core.hosts import ALL_READ, Hosts
+from tests.simulation.mutant import Mutant
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_tick, _heard, _time_out = Cell.tick, Hosts.heard, Cell._time_out_overdue
+
+
+def _as_if_all_were_read(self: Cell, now_ms: int, *, blame: bool = True, hosts: Any = ALL_READ) -> Any:
+    return _tick(self, now_ms, blame=blame, hosts=ALL_READ)
+
+
+def _whoever_claims(self: Hosts, agent_id: str, epoch: int, routed_ms: int, now_ms: int) -> None:
+    """What a host left unanswered counts as read by its successor."""
+    _heard(self, agent_id, 0, routed_ms, now_ms)
+
+
+def _blamed(self: Cell, task: Any, now_ms: int, hosts: Any, *, blame: bool) -> None:
+    time_out = self.machine.time_out
+    self.machine.time_out = lambda *given, **_: time_out(*given, blame=True)  # type: ignore[method-assign]
+    try:
+        _time_out(self, task, now_ms, hosts, blame=True)
+    finally:
+        self.machine.time_out = time_out  # type: ignore[method-assign]
+
+
+def _from_when_it_was_routed(self: Dispatched) -> npt.NDArray[np.int64]:
+    routed_at, timeout_ms = (_child(self.slips, name).to_numpy() for name in ("routed_at", "timeout_ms"))
+    deadline_ms = _child(self.identities, "deadline_ms").to_numpy()
+    return np.asarray(np.minimum(routed_at // 1000 + timeout_ms, deadline_ms), np.int64)
+
+
+UNREAD = frozenset({"T2"})
+
+HOSTS: Mapping[str, Mutant] = {
+    "what lies unread is overdue": Mutant("streams.core.cell.Cell.tick", _as_if_all_were_read, UNREAD, 60, "absent"),
+    "what lies unread is held against its agent": Mutant(
+        "streams.core.cell.Cell._time_out_overdue", _blamed, UNREAD, 60, "absent"
+    ),
+    "a dispatch's time begins when it is routed": Mutant(
+        "agents.dispatches.Dispatched.expires_ms", _from_when_it_was_routed, UNREAD, 60, "pauses"
+    ),
+    "what a host left is read, whoever claims the inbox": Mutant(
+        "streams.core.hosts.Hosts.heard", _whoever_claims, UNREAD, 60, "crashes"
+    ),
+}
