@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.codes import ErrorCode
+from schemas.epochs import EPOCH_MAX
 from schemas.errors import UnreachableError
 from streams.history.connection import Connection
 from streams.history.migrations import DATABASE
@@ -57,7 +58,7 @@ FROM
         tenant, agent_id, conversation_id, ordinal,
         argMax((task_id, attempt, toString(stage), toUnixTimestamp64Micro(finished_at), facts), epoch) AS newest
     FROM {_LOG}
-    WHERE {_MINE}
+    WHERE {_MINE} AND epoch <= {EPOCH_MAX}
     GROUP BY tenant, agent_id, conversation_id, ordinal
 )
 GROUP BY tenant, agent_id, conversation_id

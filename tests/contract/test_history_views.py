@@ -6,9 +6,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from schemas.deadletter import Origin, headers
+from schemas.epochs import EPOCH_MAX, LogEpochs
 from schemas.errors import UnreachableError
 from schemas.redrive import Redriven, marker_headers
 from streams.history.door import Door
@@ -246,6 +248,41 @@ def test_what_a_zombie_wrote_is_kept_and_counts_for_no_agent(client: Any, histor
     assert history.query("SELECT max(epoch), count() FROM agent_claims").rows == [(7, 3)]
     assert history.query("SELECT sum(outcomes) FROM agent_minute").rows == [(2,)]
     assert len(history.facts("agent_events")) == 7, "all of them are facts"
+
+
+def test_an_epoch_that_nobody_can_have_makes_nothing_void_but_what_bears_it(client: Any, history: History) -> None:
+    def claim(epoch: int, offset: int, version: str) -> None:
+        nobody = {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0}
+        fields: Rows = {"event_id": f"claim {epoch}", "kind": "NOTE", "slip": {**slip(), "reason": "CLAIMED"}}
+        fields |= {"agent_version": version}
+        insert(client, "AgentEvent", {**fields, "task": nobody, "epoch": epoch}, [offset])
+
+    insert(client, "AgentEvent", {**samples(["forged"])["AgentEvent"], "epoch": EPOCH_MAX + 1}, [5])
+    claim(6, 10, "one")
+    claim(EPOCH_MAX + 1, 15, "forged")
+    claim(EPOCH_MAX, 20, "two")
+    for task_id, epoch, offset in [
+        *(("first", 6, 11), ("second", 6, 16), ("beyond", EPOCH_MAX + 1, 17)),
+        *(("below", -1, 18), ("late", 6, 21), ("highest", EPOCH_MAX, 22)),
+    ]:
+        insert(client, "AgentEvent", {**samples([task_id])["AgentEvent"], "epoch": epoch}, [offset])
+    log = LogEpochs()
+    void = []
+    for event_id, offset, epoch in history.query(
+        "SELECT event_id, offset, epoch FROM agent_events ORDER BY offset"
+    ).rows:
+        log.note(offset, epoch)
+        void += [(event_id,)] if log.is_void(offset, epoch) else []
+    assert [event_id for (event_id,) in void] == ["e-forged", f"claim {EPOCH_MAX + 1}", "e-beyond", "e-late"]
+    assert history.query("SELECT event_id FROM fenced_events ORDER BY offset").rows == void
+    assert history.query("SELECT sum(outcomes) FROM agent_minute").rows == [(4,)]
+    assert history.query("SELECT agent_version FROM agent_versions ORDER BY offset").rows == [("one",), ("two",)]
+    agents = pa.array([["a"]], pa.list_(pa.field("item", pa.string(), nullable=False)))
+    for offset, task_id in enumerate(("beyond", "first")):
+        ended = result(task_id, "COMPLETED", "ANSWERED", decided_at=T0_US, agents=agents)
+        insert(client, "TaskResult", ended, [offset])
+    answered = history.query("SELECT DISTINCT task_id FROM answered_by ORDER BY task_id").rows
+    assert answered == [("first",)]
 
 
 def test_a_conflict_with_its_outcome(client: Any, history: History) -> None:
