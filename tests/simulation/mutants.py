@@ -6,6 +6,7 @@ must be caught, by one of its invariants, within so many seeds. I/O: none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from agents.service import Service
 from agents.tracker import OffsetTracker
 from streams.core.cell import Cell
 from streams.core.effects import Effects
+from streams.core.finished import Finished
 from streams.core.recovery import Fold
 from streams.core.task import Task
 from streams.processors.cuts import Cuts
@@ -75,6 +77,10 @@ def _restored_and_left(self: Cell, task: Task, now_ms: int) -> None:
 
 def _resumed_without_tasks(self: Fold, now_ms: int) -> Effects:
     return Effects()
+
+
+def _unknown(self: Finished, task_id: object) -> bool:
+    return False
 
 
 def _no_expectation(self: Cell, task_id: Any, first_fact_ms: int) -> None:
@@ -158,6 +164,9 @@ def _ticked_while_catching_up(self: Worker, *, has_stalled: bool) -> None:
 
 
 def _ticked_through_stalls(self: Worker, *, has_stalled: bool) -> None:
+    """Neither does it see by its clock that it was stopped, nor by its reader."""
+    reader = self.driver._reader  # type: ignore[attr-defined]
+    reader._free_at = math.inf
     _tick(self, has_stalled=False)
 
 
@@ -235,6 +244,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "no reconcile after the fold": Mutant("streams.core.cell.Cell.resume", _restored_and_left, LOST, 60, "crashes"),
     "the fold is thrown away": Mutant(
         "streams.core.recovery.Fold.resume", _resumed_without_tasks, LOST | TWICE, 60, "crashes"
+    ),
+    "a repeat of a task that is finished is a new one": Mutant(
+        "streams.core.finished.Finished.__contains__", _unknown, frozenset({"P1", "A2"}), 60, "calm"
     ),
     "a submission that is read again is a repeat of itself": Mutant(
         "streams.core.cell.Cell.expect_again", _no_expectation, frozenset({"A5"}), 60, "crashes"

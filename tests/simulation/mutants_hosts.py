@@ -1,4 +1,6 @@
-"""Broken builds of what lies unread (docs/decisions/0033): each hurries somebody, or blames somebody. I/O: none."""
+"""Broken builds of hosts, and of what lies unread with them (docs/decisions/0033): each of these hurries somebody, or
+blames somebody. I/O: none.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.dispatches import Dispatched, _child
+from agents.event_log import EventLog
 from streams.core.cell import Cell
 from streams.core.hosts import ALL_READ, Hosts
 from tests.simulation.mutant import Mutant
@@ -42,9 +45,17 @@ def _from_when_it_was_routed(self: Dispatched) -> npt.NDArray[np.int64]:
     return np.asarray(np.minimum(routed_at // 1000 + timeout_ms, deadline_ms), np.int64)
 
 
+async def _settled_at_once(self: EventLog, timeout_s: float) -> bool:
+    self._hand_over()
+    return True
+
+
 UNREAD = frozenset({"T2"})
 
 HOSTS: Mapping[str, Mutant] = {
+    "inboxes are given up before what was written for them is delivered": Mutant(
+        "agents.event_log.EventLog.settle", _settled_at_once, frozenset({"P3"}), 60, "moves"
+    ),
     "what lies unread is overdue": Mutant("streams.core.cell.Cell.tick", _as_if_all_were_read, UNREAD, 60, "absent"),
     "what lies unread is held against its agent": Mutant(
         "streams.core.cell.Cell._time_out_overdue", _blamed, UNREAD, 60, "absent"
