@@ -9,23 +9,18 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import pyarrow as pa
-
-from agents.dispatches import Attempt, Dispatched
+from agents.dispatches import Attempt
 from agents.event_columns import Block, event_table
+from agents.event_encoder import Entry, EventEncoder
 from agents.inbox import Inbox
 from agents.memory.model import Key, Summary
-from agents.memory.modelled import SUMMARISED, payload_of
-from agents.outcome import COMPLETED, NOTE, STARTED, Outcome, failed
+from agents.notes import Note, claims, summary_note
+from agents.outcome import STARTED, Outcome
 from agents.rows import Outcomes, Rows
 from agents.version import Declared
 from schemas.codec import Codec
-from schemas.epochs import CLAIMED
-from schemas.ids import agent_event_id, fact_id
-from schemas.reasons import ErrorClass
-from schemas.records import table
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 
@@ -41,63 +36,6 @@ class Sender(Protocol):
     ) -> None: ...
 
     def drained(self, timeout_s: float = 0.0) -> bool: ...
-
-
-def claims(
-    agents: Sequence[str],
-    epochs: Mapping[TopicPartition, int],
-    versions: Sequence[str] = (),
-    changes: Sequence[str | None] = (),
-) -> pa.RecordBatch:
-    """Columns of AgentEvent: one NOTE for each log, about no task. `versions` are those that answer from now on,
-    `changes` say what they consist of, as JSON, where the log does not know them."""
-    slip = {"agent_id": list(agents), "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0, "attempts": 0}
-    slip |= {"reason": CLAIMED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0, "routed_at": 0}
-    columns: dict[str, Any] = {
-        "event_id": [fact_id(*log, CLAIMED, epoch) for log, epoch in epochs.items()],
-        "kind": NOTE,
-        "slip": slip,
-        "task": {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0},
-        "epoch": list(epochs.values()),
-        "agent_version": list(versions) or "",
-        "payload": list(changes) or None,
-    }
-    return table("AgentEvent", columns, len(epochs))
-
-
-def summary_note(inbox: Inbox, key: Key, summary: Summary, version: str, times: tuple[int, int]) -> pa.RecordBatch:
-    """Columns of AgentEvent: a NOTE about a conversation and no task, with what a model made of it. `times` are when it
-    was asked and when it had answered, in us."""
-    slip = {"agent_id": inbox.agent_id, "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0}
-    slip |= {"attempts": 0, "reason": SUMMARISED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0}
-    task = {"task_id": "", "tenant": key.tenant, "conversation_id": key.conversation_id}
-    columns: dict[str, Any] = {
-        "event_id": fact_id(*key, SUMMARISED, summary.first, inbox.epoch, *summary.ids),
-        "kind": NOTE,
-        "slip": {**slip, "routed_at": times[0]},
-        "task": {**task, "submitted_at": times[0], "deadline_ms": 0},
-        "epoch": inbox.epoch,
-        "agent_version": version,
-        "payload": payload_of(summary),
-        "started_at": times[0],
-        "finished_at": times[1],
-    }
-    return table("AgentEvent", columns, 1)
-
-
-class _Note(NamedTuple):
-    """A record about a conversation, behind all that its log has of it by now."""
-
-    inbox: Inbox
-    key: bytes
-    value: bytes
-    delivered: asyncio.Future[bool]
-
-
-class _Entry(NamedTuple):
-    attempt: Attempt
-    outcome: Outcome
-    delivered: asyncio.Future[Any] | None
 
 
 class EventLog:
@@ -116,15 +54,19 @@ class EventLog:
         self._agents = {topic: name for name, topic in self._topics.items()}
         self._declared = versions or {name: Declared(each.version, {}) for name, each in topology.agents.items()}
         self.versions: Mapping[str, str] = {name: each.name for name, each in self._declared.items()}
-        self._writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         self._record_bytes_max = topology.limits.record_bytes_max
-        self._pending: list[_Entry | Block | _Note] = []
+        self._pending: list[Entry | Block | Note] = []
         self._waiting = 0
         self._unconfirmed: list[asyncio.Future[Any]] = []
         self._wake = asyncio.Event()
         self._held = False
+        writers = frozenset(name for name, agent in topology.agents.items() if agent.effect == "write")
         # Told of an attempt of which the log gets another outcome than was queued.
         self.changed: Callable[[Attempt], None] = lambda _attempt: None
+        self._encoder = EventEncoder(codec, self.versions, writers, self._record_bytes_max, self._note_change)
+
+    def _note_change(self, attempt: Attempt) -> None:
+        self.changed(attempt)
 
     def __len__(self) -> int:
         """Events that are not handed over yet."""
@@ -132,7 +74,7 @@ class EventLog:
 
     def write(self, attempt: Attempt, outcome: Outcome) -> None:
         """Queue an outcome; its dispatch is done with once it is handed over."""
-        self._queue([_Entry(attempt, outcome, None)], 1)
+        self._queue([Entry(attempt, outcome, None)], 1)
 
     def write_rows(self, rows: Rows, outcomes: Outcomes) -> None:
         """As `write`, for many."""
@@ -149,10 +91,10 @@ class EventLog:
         if len(value) > self._record_bytes_max:
             return None
         delivered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue([_Note(inbox, key.conversation_id.encode(), value, delivered)], 1)
+        self._queue([Note(inbox, key.conversation_id.encode(), value, delivered)], 1)
         return delivered
 
-    def _queue(self, pending: Sequence[_Entry | Block | _Note], n: int) -> None:
+    def _queue(self, pending: Sequence[Entry | Block | Note], n: int) -> None:
         self._pending += pending
         self._waiting += n
         self._wake.set()
@@ -161,7 +103,7 @@ class EventLog:
         """Returns once STARTED of all of them is in the log: only then may the agent be called."""
         delivered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         event = Outcome(STARTED, started_at=started_at)
-        self._queue([_Entry(attempt, event, delivered) for attempt in attempts], len(attempts))
+        self._queue([Entry(attempt, event, delivered) for attempt in attempts], len(attempts))
         await delivered
 
     async def claim(
@@ -238,12 +180,12 @@ class EventLog:
         for kind, group in groupby(pending, type):
             if kind is Block:
                 self._hand_over_blocks([each for each in group if isinstance(each, Block)])
-            elif kind is _Entry:
-                self._hand_over_entries([each for each in group if isinstance(each, _Entry)])
+            elif kind is Entry:
+                self._hand_over_entries([each for each in group if isinstance(each, Entry)])
             else:
-                self._hand_over_notes([each for each in group if isinstance(each, _Note)])
+                self._hand_over_notes([each for each in group if isinstance(each, Note)])
 
-    def _hand_over_notes(self, notes: list[_Note]) -> None:
+    def _hand_over_notes(self, notes: list[Note]) -> None:
         for note in notes:
             if note.inbox.lost:
                 if not note.delivered.done():
@@ -276,15 +218,15 @@ class EventLog:
                 inbox.tracker.finish_many(span.offsets)
                 at += n
 
-    def _expanded(self, block: Block) -> list[_Entry]:
+    def _expanded(self, block: Block) -> list[Entry]:
         both = zip(block.rows.attempts(), block.outcomes.rows(), strict=True)
-        return [_Entry(attempt, outcome, None) for attempt, outcome in both]
+        return [Entry(attempt, outcome, None) for attempt, outcome in both]
 
-    def _hand_over_entries(self, pending: list[_Entry]) -> None:
+    def _hand_over_entries(self, pending: list[Entry]) -> None:
         pending = [entry for entry in pending if not entry.attempt.inbox.lost]
         if not pending:
             return
-        pending, values = self._encoded(pending)
+        pending, values = self._encoder.encoded(pending)
         groups: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
         for entry, value in zip(pending, values, strict=True):
             attempt = entry.attempt
@@ -297,57 +239,3 @@ class EventLog:
             if entry.delivered is None:
                 entry.attempt.inbox.tracker.finish(entry.attempt.offset)
         self._unconfirmed += {id(entry.delivered): entry.delivered for entry in pending if entry.delivered}.values()
-
-    def _encoded(self, pending: list[_Entry]) -> tuple[list[_Entry], list[bytes]]:
-        """The entries, those of one batch of dispatches together, and the value of each."""
-        # In the order in which the batches were read, so that a conversation's events keep theirs.
-        ordered = sorted(pending, key=lambda entry: entry.attempt.source.number)
-        values = self._values([list(group) for _, group in groupby(ordered, lambda entry: entry.attempt.source.number)])
-        too_large = [i for i, value in enumerate(values) if len(value) > self._record_bytes_max]
-        for i in too_large:
-            entry = ordered[i]
-            if entry.outcome.kind == COMPLETED:
-                self.changed(entry.attempt)
-                ordered[i] = entry._replace(outcome=self._oversized(entry, len(values[i])))
-                values[i] = self._values([[ordered[i]]])[0]
-        return ordered, values
-
-    def _oversized(self, entry: _Entry, size: int) -> Outcome:
-        acted = entry.attempt.inbox.agent_id in self._writers
-        outcome = failed(
-            ErrorClass.UNKNOWN_OUTCOME if acted else ErrorClass.INTERNAL,
-            f"the answer makes a record of {size} bytes, {self._record_bytes_max} are allowed",
-        )
-        kept = entry.outcome
-        return outcome._replace(started_at=kept.started_at, finished_at=kept.finished_at, ordinal=kept.ordinal)
-
-    def _values(self, groups: list[list[_Entry]]) -> list[bytes]:
-        entries = [entry for group in groups for entry in group]
-        slips, identities = [], []
-        for group in groups:
-            source: Dispatched = group[0].attempt.source
-            rows = pa.array([entry.attempt.row for entry in group], pa.int64())
-            slips.append(source.slips.take(rows))
-            identities.append(source.identities.take(rows))
-        columns: dict[str, Any] = dict(
-            zip(Outcome._fields, zip(*(entry.outcome for entry in entries), strict=True), strict=True)
-        )
-        columns |= {
-            "event_id": [
-                agent_event_id(
-                    entry.attempt.id.tenant,
-                    entry.attempt.id.task_id,
-                    entry.attempt.agent_id,
-                    entry.attempt.id.attempt,
-                    entry.attempt.id.stage,
-                    entry.outcome.kind,
-                    entry.attempt.inbox.epoch,
-                )
-                for entry in entries
-            ],
-            "slip": pa.concat_arrays(slips),
-            "task": pa.concat_arrays(identities),
-            "epoch": [entry.attempt.inbox.epoch for entry in entries],
-            "agent_version": [self.versions[entry.attempt.inbox.agent_id] for entry in entries],
-        }
-        return self._codec.encode(table("AgentEvent", columns, len(entries)), "AgentEvent")

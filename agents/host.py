@@ -31,10 +31,11 @@ from agents.recollection import Recollection
 from agents.registry import Code, Target
 from agents.runners.make import make_runner
 from agents.runners.turns import CallThreads
-from agents.service import Room, Service
+from agents.service import Service
 from agents.snapshots import Reads, Snapshots
 from agents.summarising import Summarising
 from agents.version import Declared, maker_of
+from agents.work import Room
 from schemas.codec import Codec
 from schemas.epochs import is_behind, next_epoch
 from schemas.topology import Topology

@@ -8,24 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-
-from prometheus_client import Counter
 
 from agents.calls import Caller, wall_us
 from agents.contract import EMPTY_CONTEXT
-from agents.conversation import Conversation
 from agents.dispatches import Attempt
+from agents.ends import Ends
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
-from agents.outcome import OUTCOMES, Outcome, failed, timed_out
+from agents.outcome import Outcome, failed, timed_out
 from agents.recollection import Recollection
 from agents.rows import Outcomes, Rows
+from agents.work import Room, Work
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
-from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS, HOST_INFLIGHT, get_logger
+from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
 
@@ -36,46 +34,6 @@ PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not c
 DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
 POLL_S = 0.005
 TELL_S = 1.0
-
-
-@dataclass(slots=True)
-class Room:
-    """How much one host may run at once, over all its agents."""
-
-    running_max: int
-    running: int = 0
-    taken: int = 0  # attempts that run or wait
-
-    def take(self, n: int) -> None:
-        self.taken += n
-        HOST_INFLIGHT.set(self.taken)
-
-
-@dataclass(slots=True, eq=False, repr=False)  # no task's text may come into a log through a repr
-class _Work:
-    """Attempts that share one call: of a batch agent the rows of a poll, else one.
-
-    It ends once: with its call, with its time, or given up. What the call comes to after that is of no interest.
-    """
-
-    attempts: list[Attempt]
-    conversation: Conversation | None
-    rows: Rows | None = None  # the same in columns; `attempts` is empty then
-    started_us: int = 0
-    # Whose conversations are kept at hand for it, and are told of the outcomes.
-    shown: frozenset[Conversation] = frozenset()
-    call: asyncio.Task[list[Outcome] | Outcomes] | None = None
-    timer: asyncio.TimerHandle | None = None
-
-    def expand(self) -> None:
-        """From here on it is looked at row by row."""
-        if self.rows is not None:
-            self.attempts, self.rows = self.rows.attempts(), None
-
-    def touches(self, inboxes: set[Inbox]) -> bool:
-        if self.rows is not None:
-            return not inboxes.isdisjoint(self.rows.inboxes)
-        return any(attempt.inbox in inboxes for attempt in self.attempts)
 
 
 class Service:
@@ -104,27 +62,28 @@ class Service:
         self._owns, self._paused = owns, paused
         self._writes = agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
-        self._lanes: Lanes[_Work] = Lanes(1 if caller.batched else agent.running_max)
-        self._running: set[_Work] = set()
-        self.taken = 0
+        self._lanes: Lanes[Work] = Lanes(1 if caller.batched else agent.running_max)
+        self._running: set[Work] = set()
+        self._ends = Ends(agent_id, events, memory.contexts, room)
         self._overran, self._tells_at = 0, 0.0
-        self._durations = HOST_ATTEMPT_DURATION.labels(agent=agent_id)
-        self._counters: dict[str, Counter] = {
-            kind: HOST_ATTEMPTS.labels(agent=agent_id, outcome=kind) for kind in OUTCOMES
-        }
+
+    @property
+    def taken(self) -> int:
+        """Attempts that run or wait."""
+        return self._ends.taken
 
     def take(self, attempts: Sequence[Attempt] | Rows) -> None:
         """New attempts, in the order of their dispatch."""
         if not attempts:
             return
-        self._count(len(attempts))
+        self._ends.count(len(attempts))
         if isinstance(attempts, Rows):
-            self._lanes.add(_Work([], None, attempts))
+            self._lanes.add(Work([], None, attempts))
         elif self._caller.batched:
-            self._lanes.add(_Work(list(attempts), None))
+            self._lanes.add(Work(list(attempts), None))
         else:
             for attempt in attempts:
-                self._lanes.add(_Work([attempt], attempt.conversation))
+                self._lanes.add(Work([attempt], attempt.conversation))
         self.pump()
 
     def pump(self) -> None:
@@ -141,7 +100,7 @@ class Service:
             else:
                 self._lanes.done(work)
 
-    def _turn_away(self, work: _Work) -> bool:
+    def _turn_away(self, work: Work) -> bool:
         work.expand()
         work.attempts = self._callable(work.attempts)
         return not work.attempts
@@ -159,7 +118,7 @@ class Service:
             if work.attempts:  # rows of inboxes that stay
                 for attempt in work.attempts:
                     attempt.began_before = True
-                self._lanes.add(_Work(work.attempts, work.conversation))
+                self._lanes.add(Work(work.attempts, work.conversation))
         if late:
             log.info("calls were cut off", agent=self.agent_id, calls=len(late))
         self.pump()
@@ -167,7 +126,7 @@ class Service:
     async def close(self) -> None:
         await self._caller.close()
 
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
         self._room.running += 1
         self._running.add(work)
@@ -181,7 +140,7 @@ class Service:
             expires_ms = max(attempt.expires_ms for attempt in work.attempts)
         work.timer = loop.call_later(expires_ms / 1000 - work.started_us / 1e6, self._overrun, work)
 
-    async def _call(self, work: _Work) -> list[Outcome] | Outcomes:
+    async def _call(self, work: Work) -> list[Outcome] | Outcomes:
         if work.rows is not None:
             return await self._caller.call_rows(work.rows)
         if self._remembers:
@@ -202,7 +161,7 @@ class Service:
             attempt.context = self._contexts.of(attempt.conversation)
         return await self._caller.call(work.attempts, work.attempts[0].context)
 
-    async def _recall(self, work: _Work) -> None:
+    async def _recall(self, work: Work) -> None:
         """Its conversations are at hand when this returns, and stay so."""
         shown = frozenset(each.conversation for each in work.attempts if each.conversation is not None)
         if not shown:
@@ -214,12 +173,12 @@ class Service:
                 self._contexts.begin(conversation)
         work.attempts = self._callable(work.attempts)
 
-    def _called(self, work: _Work, call: asyncio.Task[list[Outcome] | Outcomes]) -> None:
+    def _called(self, work: Work, call: asyncio.Task[list[Outcome] | Outcomes]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.
         if work in self._running and not call.cancelled():
             self._finish(work, call.result)
 
-    def _overrun(self, work: _Work) -> None:
+    def _overrun(self, work: Work) -> None:
         work.expand()
         self._tell_overrun(len(work.attempts))
         self._finish(work, lambda: [OVERRUN] * len(work.attempts))
@@ -231,22 +190,22 @@ class Service:
             log.info("an agent overran its time", agent=self.agent_id, attempts=self._overran)
             self._overran, self._tells_at = 0, time.monotonic() + TELL_S
 
-    def _finish(self, work: _Work, outcomes: Callable[[], list[Outcome] | Outcomes]) -> None:
+    def _finish(self, work: Work, outcomes: Callable[[], list[Outcome] | Outcomes]) -> None:
         """The loop would swallow what is raised here: a fault of ours, since calls raise nothing."""
         try:
             ends = outcomes()
             if work.rows is not None and isinstance(ends, Outcomes):
-                self._end_rows(work.rows, ends, work.started_us)
+                self._ends.end_rows(work.rows, ends, work.started_us)
             else:
                 work.expand()
                 found = ends.rows() if isinstance(ends, Outcomes) else ends
-                self._end(work.attempts, found, work.started_us, work.shown)
+                self._ends.end(work.attempts, found, work.started_us, work.shown)
             self._leave(work)
             self.pump()
         except Exception as error:  # noqa: BLE001  it ends the host
             self._fail(error)
 
-    def _leave(self, work: _Work) -> None:
+    def _leave(self, work: Work) -> None:
         """It is over, whatever its code still does."""
         self._running.discard(work)
         self._room.running -= 1
@@ -259,10 +218,10 @@ class Service:
             self._contexts.left(conversation)
         work.shown = frozenset()
 
-    def _running_of(self, inboxes: set[Inbox]) -> list[_Work]:
+    def _running_of(self, inboxes: set[Inbox]) -> list[Work]:
         return [work for work in self._running if work.touches(inboxes)]
 
-    def _forget(self, work: _Work, inboxes: set[Inbox]) -> bool:
+    def _forget(self, work: Work, inboxes: set[Inbox]) -> bool:
         """Whether nothing of this work is left once the attempts of these inboxes are gone."""
         if not work.touches(inboxes):
             return False
@@ -271,7 +230,7 @@ class Service:
         work.attempts = [attempt for attempt in work.attempts if attempt.inbox not in inboxes]
         for attempt in gone:
             attempt.inbox.known.forget(attempt.id)
-        self._count(-len(gone))
+        self._ends.count(-len(gone))
         return not work.attempts
 
     def _callable(self, attempts: list[Attempt]) -> list[Attempt]:
@@ -283,45 +242,11 @@ class Service:
         ready = []
         for attempt in attempts:
             if self._writes and attempt.began_before:
-                self._end([attempt], [DOUBTFUL], now_us)
+                self._ends.end([attempt], [DOUBTFUL], now_us)
             elif attempt.expires_ms * 1000 <= now_us:
-                self._end([attempt], [READ_LATE if attempt.was_read_late else NOT_CALLED], now_us)
+                self._ends.end([attempt], [READ_LATE if attempt.was_read_late else NOT_CALLED], now_us)
             elif paused:
-                self._end([attempt], [PAUSED], now_us)
+                self._ends.end([attempt], [PAUSED], now_us)
             else:
                 ready.append(attempt)
         return ready
-
-    def _end(
-        self,
-        attempts: Sequence[Attempt],
-        outcomes: Sequence[Outcome],
-        started_us: int,
-        shown: frozenset[Conversation] = frozenset(),
-    ) -> None:
-        """`shown`: conversations of which the agent was asked; what it was not asked is no part of them."""
-        finished_us = wall_us()
-        for attempt, outcome in zip(attempts, outcomes, strict=True):
-            self._counters[outcome.kind].inc()
-            attempt.inbox.known.ended(attempt.id, finished_us)
-            timed = outcome._replace(started_at=started_us, finished_at=finished_us)
-            if attempt.conversation is not None and attempt.conversation in shown:
-                timed = self._contexts.note(attempt.conversation, attempt, timed)
-            self._events.write(attempt, timed)
-        if attempts:
-            self._durations.observe((finished_us - started_us) / 1e6)
-            self._count(-len(attempts))
-
-    def _end_rows(self, rows: Rows, outcomes: Outcomes, started_us: int) -> None:
-        """As `_end`. No batch agent is shown what was said before."""
-        finished_us = wall_us()
-        for kind, n in outcomes.counts().items():
-            self._counters[kind].inc(n)
-        rows.ended(finished_us)
-        self._events.write_rows(rows, outcomes.at(started_us, finished_us))
-        self._durations.observe((finished_us - started_us) / 1e6)
-        self._count(-len(rows))
-
-    def _count(self, n: int) -> None:
-        self.taken += n
-        self._room.take(n)

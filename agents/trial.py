@@ -22,8 +22,9 @@ from agents.outcome import OUTCOMES
 from agents.recollection import Recollection
 from agents.registry import Target
 from agents.runners.make import make_runner
-from agents.service import Room, Service
+from agents.service import Service
 from agents.wire import unknown_fields
+from agents.work import Room
 from schemas.codec import Codec
 from schemas.records import Column, table
 from schemas.registry import FileRegistry

@@ -2,7 +2,8 @@
 
 `python -m console.bench_host` puts dispatches of twelve agents in four partitions before their services, each of which
 answers by rule; `--kind` says how they are called. It counts CPU time of the process, of all its threads, so that a
-busy machine does not show. I/O: the clock, stdout.
+busy machine does not show. It ends with an error where a service fails, or a poll takes over `POLL_S_MAX`. I/O: the
+clock, stdout.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import cProfile
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,11 @@ from agents.intake import Intake
 from agents.recollection import Recollection
 from agents.runners.make import make_runner
 from agents.runners.turns import CallThreads
-from agents.service import Room, Service
+from agents.service import Service
+from agents.work import Room
 from console.cli.output import Output
 from schemas.codec import Codec
+from schemas.errors import PointsmanError
 from schemas.records import record, table
 from schemas.registry import FileRegistry
 from schemas.topology import Topology
@@ -39,6 +43,8 @@ from streams.transport.garbage import calm_collector
 
 AGENTS, PARTITIONS = 12, 4
 US = 1e6
+POLL_S_MAX = 60.0
+"""What a poll may take: a thousand times what it does."""
 TEXT = "What was the revenue of the region in the third quarter, and how does it compare to the year before?"
 
 
@@ -78,6 +84,10 @@ async def _nobody_else() -> None:
     pass
 
 
+class BenchFailedError(PointsmanError):
+    """What was measured did not do its work."""
+
+
 class Rig:
     """One host's intake, services and log."""
 
@@ -95,6 +105,7 @@ class Rig:
             }
         )
         self.sent, self._offset = Sent(), 0
+        self.failures: list[BaseException] = []
         self._codec = Codec(FileRegistry.load(), self.topology.limits.record_bytes_max)
         self._topics = self.topology.topics()
         memory, room, threads = Recollection(Contexts(self.topology), None), Room(100_000), CallThreads()
@@ -115,7 +126,7 @@ class Rig:
                 memory,
                 room,
                 _nobody_else,
-                _raise,
+                self.failures.append,
             )
             for name in names
         }
@@ -124,11 +135,15 @@ class Rig:
         return [self._poll(size) for _ in range(max(dispatches // size, 1))]
 
     async def serve(self, batch: Batch) -> None:
-        """One poll, up to the delivery of its last outcome."""
-        wanted = self.sent.records + len(batch)
+        """One poll, up to the delivery of its last outcome. Raises BenchFailedError where that does not come."""
+        before, until = self.sent.records, time.monotonic() + POLL_S_MAX
         for agent_id, attempts in self._intake.take(batch):
             self._services[agent_id].take(attempts)
-        while self.sent.records < wanted:  # noqa: ASYNC110  the producer tells nobody
+        while (done := self.sent.records - before) < len(batch):
+            if self.failures:
+                raise BenchFailedError(f"the host failed at a poll of {len(batch)}: {self.failures[0]!r}")
+            if time.monotonic() > until:
+                raise BenchFailedError(f"{done} of {len(batch)} outcomes came in {POLL_S_MAX:g} s, the others do not")
             await asyncio.sleep(0.001)
 
     async def close(self) -> None:
@@ -170,14 +185,16 @@ class Rig:
         return Batch("dispatches", list(values), list(keys), topics, partitions, offsets, at, None, ends)
 
 
-def _raise(error: Exception) -> None:
-    raise error
+def _note_end(rig: Rig, writing: asyncio.Task[None]) -> None:
+    if not writing.cancelled():
+        rig.failures.append(writing.exception() or AssertionError("the log is written no longer"))
 
 
 async def _measure(kind: str, size: int, dispatches: int, profile: cProfile.Profile | None) -> tuple[float, int]:
     calm_collector()
     rig = Rig(kind)
     writing = asyncio.create_task(rig.events.run())
+    writing.add_done_callback(partial(_note_end, rig))
     for batch in rig.polls(size, min(dispatches, 4 * size)):
         await rig.serve(batch)
     polls = rig.polls(size, dispatches)
@@ -208,7 +225,11 @@ def main(arguments: Sequence[str]) -> int:
     profile = None if given.profile is None else cProfile.Profile()
     rows = []
     for size in given.poll:
-        took, n = asyncio.run(_measure(given.kind, size, given.dispatches, profile))
+        try:
+            took, n = asyncio.run(_measure(given.kind, size, given.dispatches, profile))
+        except BenchFailedError as error:
+            print(error, file=sys.stderr)
+            return 1
         rows.append([size, round(took / n * US, 2), n])
     if profile is not None:
         profile.dump_stats(given.profile)

@@ -64,6 +64,10 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class InDoubtError(TransportError):
+    """It is unknown what the broker took of the output that was given up: only a new process can go on."""
+
+
 class Worker:
     """The hooks of the driver, the turns of the processors, and the `loops` that run beside them.
 
@@ -215,11 +219,11 @@ class Worker:
     async def _settle(self) -> None:
         """What this worker wrote under an earlier assignment must be in the logs before they are read.
 
-        Raises DeliveryError where the broker does not take it within `message.timeout.ms`, TransportError where it is
+        Raises DeliveryError where the broker does not take it within `message.timeout.ms`, InDoubtError where it is
         unknown what it took.
         """
         if self._is_in_doubt:
-            raise TransportError("output was given up undelivered, and may still arrive: only a new process can go on")
+            raise InDoubtError("output was given up undelivered, and may still arrive: only a new process can go on")
         while not self._producer.drained():  # noqa: ASYNC110  the producer has to be polled
             await asyncio.sleep(SETTLE_POLL_S)
 

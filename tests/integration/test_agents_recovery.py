@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from agents.event_log import claims
+from agents.notes import claims
 from console.local.broker import LocalBroker
 from schemas.epochs import is_behind
 from schemas.errors import DeliveryError

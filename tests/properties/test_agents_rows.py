@@ -22,7 +22,8 @@ from agents.recollection import Recollection
 from agents.rows import outcomes_of
 from agents.runners.in_process import BatchRunner
 from agents.runners.turns import CallThreads
-from agents.service import Room, Service
+from agents.service import Service
+from agents.work import Room
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.topology import Topology

@@ -12,6 +12,7 @@ from loadtest.invariants import Mode, TaskKey
 from schemas.errors import ConfigurationError, PointsmanError
 from schemas.topology import Topology
 from streams.processors.reading import RESUME_BELOW
+from streams.processors.worker import InDoubtError
 from tests.simulation import judge_cuts, judge_folds, judge_hosts, judge_memory, judge_times
 from tests.simulation.evidence import Row, key_of
 from tests.simulation.facts import Facts, Found
@@ -136,5 +137,8 @@ def _is_explained(run: Run, error: BaseException) -> bool:
     """A broker that is gone, refuses or keeps a process waiting may end it; nothing else may."""
     if isinstance(error, ConfigurationError) or not isinstance(error, PointsmanError):
         return False
-    faults = {fault.act for fault in run.scenario.faults}
-    return bool(faults & {"outage", "refuse", "pause"} or run.scenario.weather.stuck_share)
+    faults, weather = {fault.act for fault in run.scenario.faults}, run.scenario.weather
+    if faults & {"outage", "refuse", "pause"} or weather.stuck_share:
+        return True
+    # Slow answers, one behind the other, can keep the last output of a partition for longer than it is waited for.
+    return isinstance(error, InDoubtError) and weather.slow_share > 0

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from agents.event_log import claims
+from agents.notes import claims
 from schemas.codec import FRAME_BYTES, Codec
 from schemas.deadletter import Origin
 from schemas.epochs import Epochs

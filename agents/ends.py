@@ -1,0 +1,63 @@
+"""The end of attempts: timed and counted, told to the agent's memory, and written to its log. I/O: the wall clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+
+from agents.calls import wall_us
+from agents.context import Contexts
+from agents.conversation import Conversation
+from agents.dispatches import Attempt
+from agents.event_log import EventLog
+from agents.outcome import OUTCOMES, Outcome
+from agents.rows import Outcomes, Rows
+from agents.work import Room
+from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS
+
+
+class Ends:
+    """Of one agent's attempts. `taken` are those that have been counted in and have not ended."""
+
+    def __init__(self, agent_id: str, events: EventLog, contexts: Contexts, room: Room) -> None:
+        self._events, self._contexts, self._room = events, contexts, room
+        self.taken = 0
+        self._durations = HOST_ATTEMPT_DURATION.labels(agent=agent_id)
+        self._counters: dict[str, Counter] = {
+            kind: HOST_ATTEMPTS.labels(agent=agent_id, outcome=kind) for kind in OUTCOMES
+        }
+
+    def end(
+        self,
+        attempts: Sequence[Attempt],
+        outcomes: Sequence[Outcome],
+        started_us: int,
+        shown: frozenset[Conversation] = frozenset(),
+    ) -> None:
+        """`shown`: conversations of which the agent was asked; what it was not asked is no part of them."""
+        finished_us = wall_us()
+        for attempt, outcome in zip(attempts, outcomes, strict=True):
+            self._counters[outcome.kind].inc()
+            attempt.inbox.known.ended(attempt.id, finished_us)
+            timed = outcome._replace(started_at=started_us, finished_at=finished_us)
+            if attempt.conversation is not None and attempt.conversation in shown:
+                timed = self._contexts.note(attempt.conversation, attempt, timed)
+            self._events.write(attempt, timed)
+        if attempts:
+            self._durations.observe((finished_us - started_us) / 1e6)
+            self.count(-len(attempts))
+
+    def end_rows(self, rows: Rows, outcomes: Outcomes, started_us: int) -> None:
+        """As `end`. No batch agent is shown what was said before."""
+        finished_us = wall_us()
+        for kind, n in outcomes.counts().items():
+            self._counters[kind].inc(n)
+        rows.ended(finished_us)
+        self._events.write_rows(rows, outcomes.at(started_us, finished_us))
+        self._durations.observe((finished_us - started_us) / 1e6)
+        self.count(-len(rows))
+
+    def count(self, n: int) -> None:
+        self.taken += n
+        self._room.take(n)
