@@ -13,15 +13,17 @@ import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import chdb
+import pyarrow as pa
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 # Bounds that a caller may change for one query; the engine itself has none.
@@ -143,7 +145,27 @@ class Handle:
 
         A block that fails half-way may leave earlier blocks behind, as ClickHouse does: rows must bear repeating.
         """
-        with _scratch(chunks) as path:
+
+        def fill(file: BinaryIO) -> None:
+            file.writelines(chunks)
+
+        return self._insert(head, input_format, fill)
+
+    def insert_rows(self, head: str, batches: Iterable[pa.RecordBatch]) -> Answer:
+        """As `insert`, of rows that are in this process, at least one batch: they are copied once."""
+
+        def fill(file: BinaryIO) -> None:
+            rest = iter(batches)
+            first = next(rest)
+            # By its path, for a file of Python's own would have each buffer as an object first.
+            with pa.OSFile(_path(file), "wb") as sink, pa.ipc.new_stream(sink, first.schema) as stream:
+                for batch in chain((first,), rest):
+                    stream.write_batch(batch)
+
+        return self._insert(head, "ArrowStream", fill)
+
+    def _insert(self, head: str, input_format: str, fill: Callable[[BinaryIO], None]) -> Answer:
+        with _scratch(fill) as path:
             # The engine's streaming insert would spare the copy, but chDB 4.4 calls it finished even where the disk had
             # no room for its part. A statement that reads a file says so.
             return self.run(f"{head} FROM INFILE {_literal(path)} COMPRESSION 'none' FORMAT {_name(input_format)}")
@@ -151,7 +173,7 @@ class Handle:
     def spool(self, sql: bytes, output: str, params: Mapping[str, str], file: BinaryIO) -> Answer:
         """Run one query that names no format, its answer into `file`: as much memory as a block. Raises EngineError."""
         # The engine writes the whole into a file of its own name before it renames it, unless it appends.
-        where = f"INTO OUTFILE {_literal(f'/dev/fd/{file.fileno()}')} APPEND FORMAT {_name(output)}"
+        where = f"INTO OUTFILE {_literal(_path(file))} APPEND FORMAT {_name(output)}"
         answer = self.run(sql.rstrip(b"; \r\n\t") + b"\n" + where.encode(), output, params)
         file.seek(0)
         return answer
@@ -195,17 +217,20 @@ class Handle:
 
 
 @contextmanager
-def _scratch(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The path of a file without a name that holds the chunks: in memory, where the system has such files."""
+def _scratch(fill: Callable[[BinaryIO], None]) -> Iterator[str]:
+    """The path of a file without a name that `fill` has written: in memory, where the system has such files."""
     memory = hasattr(os, "memfd_create")
     with os.fdopen(os.memfd_create("insert"), "w+b") if memory else tempfile.TemporaryFile() as file:
         try:
-            for chunk in chunks:
-                file.write(chunk)
+            fill(file)
             file.seek(0)
         except OSError as error:
             raise fault(243, "NOT_ENOUGH_SPACE", f"No room for the data of an insert: {error.strerror}") from error
-        yield f"/dev/fd/{file.fileno()}"
+        yield _path(file)
+
+
+def _path(file: BinaryIO) -> str:
+    return f"/dev/fd/{file.fileno()}"
 
 
 def _name(input_format: str) -> str:

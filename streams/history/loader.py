@@ -1,7 +1,7 @@
 """From raw records to rows, as they are read; and one load: what was read in a second or so, one insert per table.
 
 A load returns only when everything is stored and every dead letter is delivered; until then it tries again. I/O:
-ClickHouse over HTTP, Kafka (dead letters).
+ClickHouse over HTTP or, where it is embedded, in this process; Kafka (dead letters).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
 from schemas.topics import Topics
 from schemas.topology import Topology
+from streams.history.engine import Engine, EngineError
 from streams.history.migrations import DATABASE
 from streams.history.queries import QueryError
 from streams.history.tables import (
@@ -86,12 +87,19 @@ class Loader:
     """Loads batches whose channel is their record type, or the dead topic's name.
 
     One thread calls `read`, one `load`. `connect` makes a clickhouse-connect client; it is called again after a
-    failure.
+    failure. Rows go through it, but where `engine` is the ClickHouse behind it: then they spare the socket.
     """
 
-    def __init__(self, topology: Topology, codec: Codec, connect: Callable[[], Any], dead_letters: Producer) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        codec: Codec,
+        connect: Callable[[], Any],
+        dead_letters: Producer,
+        engine: Engine | None = None,
+    ) -> None:
         self._topics: Topics = topology.topics()
-        self._codec, self._connect, self._producer = codec, connect, dead_letters
+        self._codec, self._connect, self._producer, self._engine = codec, connect, dead_letters, engine
         self._client: Any = None
         self._stopping = threading.Event()
         # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.
@@ -143,20 +151,14 @@ class Loader:
 
     def _insert(self, table: str, parts: Sequence[Rows]) -> None:
         """As one block, until ClickHouse has answered that it holds it."""
-        rows, columns = sum(part.batch.num_rows for part in parts), columns_of(table)
+        rows = sum(part.batch.num_rows for part in parts)
         for attempt in count():
             started = time.perf_counter()
             try:
                 if self._client is None:
                     self._client = self._connect()
-                self._client.raw_insert(
-                    f"{DATABASE}.{table}",
-                    columns,
-                    stream_of(_aligned(parts)),
-                    settings=INSERT_SETTINGS,
-                    fmt="ArrowStream",
-                )
-            except (ClickHouseError, UnreachableError, QueryError) as error:
+                self._send(table, _aligned(parts))
+            except (ClickHouseError, UnreachableError, QueryError, EngineError) as error:
                 self._client = None
                 ERRORS.labels(COMPONENT).inc()
                 if attempt % 10 == 0:
@@ -167,6 +169,14 @@ class Loader:
                 HISTORY_INSERT_DURATION.labels(table).observe(time.perf_counter() - started)
                 HISTORY_ROWS.labels(table).inc(rows)
                 return
+
+    def _send(self, table: str, batches: Iterator[pa.RecordBatch]) -> None:
+        name, columns = f"{DATABASE}.{table}", columns_of(table)
+        if self._engine is None:
+            self._client.raw_insert(name, columns, stream_of(batches), settings=INSERT_SETTINGS, fmt="ArrowStream")
+            return
+        with self._engine.handle({name: str(value) for name, value in INSERT_SETTINGS.items()}) as handle:
+            handle.insert_rows(f"INSERT INTO {name} ({', '.join(columns)})", batches)
 
 
 def _aligned(parts: Sequence[Rows]) -> Iterator[pa.RecordBatch]:

@@ -61,7 +61,7 @@ def run_store(
     """
     require_topics(settings, used_by("store", topology.topics()), topology)
     user, password = settings.clickhouse_login
-    with _clickhouse(settings, data_dir) as url:
+    with _clickhouse(settings, data_dir) as (url, engine):
 
         def client() -> Any:
             return connect(url, user, password, send_receive_timeout=INSERT_TIMEOUT_S)
@@ -83,17 +83,18 @@ def run_store(
             dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
             try:
                 held = None if foreign is None else HeldBack(foreign)
-                sink = Sink(settings, topology, Loader(topology, codec, prepared, dead_letters), held)
+                loader = Loader(topology, codec, prepared, dead_letters, engine)
+                sink = Sink(settings, topology, loader, held)
                 sink.run(stop, lambda: ready({"clickhouse": url}))
             finally:
                 dead_letters.close(1.0)
 
 
 @contextmanager
-def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
-    """The URL of the history: of a server, or of an engine that lives as long as this context."""
+def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[tuple[str, Engine | None]]:
+    """The URL of the history: of a server, or of an engine that lives as long as this context, and that engine."""
     if data_dir is None:
-        yield settings.clickhouse.rstrip("/")
+        yield settings.clickhouse.rstrip("/"), None
         return
     parts = urlsplit(settings.clickhouse)
     if parts.scheme != "http" or parts.hostname not in LOOPBACK:
@@ -107,7 +108,7 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[str]:
         port = 8123 if parts.port is None else parts.port
         door = Door(engine, port, *settings.clickhouse_login)
         try:
-            yield door.url
+            yield door.url, engine
         finally:
             door.close()
     finally:
