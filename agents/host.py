@@ -43,7 +43,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.pauses import TopicPauses
-from streams.transport.producer import Producer
+from streams.transport.producer import Output
 from streams.transport.telemetry import CONSUMER_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
 
@@ -81,7 +81,7 @@ class Host:
         targets: Mapping[str, Target],
         codec: Codec,
         consumer: BatchConsumer,
-        producer: Producer,
+        producer: Output,
         read_back: ReadBack,
         pauses: TopicPauses | None = None,
         versions: Mapping[str, Declared] | None = None,

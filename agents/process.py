@@ -34,9 +34,10 @@ from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.gathering import Gathering
 from streams.transport.pauses import PauseView, TopicPauses
-from streams.transport.producer import Producer
+from streams.transport.producer import Output
 from streams.transport.slots import instance_of
 from streams.transport.telemetry import get_logger
+from streams.transport.turn_producer import producer_for
 
 log = get_logger("pointsman.host")
 
@@ -69,7 +70,7 @@ def run_host(
     registry, bytes_max = FileRegistry.load(), topology.limits.record_bytes_max
     codec = Codec(registry, bytes_max)
     producing = client_config(settings, topology, "producer", name="pointsman-host")
-    producer = Producer({**producing, "linger.ms": topology.limits.linger_ms})
+    producer = producer_for({**producing, "linger.ms": topology.limits.linger_ms})
     place = instance_of(settings.host_slot, topology.topics().inboxes)
     consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches", place)
     history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
@@ -131,7 +132,7 @@ def announce(
     topology: Topology,
     targets: Mapping[str, Target],
     codec: Codec,
-    producer: Producer,
+    producer: Output,
     versions: Mapping[str, Declared],
 ) -> None:
     """Publish a card of each agent. That of a program says what protects from it, and so does the log."""
@@ -166,7 +167,7 @@ def _consumer(
 ) -> BatchConsumer:
     limits = topology.limits
     return BatchConsumer(
-        client_config(settings, topology, "consumer", group=group, instance=instance, fetch="steady", name=name),
+        client_config(settings, topology, "consumer", group=group, instance=instance, name=name),
         channel_of,
         # What one poll brings is taken in whole: it must not fill the host with one agent's work.
         rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),

@@ -29,7 +29,7 @@ from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
 from streams.transport.admin import check_topics
 from streams.transport.clients import client_config
-from streams.transport.producer import Producer
+from streams.transport.turn_producer import producer_for
 
 # A tick is a produce request for each partition: what these cost does not depend on what is in them, and the broker
 # spends on each twice as much as we do. How long a task waits for its tick counts as latency.
@@ -67,7 +67,7 @@ class Driver:
         self._topic = topology.topics().submitted
         check_topics(settings, [self._topic])
         config = client_config(settings, topology, "producer", name="pointsman-load")
-        self._producer = Producer({**config, "linger.ms": LINGER_MS})
+        self._producer = producer_for({**config, "linger.ms": LINGER_MS})
         self._stopping = False
 
     def stop(self) -> None:

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from loadtest.partitioner import partitions_of
 from loadtest.scenario import Mix
 from schemas.codec import Codec
 from schemas.records import table
 from schemas.topology import Topology
+from streams.transport.partitioner import partitions_of
 
 SURE, HALF_SURE, UNSURE = 0.95, 0.65, 0.3
 DIGITS = 9

@@ -34,10 +34,11 @@ from streams.transport.foreign_ids import ForeignIds, foreign_ids
 from streams.transport.garbage import calm_collector
 from streams.transport.held import HeldBack
 from streams.transport.pauses import PauseView, TopicPauses
-from streams.transport.producer import Producer
+from streams.transport.producer import Output
 from streams.transport.slots import instance_of, slot_name
 from streams.transport.telemetry import get_logger
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
+from streams.transport.turn_producer import producer_for
 
 log = get_logger("pointsman.worker")
 
@@ -158,10 +159,10 @@ async def _serve(
 @asynccontextmanager
 async def _producing(
     config: Mapping[str, Any], limits: Limits, transactional_id: str | None, stop: threading.Event
-) -> AsyncIterator[tuple[Producer, Callable[[Driver], Committer]]]:
+) -> AsyncIterator[tuple[Output, Callable[[Driver], Committer]]]:
     """The producer of the delivery mode, and what commits positions in it."""
     if transactional_id is None:
-        with closing(Producer(config)) as producer:
+        with closing(producer_for(config)) as producer:
             yield producer, lambda driver: driver
     else:
         with closing(TransactionalProducer(config, transactional_id, limits.transaction_timeout_ms)) as transactions:
@@ -177,9 +178,7 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
     group = group_of("worker", topology.prefix)
     place = instance_of(settings.worker_slot, [anchor])
     options = DriverOptions(
-        config=client_config(
-            settings, topology, "consumer", group=group, instance=place, reset="error", fetch="steady", name=group
-        ),
+        config=client_config(settings, topology, "consumer", group=group, instance=place, reset="error", name=group),
         anchor=anchor,
         mirrors=tuple(topic for topics in channels.values() for topic in topics if topic != anchor),
         channel_of=worker.channel_of,

@@ -14,7 +14,7 @@ from schemas.epochs import Epochs, Since
 from streams.processors.recovery import Positions, cut_metadata, epochs_metadata
 from streams.transport.batch import Batch, TopicPartition, next_positions
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
-from streams.transport.producer import Producer
+from streams.transport.producer import Output
 from streams.transport.telemetry import COMMIT_DURATION, CUT_AGE, get_logger
 from streams.transport.transactions import TransactionalProducer
 
@@ -60,7 +60,7 @@ class Cuts:
     """The positions of one worker. `anchor` is the topic whose commits carry the low watermark of their partition, and
     `spilled`, the worker's claims of its spilled tasks; those of agents' logs carry the claims of their hosts."""
 
-    def __init__(self, anchor: str, producer: Producer, epochs: Epochs, spilled: Claims) -> None:
+    def __init__(self, anchor: str, producer: Output, epochs: Epochs, spilled: Claims) -> None:
         self._anchor, self._producer, self._epochs, self._spilled = anchor, producer, epochs, spilled
         self.positions: Positions = {}
         self._committed: Positions = {}

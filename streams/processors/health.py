@@ -10,15 +10,17 @@ from dataclasses import asdict
 
 from schemas.codec import Codec
 from schemas.records import table
+from schemas.topics import Topics
 from streams.core.health import Counts
 from streams.processors.outbox import Sender
+from streams.transport.partitioner import partition_of
 
 
 class HealthReport:
-    """Keyed by agent and without a partition: the key's hash makes one worker the reader of all counts of an agent."""
+    """Keyed by agent, in the key's partition: its hash makes one worker the reader of all counts of an agent."""
 
-    def __init__(self, topic: str, codec: Codec, producer: Sender) -> None:
-        self._topic, self._codec, self._producer = topic, codec, producer
+    def __init__(self, topics: Topics, codec: Codec, producer: Sender) -> None:
+        self._topics, self._codec, self._producer = topics, codec, producer
 
     def send(self, partition: int, counts: Mapping[str, Counts], now_ms: int) -> None:
         """The counts since the last call; `now_ms` is their window's id. Raises DeliveryError."""
@@ -33,4 +35,5 @@ class HealthReport:
             len(agents),
         )
         for agent_id, value in zip(agents, self._codec.encode(batch, "HealthCounts"), strict=True):
-            self._producer.send_one(self._topic, value, agent_id.encode())
+            key = agent_id.encode()
+            self._producer.send_one(self._topics.health, value, key, partition_of(key, self._topics.partitions))

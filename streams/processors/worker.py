@@ -35,7 +35,7 @@ from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.held import HeldBack
 from streams.transport.pauses import TopicPauses
-from streams.transport.producer import IN_FLIGHT_S, Producer
+from streams.transport.producer import IN_FLIGHT_S, Output
 from streams.transport.requests import generation_of
 from streams.transport.telemetry import (
     CONSUMER_LAG,
@@ -79,7 +79,7 @@ class Worker:
         self,
         policy: Policy,
         codec: Codec,
-        producer: Producer,
+        producer: Output,
         view: View,
         recovery: Callable[[], Recovery],
         on_ready: Callable[[list[int]], None],
@@ -104,7 +104,7 @@ class Worker:
         self._seen_absent: frozenset[str] = frozenset()
         self._outbox = Outbox(topology, codec, producer, pauses)
         self._breakers = BreakerProcessor(topology, codec, producer, view, pauses=pauses)
-        self._health = HealthReport(self._topics.health, codec, producer)
+        self._health = HealthReport(self._topics, codec, producer)
         self._handlers: dict[str, Callable[[Batch, int], None]] = {
             "router": Router(policy, codec, self._outbox, self._cells).handle,
             "consensus": Consensus(
@@ -160,6 +160,7 @@ class Worker:
             return
         try:
             self._reading.take(processor, batch)
+            self._producer.poll()  # the turn is over: what it wrote goes
             self._throttle()
         except Exception as error:  # noqa: BLE001  not swallowed: it ends the worker
             self._fail(error)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Role = Literal["consumer", "producer", "admin"]
 Reset = Literal["error", "earliest", "latest"]
-Fetch = Literal["prompt", "steady", "bulk"]
+Fetch = Literal["prompt", "bulk"]
 Scalar = str | int | float | bool
 Client = TypeVar("Client")
 
@@ -116,10 +116,10 @@ _OURS = (
     *("group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"),
     "isolation.level",
 )
-# When the broker answers a fetch. Its cost is per request, so those who read many trickles let it wait for a few.
+# When the broker answers a fetch. Its cost is per request. What a turn wrote comes whole, so worker and host need not
+# wait for more of it; the store, which nobody waits for, reads much at a time.
 _FETCH: dict[Fetch, dict[str, Scalar]] = {
     "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
-    "steady": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 10},
     "bulk": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 500},
 }
 # librdkafka warns about a property of the other client type: what a shared properties file may name for both is sorted
@@ -149,10 +149,9 @@ def client_config(
     """librdkafka settings of a client: ours, then the topology's, then the operator's (SASL and TLS among them).
 
     `group` is the consumer group (None for a consumer that assigns itself), `instance` the member's place in it, from
-    `streams.transport.slots`, `reset` what happens where no position is
-    committed or the committed one is gone, `fetch` whether records come at once (`prompt`: idle it costs nothing), in
-    steady small loads, or in few large ones (`bulk`), `name` the client id. Passed-through properties of the other
-    role are left out.
+    `streams.transport.slots`, `reset` what happens where no position is committed or the committed one is gone, `fetch`
+    whether records come at once (`prompt`: idle it costs nothing) or in few large loads (`bulk`), `name` the client id.
+    Passed-through properties of the other role are left out.
     """
     own: dict[str, Any] = {**_COMMON, **_BY_ROLE[role], "client.id": name or f"pointsman-{role}"}
     if role == "consumer":
@@ -188,11 +187,16 @@ class ConnectionWatch:
         elif error.code() in _REFUSED:
             self.refusal = error.str()
             log.debug("%s: %s", self._name, self.refusal)
-        elif error.code() in _LOST and not self.is_down:
-            self.is_down = True
-            log.warning("%s: no broker can be reached; it keeps trying", self._name)
+        elif error.code() in _LOST:
+            self.down()
         else:
             log.debug("%s: %s", self._name, error.str())
+
+    def down(self) -> None:
+        """Called when no broker answers."""
+        if not self.is_down:
+            self.is_down = True
+            log.warning("%s: no broker can be reached; it keeps trying", self._name)
 
     def up(self) -> None:
         """Called when the broker has answered."""

@@ -6,7 +6,7 @@ I/O: Kafka.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import confluent_kafka as ck
 
@@ -26,6 +26,40 @@ IN_FLIGHT_S = 1.0
 _POLL_S = 0.01
 _QUEUE_FULL = ck.KafkaError._QUEUE_FULL  # noqa: SLF001
 _PURGED = frozenset({ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
+
+
+class Output(Protocol):
+    """A producer as worker and host use it: whole columns, to partitions that they name. See Producer for each."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def has_output(self) -> bool: ...
+
+    def send(
+        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+    ) -> None: ...
+
+    def send_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None: ...
+
+    def poll(self) -> None: ...
+
+    def drained(self, timeout_s: float = 0.0) -> bool: ...
+
+    def flush(self, timeout_s: float) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def withdraw(self, timeout_s: float = IN_FLIGHT_S) -> int: ...
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None: ...
 
 
 class Producer:

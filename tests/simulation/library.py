@@ -12,6 +12,7 @@ from typing import Any
 import confluent_kafka as ck
 from confluent_kafka import admin
 
+from streams.transport import producer
 from tests.simulation.admin import AdminClient
 from tests.simulation.consumer import Consumer
 from tests.simulation.producer import Producer
@@ -53,8 +54,12 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def installed(cluster: Cluster, *modules: str) -> Iterator[Library]:
-    """In the transport, and in further modules that have imported confluent_kafka as `ck`."""
+    """In the transport, and in further modules that have imported confluent_kafka as `ck`.
+
+    The producer of turns is librdkafka's here, and so the cluster's: its connections are real ones.
+    """
     library = Library(cluster)
-    places = [(f"{module}.ck", library) for module in (*MODULES, *modules)]
+    places: list[tuple[str, Any]] = [(f"{module}.ck", library) for module in (*MODULES, *modules)]
+    places.append(("streams.transport.turn_producer.TurnProducer", producer.Producer))
     with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library

@@ -13,7 +13,7 @@ from typing import Any
 
 import confluent_kafka as ck
 
-from loadtest import partitioner
+from streams.transport import partitioner
 from streams.transport.producer import IN_FLIGHT_S
 from tests.simulation.broker import BrokerError
 from tests.simulation.log import ProducerId, Record

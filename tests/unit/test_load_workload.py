@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from loadtest.ahead import AHEAD, Ahead
-from loadtest.partitioner import murmur2, partitions_of
 from loadtest.scenario import Mix
 from loadtest.schedule import Schedule, Stage
 from loadtest.workload import BLOCK, Workload
@@ -17,6 +16,7 @@ from schemas.admission import admit
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from schemas.topology import Topology, load_topology
+from streams.transport.partitioner import murmur2, partitions_of
 
 NOW_US = 1_760_000_000_000_000
 

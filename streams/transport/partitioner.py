@@ -1,6 +1,7 @@
 """Which partition a key has: murmur2, as Java's clients and librdkafka's `murmur2_random` compute it.
 
-A load generator names the partition itself, so that it hands over whole columns. I/O: none.
+Who names the partition himself can hand over whole columns, and to a producer that does not know how many there are.
+I/O: none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def murmur2(key: bytes) -> int:
     return value ^ value >> 15
 
 
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key, of so many."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
 def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int32]:
     """The partition of each key."""
-    return np.array([(murmur2(key) & 0x7FFFFFFF) % partitions for key in keys], np.int32)
+    return np.array([partition_of(key, partitions) for key in keys], np.int32)
