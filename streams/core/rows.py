@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,27 @@ def edges(owner: Rows, parts: int) -> list[int]:
     return listed(np.searchsorted(owner, np.arange(parts + 1)))
 
 
-def runs(values: Rows) -> tuple[Rows, list[tuple[int, int, int]]]:
+def runs(values: npt.NDArray[np.integer[Any]]) -> tuple[Rows, list[tuple[int, int, int]]]:
     """The places of the values in order, equal ones as they stand; each distinct value, and where in that order its
     places begin and end."""
     order = np.argsort(values, kind="stable")
     found = values[order]
-    starts = np.flatnonzero(np.diff(found, prepend=found[:1] - 1))
+    starts = np.flatnonzero(changes(found))
     begins = listed(starts)
-    return order, list(zip(listed(found[starts]), begins, [*begins[1:], len(values)], strict=True))
+    return order, list(zip(found[starts].tolist(), begins, [*begins[1:], len(values)], strict=True))
+
+
+def by_owner(owners: npt.NDArray[np.int32]) -> list[tuple[int, Rows]]:
+    """Each owner with its rows, ascending."""
+    order, places = runs(owners)
+    return [(owner, order[start:end]) for owner, start, end in places]
+
+
+def changes(values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    """Whether each value is another than the one before it; of `np.diff` and its like this is a tenth."""
+    found = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=found[1:])
+    return found
 
 
 def at(column: Sequence[T], rows: Rows) -> list[T]:

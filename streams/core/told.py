@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from streams.core.cohort import PAIR, Cohort, split
 from streams.core.hearing import Hearing
-from streams.core.rows import Rows, at, edges, listed, together
+from streams.core.rows import Rows, at, changes, edges, listed, together
 from streams.core.task import TaskKey
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Told:
             Span(parts[part][0], parts[part][0].cohorts[serial], start)
             for part, serial, start in _starts(owner, serials)
         ]
-        pieces = np.split(places, [span.start for span in spans[1:]])
+        starts = [*(span.start for span in spans), len(rows)]
+        pieces = [places[start:end] for start, end in pairwise(starts)]
         codes = _codes(spans, pieces)
         firsts = [span.cohort.firsts for span in spans]
         attempt = hearing.attempt[rows]
@@ -112,7 +114,7 @@ def _in_cohorts(cell: Cell, ids: Sequence[TaskKey], rows: Rows) -> tuple[Rows, R
 
 def _changes(owner: Rows, values: Rows) -> Rows:
     """Where the owner or the value is another than before."""
-    return np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(values, prepend=-1))
+    return np.flatnonzero(changes(owner) | changes(values))
 
 
 def _starts(owner: Rows, serials: Rows) -> Iterable[tuple[int, int, int]]:
