@@ -6,6 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -31,8 +32,8 @@ def runs(values: npt.NDArray[np.integer[Any]]) -> tuple[Rows, list[tuple[int, in
     order = np.argsort(values, kind="stable")
     found = values[order]
     starts = np.flatnonzero(changes(found))
-    begins = listed(starts)
-    return order, list(zip(found[starts].tolist(), begins, [*begins[1:], len(values)], strict=True))
+    bounds = [*listed(starts), len(values)]
+    return order, [(value, *each) for value, each in zip(found[starts].tolist(), pairwise(bounds), strict=True)]
 
 
 def by_owner(owners: npt.NDArray[np.int32]) -> list[tuple[int, Rows]]:

@@ -24,6 +24,7 @@ from schemas.topology import Agent, ConsensusPolicy, Fallback, Route, Topology
 from streams.core import swift
 from streams.core.cell import Cell
 from streams.core.policy import Policy
+from streams.core.rows import by_owner
 from streams.processors.consensus import Consensus
 from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox, shown
@@ -277,6 +278,19 @@ def test_a_task_of_an_older_producer_keeps_its_own_bytes_and_one_of_no_known_pai
             ("t", 0, None),
             ("u", 0, None),
         ]
+
+
+def test_a_batch_of_which_nothing_can_be_read_decides_nothing() -> None:
+    world = World()
+    world.router.handle(batch(TOPICS.submitted, [b"", None], [b"x", b"y"], [0, 2]), NOW)
+    world.consensus.handle(batch(TOPICS.events("one"), [b"", None], [b"x", b"y"], [0, 2]), NOW)
+    assert (world.producer.sent, len(world.producer.dead)) == ([], 4)
+
+
+def test_rows_by_owner() -> None:
+    owners = np.array([3, 0, 3, 1, 0], np.int32)
+    assert [(owner, rows.tolist()) for owner, rows in by_owner(owners)] == [(0, [1, 4]), (1, [3]), (3, [0, 2])]
+    assert by_owner(owners[:0]) == []
 
 
 def test_places_by_value() -> None:
