@@ -1,7 +1,7 @@
 """How long a reader goes on gathering once a record has come: in proportion to what its turns cost.
 
-Most of a turn's cost is fixed: a produce request for each topic-partition that it writes to, a call of the codec for
-each kind of record (docs/cost-model.md). So a process bounds what turns take of a core by the time between them: where
+Most of a turn's cost is fixed: calls of the codec for each kind of record, and of the libraries for each column
+(docs/cost-model.md). So a process bounds what turns take of a core by the time between them: where
 they are cheap it hardly waits; where they are dear, or there is little of a core to be had, it waits longer, and pays
 for fewer of them. I/O: the clock, of the wall and of this process's CPU time.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 SHORTEST_S = 0.005
-SHARE = 0.4
+SHARE = 0.6
 """A turn that costs so much of the time between two is worth no longer wait."""
 WEIGHT = 0.25
 """Of the last turn in what turns are taken to cost: the router's and those of consensus differ, and come in turns."""
