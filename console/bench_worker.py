@@ -107,6 +107,7 @@ class Rig:
         self._workload, self._draw = Workload(topology, self._codec, seed), np.random.default_rng(seed)
         self._number, self._now_ms, self._offset = 0, time.time_ns() // 1_000_000, 0
         self._late: list[Answer] = []
+        self._log_of = dict(zip(self._topics.inboxes, self._topics.logs, strict=True))
 
     def turns(self, size: int, tasks: int, cost: Cost) -> None:
         """So many tasks, in turns of `size` of them, until each has its result."""
@@ -122,6 +123,9 @@ class Rig:
         while due := self._answers(cost):
             self._collect(due, cost)
         cost.held = sum(map(len, self._cells.values()))
+
+    def written(self, topic: str, partition: int, values: list[Any], keys: list[Any]) -> None:
+        """Told of all that worker and agents write."""
 
     def _collect(self, batches: list[Batch], cost: Cost) -> None:
         self._now_ms += 5
@@ -154,11 +158,14 @@ class Rig:
         """What agents say to dispatches sent before this call, in one batch; nothing where there were none."""
         said, self._late = self._late, []
         for (topic, partition), (sent, keys) in self._sent.take().items():
+            self.written(topic, partition, sent, keys)
             kind = self._topics.record_of(topic)
             cost.results += len(sent) if kind == "TaskResult" else 0
             if kind == "TaskDispatched":
                 is_late = (self._draw.random(len(sent)) < LATE_SHARE).tolist()
-                for value, key, late in zip(self._replies(sent), keys, is_late, strict=True):
+                replies = self._replies(sent)
+                self.written(self._log_of[topic], partition, replies, keys)
+                for value, key, late in zip(replies, keys, is_late, strict=True):
                     (self._late if late else said).append((value, key, partition))
         if not said and not self._late:
             return []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.reasons import FailReason
@@ -31,6 +33,7 @@ class Fold:
         self._ended: dict[TaskKey, int] = {}
         self._first_ms: dict[TaskKey, int] = {}
         self._outcomes: dict[TaskKey, list[Outcome]] = {}
+        self._seen_of_ended: dict[TaskKey, list[str]] = {}
         self._failures: dict[TaskKey, dict[int, FailReason]] = {}
         self._conflicts: set[TaskKey] = set()
         self._spilled: dict[TaskKey, dict[str, Any]] = {}
@@ -75,6 +78,24 @@ class Fold:
             self._ended[task_id] = decided_at // 1000
             self._seen(task_id, at)
 
+    def are_over(self, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
+        """Which of these tasks have ended, by the results so far. All that is to be known of their dispatches and
+        events is what `skim_dispatches` and `skim_events` take: nothing of them is decided any more.
+        """
+        return np.fromiter(map(self._ended.__contains__, ids), np.bool_, len(ids))
+
+    def skim_dispatches(self, ids: Sequence[TaskKey], appended_ms: Sequence[int]) -> None:
+        """Of tasks that are over."""
+        first = self._first_ms  # each has one: the result's
+        for task_id, at in zip(ids, appended_ms, strict=True):
+            first[task_id] = min(first[task_id], at)
+
+    def skim_events(self, ids: Sequence[TaskKey], kinds: pa.StringArray, event_ids: pa.StringArray) -> None:
+        """Of tasks that are over."""
+        for task_id, kind, event_id in zip(ids, kinds.to_pylist(), event_ids.to_pylist(), strict=True):
+            if kind in OUTCOMES:
+                self._seen_of_ended.setdefault(task_id, []).append(event_id)
+
     def spilled(self, facts: Spilled) -> None:
         """What stood whole in the compacted topic: facts that the logs need not give again."""
         column = facts.batch.column
@@ -94,7 +115,8 @@ class Fold:
     def resume(self, now_ms: int) -> Effects:
         """Hands the unfinished tasks to the cell and emits what they lack; after a clean stop that is nothing."""
         for task_id, ended_ms in sorted(self._ended.items(), key=lambda item: item[1]):
-            seen = [outcome.event_id for outcome in self._outcomes.pop(task_id, ())]
+            seen = self._seen_of_ended.pop(task_id, [])
+            seen += [outcome.event_id for outcome in self._outcomes.pop(task_id, ())]
             if task_id in self._spilled:
                 seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
             self._cell.finished.add(task_id, ended_ms, tuple(seen))

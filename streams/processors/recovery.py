@@ -7,11 +7,14 @@ it blocks. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import Codec
@@ -21,18 +24,23 @@ from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
 from schemas.topology import Topology
 from streams.core.cell import Cell
-from streams.core.columns import Dispatches, Events
+from streams.core.columns import Dispatches, Events, task_keys
 from streams.core.policy import Policy
 from streams.core.recovery import Fold
+from streams.core.rows import at
+from streams.core.task import TaskKey
 from streams.processors.fencing import split
 from streams.processors.spill import latest, spilled_of
-from streams.transport.batch import Batch, TopicPartition, by_value
+from streams.transport.batch import Batch, TopicPartition, by_value, merged
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 
 log = get_logger("pointsman.recovery")
 
 LOW_WATERMARK, EPOCHS = "low_watermark_ms", "epochs"
+
+PILE_ROWS = 20_000
+"""Records that are folded at once: some tens of MB."""
 
 Positions = dict[TopicPartition, int]
 
@@ -149,13 +157,13 @@ class Recovery:
             if committed[anchor][0] < 0:
                 self._refuse_forgotten(number, marks)
             cell = Cell(self._policy, number)
-            own = [tp for tp in live if tp.partition == number]
+            tps = [tp for tp in live if tp.partition == number]
             found[number] = Recovered(
                 cell=cell,
                 fold=Fold(cell),
                 # What retention has taken away meanwhile cannot be read: the first record left is next.
-                positions={tp: max(committed[tp][0], marks[tp][0]) for tp in own},
-                ends={tp: marks[tp][1] for tp in own},
+                positions={tp: max(committed[tp][0], marks[tp][0]) for tp in tps},
+                ends={tp: marks[tp][1] for tp in tps},
                 epochs=self._epochs.items(number),
                 spilled=(epochs_of(committed[anchor][1]), marks[TopicPartition(self._topics.spilled, number)][1]),
                 is_new=committed[anchor][0] < 0,
@@ -167,11 +175,11 @@ class Recovery:
         lows = {n: low_watermark_of(committed[TopicPartition(self._topics.submitted, n)][1]) for n in known}
         lows = {number: min([low, *folds[number].doubtful.values()]) for number, low in lows.items()}
         starts = {tp: max(at, marks[tp][0]) for tp, at in self._starts(consumer, lows, committed, now_ms).items()}
-        ends = {tp: marks[tp][1] for tp in starts}
-        for batch in consumer.read_to_end(starts, ends, transaction_s=self._transaction_s):
-            self._fold(batch, folds)
-            RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
-            read += len(batch)
+        # Results first: of what is finished little has to be known, and most of what is read is finished.
+        for first in (True, False):
+            own = {tp: at for tp, at in starts.items() if (tp.topic == self._told.results) is first}
+            ends = {tp: marks[tp][1] for tp in own}
+            read += self.fold_all(consumer.read_to_end(own, ends, transaction_s=self._transaction_s), folds)
         log.info("folded", partitions=list(partitions), records=read, spilled=spilled)
         return found
 
@@ -228,7 +236,24 @@ class Recovery:
         at = {tp: committed[tp][0] for tp in found if tp in committed and committed[tp][0] >= 0}
         return {tp: min(start, at.get(tp, start)) for tp, start in found.items()}
 
-    def _fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
+    def fold_all(self, batches: Iterable[Batch], folds: Mapping[int, Fold]) -> int:
+        """Folds what these hold, many records of a topic at once: a small batch costs nearly as much as a large one.
+
+        Gives how many records that were. Each batch is of one topic, which its channel names.
+        """
+        read, piled, piles = 0, 0, dict[str, list[Batch]]()
+        for batch in chain(batches, [None]):
+            if batch is not None:
+                piles.setdefault(batch.channel, []).append(batch)
+                piled += len(batch)
+            if batch is None or piled >= PILE_ROWS:
+                for topic, pile in piles.items():
+                    self.fold(merged(pile), folds)
+                    RECOVERY_RECORDS.labels(topic=topic).inc(sum(map(len, pile)))
+                read, piled, piles = read + piled, 0, {}
+        return read
+
+    def fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
         """One batch of one topic. What cannot be decoded decides nothing: it is dead-lettered where it is read live."""
         topic = batch.channel
         record = self._told.record_of(topic)
@@ -237,19 +262,45 @@ class Recovery:
         records, valid = decoded.batch, decoded.rows
         if record == "AgentEvent":
             (records, valid), _ = split(self._epochs, batch, decoded)
+        has_tasks = record in ("TaskDispatched", "AgentEvent")
+        ids = task_keys(records.column("task")) if has_tasks else []
         for number, places in by_value(batch.partitions[valid]):
-            part, rows = records.take(pa.array(places)), valid[places]
-            keys = [batch.keys[row] or b"" for row in rows.tolist()]
-            appended_ms = batch.timestamps_ms[rows].tolist()
             fold = folds[number]
-            if record == "TaskDispatched":
-                fold.dispatches(self._dispatches(part, keys, appended_ms))
-            elif record == "AgentEvent":
-                fold.events(Events(part, keys))
-            elif record == "TaskResult":
+            if has_tasks:
+                over = fold.are_over(at(ids, places))
+                self._skim(fold, records, ids, places[over], batch.timestamps_ms[valid])
+                places = places[~over]  # noqa: PLW2901  the others are of no interest any more
+                if not len(places):
+                    continue
+            part, rows = _taken(records, places), valid[places]
+            appended_ms = batch.timestamps_ms[rows].tolist()
+            if record == "TaskResult":
                 fold.results(part, appended_ms)
-            else:
+            elif record == "OrchestratorEvent":
                 fold.notes(part)
+            else:
+                keys = [batch.keys[row] or b"" for row in rows.tolist()]
+                if record == "TaskDispatched":
+                    fold.dispatches(self._dispatches(part, keys, appended_ms))
+                else:
+                    fold.events(Events(part, keys))
+
+    def _skim(
+        self,
+        fold: Fold,
+        records: pa.RecordBatch,
+        ids: Sequence[TaskKey],
+        places: npt.NDArray[np.intp],
+        appended_ms: npt.NDArray[np.int64],
+    ) -> None:
+        """Dispatches or agents' events, at these places, of tasks that are over."""
+        if not len(places):
+            return
+        if "event_id" in records.schema.names:
+            rows = pa.array(places)
+            fold.skim_events(at(ids, places), *(records.column(name).take(rows) for name in ("kind", "event_id")))
+        else:
+            fold.skim_dispatches(at(ids, places), appended_ms[places].tolist())
 
     def _dispatches(self, batch: pa.RecordBatch, keys: list[bytes], appended_ms: list[int]) -> Dispatches:
         tasks = batch.column("task")
@@ -257,3 +308,9 @@ class Recovery:
         datums = self._codec.encode_datums(flat, "TaskSubmitted")
         frames = [self._codec.frame("TaskDispatched")] * len(datums)
         return Dispatches(batch=batch, keys=keys, frames=frames, datums=datums, appended_ms=appended_ms)
+
+
+def _taken(records: pa.RecordBatch, places: npt.NDArray[np.intp]) -> pa.RecordBatch:
+    """Taking rows of nested columns is dear: most often it is all of them, in order."""
+    is_all = len(places) == records.num_rows and bool((np.diff(places) == 1).all())
+    return records if is_all else records.take(pa.array(places))

@@ -87,6 +87,27 @@ def by_value(numbers: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> list[tup
     return [(int(n), places) for n, places in zip(distinct, np.split(order, starts[1:]), strict=True)]
 
 
+def merged(batches: Sequence[Batch]) -> Batch:
+    """One batch of the records of several of a channel, in their order; without headers."""
+    if len(batches) == 1:
+        return batches[0]
+    first = batches[0]
+    ends: dict[tuple[str, int], int] = {}
+    for batch in batches:
+        ends |= batch.ends
+    return Batch(
+        channel=first.channel,
+        values=[value for batch in batches for value in batch.values],
+        keys=[key for batch in batches for key in batch.keys],
+        topics=[topic for batch in batches for topic in batch.topics],
+        partitions=np.concatenate([batch.partitions for batch in batches]),
+        offsets=np.concatenate([batch.offsets for batch in batches]),
+        timestamps_ms=np.concatenate([batch.timestamps_ms for batch in batches]),
+        headers=None,
+        ends=ends,
+    )
+
+
 def from_messages(messages: Sequence[Any], channel: str, *, with_headers: bool = False) -> Batch:
     """Columns of librdkafka messages, which must carry no errors. One comprehension per column: the hot path."""
     topics = [m.topic() for m in messages]

@@ -60,12 +60,12 @@ def _folded(evidence: Evidence, number: int, ends: Mapping[str, int], now_ms: in
     for name in names:
         batch = evidence.batch(name, number, ends.get(name, 1 << 62))
         if len(batch):
-            recovery._fold(batch, {number: fold})
+            recovery.fold(batch, {number: fold})
     if rng is not None:
         for name in names:
             batch = evidence.batch(name, number, ends.get(name, 1 << 62))
             if len(batch) and rng.random() < 0.5:
-                recovery._fold(batch, {number: fold})
+                recovery.fold(batch, {number: fold})
     effects = fold.resume(now_ms)
     return state_of(cell, effects)
 
