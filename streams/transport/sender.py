@@ -165,7 +165,13 @@ class Sender:
                 self._expire("its topic-partition has no leader")
                 self._loop.call_later(_BACKOFF_S, self._due.set)
         for node, parcels in self._parcels.take(brokers.leader, self._requests.keys()).items():
-            self._requests[node] = asyncio.create_task(self._request(brokers, node, parcels))
+            request = self._requests[node] = asyncio.create_task(self._request(brokers, node, parcels))
+            request.add_done_callback(self._look_at)
+
+    def _look_at(self, request: asyncio.Task[None]) -> None:
+        """Nobody awaits it to hear of a mistake of ours."""
+        if not request.cancelled() and (error := request.exception()) is not None:
+            self._fail("", len(self._parcels), f"a request went wrong: {error!r}")
 
     async def _request(self, brokers: Brokers, node: int, parcels: list[Parcel]) -> None:
         by_topic: dict[str, list[tuple[int, bytes]]] = {}

@@ -292,6 +292,24 @@ def test_what_is_on_its_way_to_a_slow_broker_is_waited_for_and_what_is_not_is_dr
     assert stands(broker, name) == [b"before", *[b"on its way"] * 3, b"after"]
 
 
+def test_a_mistake_of_ours_is_a_failure_and_no_silence(
+    broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{prefix}mistake"
+    created(broker, name)
+
+    async def mistaken(_: Brokers, __: int, request: Any) -> Any:
+        raise LookupError(type(request).__name__)
+
+    to = out()
+    to.send(name, 0, [b"a"])
+    to.flush(WAIT_S)
+    monkeypatch.setattr(Brokers, "send", mistaken)
+    to.send(name, 0, [b"b"])
+    with pytest.raises(DeliveryError, match="LookupError"):
+        to.flush(WAIT_S)
+
+
 def test_another_producer_with_the_same_number_is_not_taken_for_this_one(broker: str, prefix: str, out: Open) -> None:
     name = f"{prefix}two"
     created(broker, name)
