@@ -15,7 +15,7 @@ from agents.builtin import switched
 from agents.contract import Answer, Context, Task
 from console.cli.main import main
 from streams.history.loader import Loader, Rows
-from streams.transport.producer import Producer
+from streams.transport.turn_producer import TurnProducer
 
 RESULTS = "tasks.results.v1"
 BLOCK = 2  # the first one may be a few records of a start
@@ -34,15 +34,15 @@ def sabotage_store() -> None:
 
 
 def sabotage_worker() -> None:
-    send, done = Producer.send, [False]
+    send, done = TurnProducer.send, [False]
 
-    def sends_twice(producer: Producer, topic: str, partition: int, values: Any, keys: Any = None) -> None:
+    def sends_twice(producer: TurnProducer, topic: str, partition: int, values: Any, keys: Any = None) -> None:
         send(producer, topic, partition, values, keys)
         if topic.endswith(RESULTS) and not done[0]:
             done[0] = True
             send(producer, topic, partition, values[:1], None if keys is None else keys[:1])
 
-    Producer.send = sends_twice  # type: ignore[method-assign,assignment]
+    TurnProducer.send = sends_twice  # type: ignore[method-assign,assignment]
 
 
 def sabotage_host() -> None:
