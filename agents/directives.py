@@ -18,7 +18,7 @@ from schemas.records import table
 from schemas.topology import Topology
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.compacted import CompactedView
-from streams.transport.pauses import Sends
+from streams.transport.producer import Sends
 
 INSTRUCTION, PIN, UNPIN, REVOKE = "INSTRUCTION", "PIN", "UNPIN", "REVOKE"
 

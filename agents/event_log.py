@@ -23,17 +23,14 @@ from agents.version import Declared
 from schemas.codec import Codec
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
+from streams.transport.producer import Sends
 
 COALESCE_S = 0.002  # events that end within this time share one encoding
 POLL_S = 0.001
 
 
-class Sender(Protocol):
-    """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
-
-    def send(
-        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-    ) -> None: ...
+class Sender(Sends, Protocol):
+    """The part of streams.transport.producer.Output that is used here; both raise DeliveryError."""
 
     def drained(self, timeout_s: float = 0.0) -> bool: ...
 

@@ -20,8 +20,9 @@ from schemas.codec import Codec
 from schemas.tenants import TenantDefaults
 from schemas.topology import Agent, Topology
 from streams.transport.batch import Batch, TopicPartition
-from streams.transport.deadletters import SendsOne, bury
+from streams.transport.deadletters import bury
 from streams.transport.pauses import TopicPauses
+from streams.transport.producer import SendsOne
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -26,12 +26,10 @@ def claims(
 ) -> pa.RecordBatch:
     """Columns of AgentEvent: one NOTE for each log, about no task. `versions` are those that answer from now on,
     `changes` say what they consist of, as JSON, where the log does not know them."""
-    slip = {"agent_id": list(agents), "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0, "attempts": 0}
-    slip |= {"reason": CLAIMED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0, "routed_at": 0}
     columns: dict[str, Any] = {
         "event_id": [fact_id(*log, CLAIMED, epoch) for log, epoch in epochs.items()],
         "kind": NOTE,
-        "slip": slip,
+        "slip": _slip(list(agents), CLAIMED, 0),
         "task": {"task_id": "", "tenant": "", "submitted_at": 0, "deadline_ms": 0},
         "epoch": list(epochs.values()),
         "agent_version": list(versions) or "",
@@ -43,13 +41,11 @@ def claims(
 def summary_note(inbox: Inbox, key: Key, summary: Summary, version: str, times: tuple[int, int]) -> pa.RecordBatch:
     """Columns of AgentEvent: a NOTE about a conversation and no task, with what a model made of it. `times` are when it
     was asked and when it had answered, in us."""
-    slip = {"agent_id": inbox.agent_id, "attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0}
-    slip |= {"attempts": 0, "reason": SUMMARISED, "route_version": "", "timeout_ms": 0, "deadline_default_ms": 0}
     task = {"task_id": "", "tenant": key.tenant, "conversation_id": key.conversation_id}
     columns: dict[str, Any] = {
         "event_id": fact_id(*key, SUMMARISED, summary.first, inbox.epoch, *summary.ids),
         "kind": NOTE,
-        "slip": {**slip, "routed_at": times[0]},
+        "slip": _slip(inbox.agent_id, SUMMARISED, times[0]),
         "task": {**task, "submitted_at": times[0], "deadline_ms": 0},
         "epoch": inbox.epoch,
         "agent_version": version,
@@ -58,6 +54,13 @@ def summary_note(inbox: Inbox, key: Key, summary: Summary, version: str, times: 
         "finished_at": times[1],
     }
     return table("AgentEvent", columns, 1)
+
+
+def _slip(agent_id: str | list[str], reason: str, routed_at: int) -> dict[str, Any]:
+    """The slip of a note, which answers no dispatch."""
+    nothing = {"attempt": 0, "stage": "UNKNOWN", "intent": "", "confidence": 0.0, "attempts": 0, "route_version": ""}
+    nothing |= {"timeout_ms": 0, "deadline_default_ms": 0}
+    return {"agent_id": agent_id, "reason": reason, "routed_at": routed_at, **nothing}
 
 
 class Note(NamedTuple):

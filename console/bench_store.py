@@ -30,11 +30,11 @@ from console.local.ports import free_ports
 from loadtest.lives import Lives, Records
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
+from schemas.runs import by_value
 from schemas.settings import Settings
 from schemas.topology import Topology, load_topology
 from streams.history.queries import History
 from streams.transport.admin import ensure_topics
-from streams.transport.batch import by_value
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
 

@@ -31,8 +31,8 @@ from streams.transport.admin import check_topics
 from streams.transport.clients import client_config
 from streams.transport.turn_producer import producer_for
 
-# A tick is a produce request for each partition: what these cost does not depend on what is in them, and the broker
-# spends on each twice as much as we do. How long a task waits for its tick counts as latency.
+# A tick is a produce request: what it costs does not depend much on what is in it, and the broker spends on each twice
+# as much as we do. How long a task waits for its tick counts as latency.
 TICK_S = 0.02
 FLUSH_S = 60.0
 ROWS_MAX = 20_000  # of a tick that has to catch up

@@ -42,8 +42,9 @@ def next_epoch(generation: int, newest: int) -> int:
     then the upper half rises. Before that is believed (the result is above `newest` only because of it; see
     `is_behind`), the broker must have said, after `newest` was read, that the generation is still the group's.
     """
-    epoch = newest // _GENERATIONS * _GENERATIONS + generation
-    return epoch if epoch > newest else epoch + _GENERATIONS
+    raised, _ = halves(newest)
+    epoch = joined(raised, generation)
+    return epoch if epoch > newest else joined(raised + 1, generation)
 
 
 def spill_epoch(generation: int, newest: int) -> int:
@@ -52,8 +53,9 @@ def spill_epoch(generation: int, newest: int) -> int:
     The generation is newer than that claim, but for a worker that was started again in its slot: it is the same
     then, and the upper half rises. A lower one is a zombie's, and stays below.
     """
-    epoch = newest // _GENERATIONS * _GENERATIONS + generation
-    return epoch + _GENERATIONS if epoch == newest else epoch
+    raised, _ = halves(newest)
+    epoch = joined(raised, generation)
+    return joined(raised + 1, generation) if epoch == newest else epoch
 
 
 def halves(epoch: int) -> tuple[int, int]:
@@ -68,7 +70,7 @@ def joined(raised: int, generation: int) -> int:
 
 def is_behind(generation: int, newest: int) -> bool:
     """Whether the log knows a generation as new as this: it is a zombie's, or its group was forgotten."""
-    return generation <= newest % _GENERATIONS
+    return generation <= halves(newest)[1]
 
 
 class LogEpochs:

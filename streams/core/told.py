@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.runs import changes
 from streams.core.cohort import PAIR, Cohort, split
 from streams.core.hearing import Hearing
-from streams.core.rows import Rows, at, changes, edges, listed, together
+from streams.core.rows import Rows, at, edges, listed, together
 from streams.core.task import TaskKey
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from schemas.codec import Codec
 from schemas.epochs import Epochs
+from schemas.runs import by_value
 from streams.core.cell import Cell
 from streams.core.columns import Events
 from streams.core.hosts import AHEAD_MS
 from streams.core.intake import Heard
 from streams.core.judge import OUTCOMES
-from streams.core.rows import by_owner
 from streams.core.turn import collect
 from streams.processors.fencing import Rows, split
 from streams.processors.frontier import Frontier
@@ -66,7 +66,7 @@ class Consensus:
         self._count(agents, valid.records)
         self._follow(agents, partitions, valid.records, now_ms)
         heard = _heard(batch, valid)
-        parts = [(self._cells[partition], places) for partition, places in by_owner(partitions)]
+        parts = [(self._cells[partition], places) for partition, places in by_value(partitions)]
         self._outbox.emit(collect(parts, heard, now_ms))
 
     def _follow(
@@ -94,7 +94,7 @@ class Consensus:
         self._outbox.emit(
             {
                 partition: self._cells[partition].fence(heard, now_ms, places.tolist())
-                for partition, places in by_owner(batch.partitions[void.rows])
+                for partition, places in by_value(batch.partitions[void.rows])
             }
         )
 

@@ -18,17 +18,19 @@ from schemas.codec import Codec, DecodeFault
 from schemas.ids import fact_id
 from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS, table
+from schemas.runs import runs
 from schemas.topology import Topology
 from streams.core.cohort import ENDINGS, Cohort
 from streams.core.columns import columns_of
 from streams.core.consensus import Vote
 from streams.core.effects import Answered, Dispatch, Effects, Note, Result
-from streams.core.rows import at, runs, together
+from streams.core.rows import at, together
 from streams.core.task import Identity, TaskKey
 from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch
-from streams.transport.deadletters import SendsOne, bury
+from streams.transport.deadletters import bury
 from streams.transport.pauses import TopicPauses
+from streams.transport.producer import Sends, SendsOne
 from streams.transport.telemetry import (
     CASCADE_DEPTH,
     DECISION_DURATION,
@@ -43,12 +45,8 @@ US = 1_000_000
 VOTE_CHARS_MAX = 1_000
 
 
-class Sender(SendsOne, Protocol):
-    """The part of streams.transport.producer.Producer that is used here; both raise DeliveryError."""
-
-    def send(
-        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-    ) -> None: ...
+class Sender(Sends, SendsOne, Protocol):
+    """The part of streams.transport.producer.Output that is used here."""
 
 
 class Outbox:

@@ -22,6 +22,7 @@ from schemas.codes import ErrorCode
 from schemas.epochs import Epochs, LogEpochs, Since
 from schemas.errors import ConfigurationError
 from schemas.registry import SchemaRegistry
+from schemas.runs import by_value
 from schemas.topology import Topology
 from streams.core.cell import Cell
 from streams.core.columns import Dispatches, Events, task_keys
@@ -31,7 +32,7 @@ from streams.core.rows import at
 from streams.core.task import TaskKey
 from streams.processors.fencing import split
 from streams.processors.spill import latest, spilled_of
-from streams.transport.batch import Batch, TopicPartition, by_value, merged
+from streams.transport.batch import Batch, TopicPartition, merged
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from schemas.admission import admit
 from schemas.codec import FRAME_BYTES, Codec
+from schemas.runs import by_value
 from streams.core.cell import Cell
 from streams.core.columns import Submissions
 from streams.core.intake import Intake
 from streams.core.policy import Policy
-from streams.core.rows import by_owner
 from streams.core.turn import submit
 from streams.processors.outbox import Outbox
 from streams.transport.batch import Batch
@@ -39,7 +39,7 @@ class Router:
         records, rows, schema_ids = admitted.batch, admitted.rows, admitted.schema_ids
         TASKS_SUBMITTED.inc(len(rows))
         intake = Intake.read(self._policy, self._submissions(batch, records, rows, schema_ids), now_ms)
-        parts = [(self._cells[partition], places) for partition, places in by_owner(batch.partitions[rows])]
+        parts = [(self._cells[partition], places) for partition, places in by_value(batch.partitions[rows])]
         self._outbox.emit(submit(parts, intake, now_ms))
 
     def _submissions(

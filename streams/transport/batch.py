@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from schemas.runs import by_value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -74,17 +76,6 @@ class Batch:
             headers=None if self.headers is None else [self.headers[i] for i in wanted],
             ends={owner: self.ends[owner] for owner in self.ends if owner in owners},
         )
-
-
-def by_value(numbers: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.intp]]]:
-    """Each distinct number with the places where it stands, in order."""
-    if len(numbers) == 0:
-        return []
-    if bool((numbers == numbers[0]).all()):
-        return [(int(numbers[0]), np.arange(len(numbers)))]
-    order = np.argsort(numbers, kind="stable")
-    distinct, starts = np.unique(numbers[order], return_index=True)
-    return [(int(n), places) for n, places in zip(distinct, np.split(order, starts[1:]), strict=True)]
 
 
 def merged(batches: Sequence[Batch]) -> Batch:

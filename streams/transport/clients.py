@@ -170,6 +170,11 @@ def client_config(
     return {**own, **passed, "bootstrap.servers": settings.broker}
 
 
+def properties_of(role: Role) -> frozenset[str]:
+    """What `client_config` gives a client of its own accord; of a consumer without group, fetch and reset."""
+    return frozenset({*_COMMON, *_BY_ROLE[role], "client.id", "bootstrap.servers"})
+
+
 class ConnectionWatch:
     """One log line when all brokers are lost and one when they are back, however often librdkafka reports it."""
 

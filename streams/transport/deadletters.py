@@ -6,26 +6,13 @@ I/O: Kafka, through the producer that it is given.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from schemas.codec import DecodeFault
 from schemas.deadletter import Origin, burial
 from schemas.topics import Topics
-from streams.transport.batch import Batch, Headers
+from streams.transport.batch import Batch
+from streams.transport.producer import SendsOne
 from streams.transport.telemetry import DEAD_LETTERS
-
-
-class SendsOne(Protocol):
-    """The part of streams.transport.producer.Producer that is used here; it raises DeliveryError."""
-
-    def send_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        partition: int | None = None,
-        headers: Headers | None = None,
-    ) -> None: ...
 
 
 def bury(producer: SendsOne, topics: Topics, batch: Batch, faults: Iterable[DecodeFault], component: str) -> None:

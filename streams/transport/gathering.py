@@ -1,9 +1,9 @@
 """How long a reader goes on gathering once a record has come: in proportion to what its turns cost.
 
 Most of a turn's cost is fixed: calls of the codec for each kind of record, and of the libraries for each column
-(docs/cost-model.md). So a process bounds what turns take of a core by the time between them: where
-they are cheap it hardly waits; where they are dear, or there is little of a core to be had, it waits longer, and pays
-for fewer of them. I/O: the clock, of the wall and of this process's CPU time.
+(docs/cost-model.md). So a process bounds what turns take of a core by the time between them: where they are cheap it
+hardly waits; where they are dear, or there is little of a core to be had, it waits longer, and pays for fewer of them.
+I/O: the clock, of the wall and of this process's CPU time.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Parcel:
     its producer has sent to the topic-partition, once it is known.
     """
 
-    __slots__ = ("_builder", "_data", "_headers_max", "first", "rows", "since", "size", "tp")
+    __slots__ = ("_builder", "_data", "first", "rows", "since", "size", "tp")
 
     def __init__(self, tp: TopicPartition, bytes_max: int, compression: int, since: float) -> None:
         self.tp, self.since = tp, since
@@ -70,7 +70,8 @@ class Parcel:
 
 
 class Parcels:
-    """What one producer was given and no broker has acknowledged yet; bounded by whoever asks `wait_for_room`.
+    """What one producer was given and no broker has acknowledged yet; bounded by whoever asks
+    `wait_until` before.
 
     Of each topic-partition one parcel at most is under way: so its records stay in order whatever has to be sent again.
     """
@@ -112,13 +113,11 @@ class Parcels:
             parcel = queue[-1] if queue and queue[-1].first is None else self._opened(queue, tp, now)
             at = 0
             while at < len(values):
-                if parcel.rows >= self._rows_max:
-                    parcel = self._opened(queue, tp, now)
                 stop, before = at + self._rows_max - parcel.rows, parcel.size
                 taken = parcel.fill(values[at:stop], keys[at:stop], at_ms, headers or [])
                 self._bytes += parcel.size - before
                 at += taken
-                if at < min(stop, len(values)):
+                if at < len(values):
                     parcel = self._opened(queue, tp, now)
             self._rows += len(values)
             self._unsent += len(values)
@@ -166,8 +165,7 @@ class Parcels:
             for parcel in parcels:
                 if self._under_way.get(parcel.tp) is parcel:
                     del self._under_way[parcel.tp]
-                    self._rows -= parcel.rows
-                    self._bytes -= parcel.size
+                    self._forget(parcel)
             self._changed.notify_all()
 
     def put_back(self, parcels: Sequence[Parcel]) -> None:

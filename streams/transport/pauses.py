@@ -24,6 +24,7 @@ from schemas.topology import Topology
 from streams.transport.batch import Batch
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.compacted import CompactedView
+from streams.transport.producer import Sends
 from streams.transport.telemetry import AGENT_PAUSED, TOPIC_PAUSED, get_logger
 
 log = get_logger("pointsman.pauses")
@@ -54,14 +55,6 @@ class Pause(NamedTuple):
     @property
     def is_retired(self) -> bool:
         return self.paused and self.reason == PauseReason.RETIRED
-
-
-class Sends(Protocol):
-    """The part of streams.transport.producer.Producer that is used here; it raises DeliveryError."""
-
-    def send(
-        self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-    ) -> None: ...
 
 
 class Shown(Protocol):

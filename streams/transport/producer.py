@@ -28,17 +28,16 @@ _QUEUE_FULL = ck.KafkaError._QUEUE_FULL  # noqa: SLF001
 _PURGED = frozenset({ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 
 
-class Output(Protocol):
-    """A producer as worker and host use it: whole columns, to partitions that they name. See Producer for each."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def has_output(self) -> bool: ...
+class Sends(Protocol):
+    """A producer as a column of records needs it; it raises DeliveryError."""
 
     def send(
         self, topic: str, partition: int, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
     ) -> None: ...
+
+
+class SendsOne(Protocol):
+    """A producer as a single record needs it; it raises DeliveryError."""
 
     def send_one(
         self,
@@ -48,6 +47,15 @@ class Output(Protocol):
         partition: int | None = None,
         headers: Headers | None = None,
     ) -> None: ...
+
+
+class Output(Sends, SendsOne, Protocol):
+    """A producer as worker and host use it: whole columns, to partitions that they name. See Producer for each."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def has_output(self) -> bool: ...
 
     def poll(self) -> None: ...
 

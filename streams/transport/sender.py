@@ -180,12 +180,9 @@ class Sender:
         request = ProduceRequest(None, _ALL_REPLICAS, int(self._request_s * 1000), list(by_topic.items()))
         try:
             self._settle(parcels, await brokers.send(node, request))
-            again = None
         except UNREACHABLE as error:
             self._parcels.put_back(parcels)
-            again = str(error) or repr(error)
-        if again is not None:
-            self._expire(again)
+            self._expire(str(error) or repr(error))
             await asyncio.sleep(_BACKOFF_S)
             await self._until_answered(lambda: brokers.refresh(self._topics))
         del self._requests[node]

@@ -8,35 +8,26 @@ broker, and what comes meanwhile goes with the next. I/O: Kafka, in a thread of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import DeliveryError
 from streams.transport.batch import TopicPartition
 from streams.transport.brokers import can_secure, secures
-from streams.transport.clients import ConnectionWatch, client_config
+from streams.transport.clients import ConnectionWatch, properties_of
 from streams.transport.parcels import Parcels
 from streams.transport.producer import CLOSE_TIMEOUT_S, IN_FLIGHT_S, QUEUE_TIMEOUT_S, Output, Producer
 from streams.transport.sender import Failure, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streams.transport.batch import Headers
-
-
-class _Nowhere(NamedTuple):
-    """Settings without a wish."""
-
-    broker: str = ""
-    kafka: Mapping[str, str] = MappingProxyType({})
 
 
 RECORD_BYTES_MAX = 1_000_000
 """What librdkafka takes in one record, too, unless `message.max.bytes` says otherwise."""
 
-_KNOWN = frozenset({*client_config(_Nowhere(), None, "producer"), "message.max.bytes"})
+_KNOWN = properties_of("producer") | {"message.max.bytes"}
 _COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
@@ -120,7 +111,7 @@ class TurnProducer:
     def drained(self, timeout_s: float = 0.0) -> bool:
         """Whether all that was handed over is delivered, after `timeout_s` at most; DeliveryError if some failed."""
         self._sender.hurry()
-        is_empty = self._parcels.wait_until(lambda rows, _: rows == 0 or self._failure is not None, timeout_s)
+        is_empty = self._settled(timeout_s)
         self._raise_failure()
         return is_empty
 
@@ -140,15 +131,19 @@ class TurnProducer:
         What was dropped on its way may still arrive, later than that: a broker cannot be called back.
         """
         dropped = self._parcels.drop_unsent()
-        self._parcels.wait_until(lambda rows, _: rows == 0 or self._failure is not None, timeout_s)
+        self._settled(timeout_s)
         return dropped + self._parcels.drop_all()
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give what is handed over `timeout_s` to be delivered, then drop the rest; never raises."""
         self._sender.hurry()
-        self._parcels.wait_until(lambda rows, _: rows == 0 or self._failure is not None, timeout_s)
+        self._settled(timeout_s)
         self._parcels.drop_all()
         self._sender.close()
+
+    def _settled(self, timeout_s: float) -> bool:
+        """Whether nothing is to be waited for any more: all is delivered, or it failed; after `timeout_s` at most."""
+        return self._parcels.wait_until(lambda rows, _: rows == 0 or self._failure is not None, timeout_s)
 
     @property
     def _failure(self) -> Failure | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import confluent_kafka as ck
 
-from streams.transport import partitioner
+from streams.transport.partitioner import partition_of
 from streams.transport.producer import IN_FLIGHT_S
 from tests.simulation.broker import BrokerError
 from tests.simulation.log import ProducerId, Record
@@ -25,11 +25,6 @@ BATCH_ROWS_MAX = 40
 
 RESEND_S = 0.4
 _FATAL = frozenset({ck.KafkaError.INVALID_PRODUCER_EPOCH, ck.KafkaError.INVALID_PRODUCER_ID_MAPPING})
-
-
-def murmur2(key: bytes) -> int:
-    """As Kafka's Java client uses it: the sign bit is dropped."""
-    return partitioner.murmur2(key) & 0x7FFFFFFF
 
 
 def refused(code: int, reason: str | None = None) -> Exception:
@@ -145,7 +140,7 @@ class Producer(Client):
     def _queue(self, topic: str, partition: int, value: bytes | None, key: bytes | None, headers: Any) -> None:
         if partition < 0:
             count = len(self.broker.topics.get(topic, [])) or 1
-            partition = self.world.rng.randrange(count) if key is None else murmur2(key) % count
+            partition = self.world.rng.randrange(count) if key is None else partition_of(key, count)
         lane = self._lanes.setdefault((topic, partition), Lane((topic, partition)))
         record = Record(-1, -1, key, value, headers, writer=self.process.name)
         self.cluster.handed_over(self.process, lane.tp, record)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from loadtest.invariants import Mode
 from schemas.records import record, table
+from streams.transport.partitioner import partition_of
 from tests.simulation import agents
 from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
 from tests.simulation.evidence import Evidence
@@ -18,7 +19,6 @@ from tests.simulation.faults import FAULTS_S, Fault
 from tests.simulation.house import House
 from tests.simulation.judge import Breach, judge
 from tests.simulation.log import Record
-from tests.simulation.producer import murmur2
 from tests.simulation.scenario import REST_S, Scenario, Submitted, draw
 from tests.simulation.wire import Cluster, Weather
 from tests.simulation.world import World
@@ -120,7 +120,7 @@ class Run:
         if submitted.task is not None:
             value = encoded(submitted, self.world.now_ms() * 1000, topology.limits.record_bytes_max)
         topic = topology.topics().submitted
-        number = 0 if key is None else murmur2(key) % topology.partitions
+        number = 0 if key is None else partition_of(key, topology.partitions)
         what = "garbage" if submitted.task is None else submitted.task["task_id"]
         self.world.note("submitter", f"{what} to [{number}]")
         self.cluster.broker.append((topic, number), [Record(-1, -1, key, value, [], writer="submitter")])

@@ -11,7 +11,7 @@ from agents.recognition import AttemptId, Logged, Memory, Recognition
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
 from streams.transport.batch import TopicPartition
-from streams.transport.deadletters import SendsOne
+from streams.transport.producer import SendsOne
 from tests.support.agents_bench import make_topology
 from tests.support.agents_polls import poll_of
 

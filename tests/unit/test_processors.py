@@ -20,16 +20,16 @@ from schemas.ids import agent_event_id
 from schemas.reasons import DeadReason
 from schemas.records import record, table
 from schemas.registry import Entry, FileRegistry, missing
+from schemas.runs import by_value
 from schemas.topology import Agent, ConsensusPolicy, Fallback, Route, Topology
 from streams.core import swift
 from streams.core.cell import Cell
 from streams.core.policy import Policy
-from streams.core.rows import by_owner
 from streams.processors.consensus import Consensus
 from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox, shown
 from streams.processors.router import Router
-from streams.transport.batch import Batch, TopicPartition, by_value
+from streams.transport.batch import Batch, TopicPartition
 from tests.support.recorder import DeadLetters
 
 NOW = 1_700_000_000_000
@@ -289,8 +289,8 @@ def test_a_batch_of_which_nothing_can_be_read_decides_nothing() -> None:
 
 def test_rows_by_owner() -> None:
     owners = np.array([3, 0, 3, 1, 0], np.int32)
-    assert [(owner, rows.tolist()) for owner, rows in by_owner(owners)] == [(0, [1, 4]), (1, [3]), (3, [0, 2])]
-    assert by_owner(owners[:0]) == []
+    assert [(owner, rows.tolist()) for owner, rows in by_value(owners)] == [(0, [1, 4]), (1, [3]), (3, [0, 2])]
+    assert by_value(owners[:0]) == []
 
 
 def test_places_by_value() -> None:
