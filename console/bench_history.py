@@ -23,10 +23,11 @@ import numpy as np
 
 from console.cli.output import Output
 from console.synthetic import INTERACTIONS_PER_TASK, SPAN_DAYS, Lives, fill
+from schemas.settings import DATABASE
 from schemas.topology import load_topology
 from streams.history.door import Door
 from streams.history.engine import Engine
-from streams.history.migrations import DATABASE, migrate
+from streams.history.migrations import migrate
 from streams.history.queries import LOOK_UP, connect
 
 NO_BOUNDS = {"max_execution_time": "0", "max_memory_usage": "0", "max_threads": "2"}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -36,13 +37,21 @@ def _checked_port(url: str) -> str:
     return url
 
 
+def database_of(url: str) -> str:
+    """Which database of a ClickHouse an address means: http://HOST:PORT/NAME, else the usual one."""
+    return urlsplit(url).path.strip("/") or DATABASE
+
+
 def _port(address: str) -> int:
     """The number behind the last colon; 0 where there is none."""
-    digits = re.search(r":(\d+)\s*$", address)
+    digits = re.search(r":(\d+)\s*(/[^:/]*)?$", address)
     return int(digits[1]) if digits else 0
 
 
 PORT_MAX = 65535
+DATABASE = "pointsman"
+"""Of a history whose address names none."""
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _SERVER = re.compile(r"((PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 Servers = Annotated[str, AfterValidator(_checked_servers)]
@@ -56,7 +65,9 @@ class Settings(BaseModel):
 
     broker: Servers = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, HOST:PORT.")
     clickhouse: WithPort = Field(
-        "http://127.0.0.1:8123", pattern=r"^https?://[^/@\s]+/?$", description="ClickHouse's HTTP address."
+        "http://127.0.0.1:8123",
+        pattern=r"^https?://[^/@\s]+(/([A-Za-z_][A-Za-z0-9_]{0,63})?)?$",
+        description="ClickHouse's HTTP address; with a path, as in http://HOST:PORT/acme, the database `acme` there.",
     )
     clickhouse_user: str = Field("default", description="Who asks ClickHouse.")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="Only from the environment.")
@@ -148,7 +159,7 @@ def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     wanted = {
         "broker": "must be HOST:PORT, or several with commas between them",
-        "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user or path",
+        "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user; /DATABASE may follow",
         "schema_registry": "must be http://HOST:PORT or https://HOST:PORT, a path may follow, without user or query",
         "log_level": f"must be one of {', '.join(LEVELS)}",
         "worker_slot": "must be at most 64 letters, digits, dots, dashes and underscores",

@@ -17,7 +17,7 @@ from console.local.services import Site
 from console.local.supervisor import Endpoints
 from schemas.nearby import DIRECTORY as NEARBY
 from schemas.registry import REGISTRY
-from schemas.settings import PREFIX, Settings
+from schemas.settings import PREFIX, Settings, database_of
 
 
 def banner(deployment: Deployment, site: Site, at: Endpoints, *, had_data: bool) -> Iterator[str]:
@@ -25,9 +25,10 @@ def banner(deployment: Deployment, site: Site, at: Endpoints, *, had_data: bool)
     topology, topics = deployment.topology, deployment.topology.topics()
     kafka = "started here" if site.own_broker else "yours"
     clickhouse = "started here" if site.own_clickhouse else f"yours, user {site.settings.clickhouse_user}"
+    database = f"database {database_of(at.clickhouse)}"
     lines = {
         "Kafka": f"{at.broker}  ({kafka}; topics {topics.submitted}, {topics.results}, ...)",
-        "ClickHouse": f"{at.clickhouse}  ({clickhouse}; database pointsman; `pointsman history SQL`, curl, any client)",
+        "ClickHouse": f"{at.clickhouse}  ({clickhouse}; {database}; `pointsman history SQL`, curl, any client)",
         "metrics": "  ".join(f"{name} {url}" for name, url in at.metrics.items()),
         "schema registry": f"{at.registry}  (Confluent's API, reading; Avro schemas and their ids, as in {REGISTRY})",
         "topology": f"{deployment.topology_path.resolve()}  "

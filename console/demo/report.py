@@ -20,20 +20,20 @@ from streams.history.queries import History
 TABLES = {
     "Why agents were asked": """
         SELECT intent AS route, reason, count() AS dispatches, arraySort(groupUniqArray(agent_id)) AS agents
-        FROM pointsman.dispatches GROUP BY route, reason ORDER BY route, dispatches DESC""",
+        FROM dispatches GROUP BY route, reason ORDER BY route, dispatches DESC""",
     "Cascades: who could not, and why the next was asked": """
         SELECT agent_id AS agent, reason, count() AS times
-        FROM pointsman.cascades GROUP BY agent, reason ORDER BY times DESC, agent""",
+        FROM cascades GROUP BY agent, reason ORDER BY times DESC, agent""",
     "Panels": """
         SELECT intent AS route, status, reason, count() AS panels, round(avg(length(votes)), 1) AS mean_votes,
             countIf(notEmpty(dissent)) AS with_dissent
-        FROM pointsman.results WHERE notEmpty(votes) GROUP BY route, status, reason ORDER BY route, panels DESC""",
+        FROM results WHERE notEmpty(votes) GROUP BY route, status, reason ORDER BY route, panels DESC""",
     "What the orchestrator noted": """
         SELECT kind, reason, count() AS events
-        FROM pointsman.orchestrator_events WHERE task_id != '' GROUP BY kind, reason ORDER BY kind, events DESC""",
+        FROM orchestrator_events WHERE task_id != '' GROUP BY kind, reason ORDER BY kind, events DESC""",
     "Dead letters: records that are no tasks": """
         SELECT reason, origin_topic AS topic, component, count() AS records, any(detail) AS for_example
-        FROM pointsman.dead GROUP BY reason, topic, component ORDER BY reason""",
+        FROM dead GROUP BY reason, topic, component ORDER BY reason""",
 }
 
 QUESTION = """SELECT agent_id, count() AS attempts, countIf(kind = 'COMPLETED') AS answered, \
@@ -43,7 +43,7 @@ FROM agent_events WHERE kind IN ('COMPLETED', 'FAILED', 'REFUSED') \
 GROUP BY agent_id ORDER BY attempts DESC, agent_id"""
 
 # The panel with the richest life that agreed in the end: most agents, most cascades, most events.
-STORY = """SELECT tenant, task_id FROM pointsman.task_timeline
+STORY = """SELECT tenant, task_id FROM task_timeline
     GROUP BY tenant, task_id
     ORDER BY countIf(status = 'COMPLETED' AND reason = 'CONSENSUS') DESC,
         uniqExactIf(agent_id, kind = 'DISPATCHED') DESC, countIf(kind = 'CASCADED') DESC, count() DESC, task_id

@@ -13,6 +13,7 @@ from console.doctor.check import ANSWER_S, Case, Check, Finding, fail, ok, warn
 from console.local.foreign import check_clickhouse
 from schemas.codes import ErrorCode
 from schemas.errors import UnreachableError
+from schemas.settings import database_of
 from schemas.topics import Topics
 
 CLICKHOUSE_MIN = (25, 3)
@@ -127,13 +128,14 @@ def tables(case: Case) -> Finding:
 
     assert case.settings is not None
     settings = case.settings
+    database = database_of(settings.clickhouse)
     try:
         client = connect(settings.clickhouse, *settings.clickhouse_login, send_receive_timeout=int(ANSWER_S))
     except (UnreachableError, QueryError):
         return warn("not looked at: no ClickHouse lets us in", "See ClickHouse.")
     try:
-        missing, count = examine(client)
-        gone = lost(client) if missing < count else []
+        missing, count = examine(client, database=database)
+        gone = lost(client, database=database) if missing < count else []
     finally:
         client.close()
     if gone:

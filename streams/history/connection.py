@@ -7,11 +7,15 @@ from typing import Any
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from schemas.settings import database_of
 from streams.history.queries import LOOK_UP, READ_ONLY, connect, explained
 
 
 class Connection:
-    """Used by one thread at a time; `more` as for `connect`. Its methods raise UnreachableError, QueryError."""
+    """Used by one thread at a time; asks the database that the URL means. `more` as for `connect`.
+
+    Its methods raise UnreachableError, QueryError.
+    """
 
     def __init__(self, url: str, user: str, password: str, **more: Any) -> None:
         self.url, self._user, self._password, self._more = url, user, password, more
@@ -36,7 +40,7 @@ class Connection:
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         if self._client is None:
-            self._client = connect(self.url, self._user, self._password, **self._more)
+            self._client = connect(self.url, self._user, self._password, database=database_of(self.url), **self._more)
         try:
             return getattr(self._client, method)(*arguments, **options)
         except ClickHouseError as error:

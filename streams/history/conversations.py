@@ -14,7 +14,6 @@ from schemas.codes import ErrorCode
 from schemas.epochs import EPOCH_MAX
 from schemas.errors import UnreachableError
 from streams.history.connection import Connection
-from streams.history.migrations import DATABASE
 from streams.history.queries import HINT
 
 TIMEOUT_S = 1
@@ -25,7 +24,7 @@ TASKS_MAX = 2_000
 """Tasks in one statement, likewise."""
 
 # A memory is at most some hundred rows, of which copies fold here: FINAL would read the whole conversation's texts.
-_LOG = f"{DATABASE}.conversation_outcomes_log"
+_LOG = "conversation_outcomes_log"
 _KEYS = "{keys:Array(Tuple(String, String, String))}"
 _MINE = f"(tenant, agent_id, conversation_id) IN {_KEYS}"
 _COLUMNS = (
@@ -74,12 +73,12 @@ WHERE {_MINE} AND if(
     abs(ordinal) >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
 )
 """  # noqa: S608 - constants
-_TASKS = f"""
+_TASKS = """
 SELECT tenant, conversation_id, task_id, offset, text, labels
-FROM {DATABASE}.conversation_tasks_log
-WHERE (tenant, conversation_id) IN {{conversations:Array(Tuple(String, String))}}
-    AND task_id IN {{tasks:Array(String)}}
-"""  # noqa: S608 - constants
+FROM conversation_tasks_log
+WHERE (tenant, conversation_id) IN {conversations:Array(Tuple(String, String))}
+    AND task_id IN {tasks:Array(String)}
+"""
 # The key names a granule or two of each part. To think about which columns to read first takes longer than to read all.
 _SETTINGS = {"optimize_move_to_prewhere": "0", "max_streams_for_merge_tree_reading": "1"}
 
@@ -180,7 +179,6 @@ class Conversations:
             url,
             user,
             password,
-            database=DATABASE,
             connect_timeout=timeout_s,
             send_receive_timeout=timeout_s,
             query_retries=0,

@@ -22,10 +22,10 @@ from schemas.admission import admit
 from schemas.codec import Codec, DecodeFault
 from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
+from schemas.settings import DATABASE
 from schemas.topics import Topics
 from schemas.topology import Topology
 from streams.history.engine import Engine, EngineError
-from streams.history.migrations import DATABASE
 from streams.history.queries import QueryError
 from streams.history.tables import (
     DEAD_LETTERS,
@@ -97,10 +97,12 @@ class Loader:
         connect: Callable[[], Any],
         dead_letters: Producer,
         engine: Engine | None = None,
+        database: str = DATABASE,
     ) -> None:
         self._topics: Topics = topology.topics()
         self._codec, self._connect, self._producer, self._engine = codec, connect, dead_letters, engine
         self._client: Any = None
+        self._database = database
         self._stopping = threading.Event()
         # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.
         self._others = frozenset({self._topics.submitted, self._topics.health})
@@ -171,7 +173,7 @@ class Loader:
                 return
 
     def _send(self, table: str, batches: Iterator[pa.RecordBatch]) -> None:
-        name, columns = f"{DATABASE}.{table}", columns_of(table)
+        name, columns = f"{self._database}.{table}", columns_of(table)
         if self._engine is None:
             self._client.raw_insert(name, columns, stream_of(batches), settings=INSERT_SETTINGS, fmt="ArrowStream")
             return

@@ -15,18 +15,19 @@ from typing import Any
 import schemas
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
+from schemas.settings import DATABASE
 from streams.history.statements import split
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.history")
 
 DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
-DATABASE = "pointsman"
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 _MAKES = re.compile(rf"\bCREATE (?:TABLE|(?:MATERIALIZED )?VIEW) IF NOT EXISTS {DATABASE}\.(\w+)")
+_QUALIFIED = re.compile(rf"\b{DATABASE}\.(?=\w)")
 # Two stores that start together may both record a migration: its statements bear it, and so does this table.
-_RECORD = f"""
-CREATE TABLE IF NOT EXISTS {DATABASE}.migrations
+_RECORD = """
+CREATE TABLE IF NOT EXISTS {database}.migrations
 (number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = ReplacingMergeTree ORDER BY (number, name, checksum)
 """
@@ -56,61 +57,68 @@ def load(directory: Path = DIRECTORY) -> list[Migration]:
     return migrations
 
 
-def migrate(client: Any, migrations: Sequence[Migration] | None = None) -> list[Migration]:
+def migrate(client: Any, migrations: Sequence[Migration] | None = None, database: str = DATABASE) -> list[Migration]:
     """Apply what is missing, over a clickhouse-connect client, and say what was applied.
+
+    The files name the usual database; in another one the same statements name that (`in_database`).
 
     A statement that was applied by a run that broke off before it could record it is applied again: each must bear it
     (IF NOT EXISTS). So is every one where a table or view that they made is gone: somebody has dropped it. Raises
     ConfigurationError where the database was made by other statements than these.
     """
     wanted = load() if migrations is None else migrations
-    client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-    client.command(_RECORD)
-    applied = _applied(client)
+    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    client.command(_RECORD.format(database=database))
+    applied = _applied(client, database)
     _refuse_others(wanted, applied)
     missing = [each for each in wanted if (each.number, each.name) not in applied]
-    gone = lost(client, [each for each in wanted if each not in missing])
+    gone = lost(client, [each for each in wanted if each not in missing], database)
     if gone:
         log.warning("the history has lost tables or views; they are made again, empty", names=", ".join(gone))
     for each in wanted if gone else missing:
         for statement in each.statements:
-            client.command(statement)
+            client.command(in_database(statement, database))
     for each in missing:
         client.insert(
-            f"{DATABASE}.migrations",
+            f"{database}.migrations",
             [[each.number, each.name, each.checksum]],
             column_names=["number", "name", "checksum"],
             settings={"async_insert": 0},
         )
-        log.info("migration applied", number=each.number, name=each.name)
+        log.info("migration applied", number=each.number, name=each.name, database=database)
     return missing
 
 
-def examine(client: Any, migrations: Sequence[Migration] | None = None) -> tuple[int, int]:
+def in_database(statement: str, database: str) -> str:
+    """A migration's statement, with this database in the place of the usual one."""
+    return statement if database == DATABASE else _QUALIFIED.sub(f"{database}.", statement)
+
+
+def examine(client: Any, migrations: Sequence[Migration] | None = None, database: str = DATABASE) -> tuple[int, int]:
     """How many migrations are missing, and of how many, without applying any.
 
     Raises ConfigurationError where the database was made by other statements than these.
     """
     wanted = load() if migrations is None else migrations
-    there = f"SELECT count() FROM system.tables WHERE database = '{DATABASE}' AND name = 'migrations'"  # noqa: S608 - a constant
-    applied = _applied(client) if client.query(there).result_rows[0][0] else {}
+    there = f"SELECT count() FROM system.tables WHERE database = '{database}' AND name = 'migrations'"  # noqa: S608 - checked
+    applied = _applied(client, database) if client.query(there).result_rows[0][0] else {}
     _refuse_others(wanted, applied)
     return sum((each.number, each.name) not in applied for each in wanted), len(wanted)
 
 
-def lost(client: Any, migrations: Sequence[Migration] | None = None) -> list[str]:
+def lost(client: Any, migrations: Sequence[Migration] | None = None, database: str = DATABASE) -> list[str]:
     """Tables and views that these migrations have made and that are not there: by default, all that are applied."""
     if migrations is None:
-        applied = _applied(client)
+        applied = _applied(client, database)
         migrations = [each for each in load() if (each.number, each.name) in applied]
     made = [match[1] for each in migrations for text in each.statements if (match := _MAKES.search(text))]
-    there = f"SELECT name FROM system.tables WHERE database = '{DATABASE}'"  # noqa: S608 - a constant
+    there = f"SELECT name FROM system.tables WHERE database = '{database}'"  # noqa: S608 - checked
     return sorted(set(made) - {str(name) for (name,) in client.query(there).result_rows})
 
 
-def _applied(client: Any) -> dict[tuple[int, str], str]:
+def _applied(client: Any, database: str) -> dict[tuple[int, str], str]:
     """Checksums by number and name."""
-    held = f"SELECT number, name, checksum FROM {DATABASE}.migrations FINAL"  # noqa: S608 - a constant
+    held = f"SELECT number, name, checksum FROM {database}.migrations FINAL"  # noqa: S608 - checked
     return {(int(number), str(name)): str(checksum) for number, name, checksum in client.query(held).result_rows}
 
 

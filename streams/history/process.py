@@ -17,7 +17,7 @@ from schemas.codec import Codec
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry, JoinedRegistry
-from schemas.settings import Settings
+from schemas.settings import Settings, database_of
 from schemas.topology import Topology
 from streams.history.door import Door
 from streams.history.engine import Engine
@@ -61,6 +61,7 @@ def run_store(
     """
     require_topics(settings, used_by("store", topology.topics()), topology)
     user, password = settings.clickhouse_login
+    database = database_of(settings.clickhouse)
     with _clickhouse(settings, data_dir) as (url, engine):
 
         def client() -> Any:
@@ -69,9 +70,9 @@ def run_store(
         def prepared() -> Any:
             """A client of a history that has its tables: whoever drops one under us has it made again."""
             fresh = client()
-            migrate(fresh)
-            own(fresh, topology)
-            retain(fresh, topology.history_policy)
+            migrate(fresh, database=database)
+            own(fresh, topology, database)
+            retain(fresh, topology.history_policy, database)
             return fresh
 
         if not _prepare(prepared, stop):
@@ -83,7 +84,7 @@ def run_store(
             dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
             try:
                 held = None if foreign is None else HeldBack(foreign)
-                loader = Loader(topology, codec, prepared, dead_letters, engine)
+                loader = Loader(topology, codec, prepared, dead_letters, engine, database)
                 sink = Sink(settings, topology, loader, held)
                 sink.run(stop, lambda: ready({"clickhouse": url}))
             finally:
@@ -108,7 +109,7 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[tuple[str
         port = 8123 if parts.port is None else parts.port
         door = Door(engine, port, *settings.clickhouse_login)
         try:
-            yield door.url, engine
+            yield door.url + parts.path.rstrip("/"), engine
         finally:
             door.close()
     finally:

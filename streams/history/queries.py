@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError, UnreachableError
-from streams.history.migrations import DATABASE
+from schemas.settings import database_of
 
 CONNECT_TIMEOUT_S = 3
 ANSWER_TIMEOUT_S = 120
@@ -64,7 +64,7 @@ def _identities(kind: str, task_ids: str) -> tuple[str, dict[str, str]]:
     """The statement that asks for them, and its parameters."""
     only = [*_ONLY.get(kind, ()), *(["startsWith(task_id, {task_ids:String})"] if task_ids else [])]
     where = f" WHERE {' AND '.join(only)}" if only else ""
-    sql = f"SELECT {', '.join(_FACTS[kind])} FROM {DATABASE}.{kind}{where}"  # noqa: S608 - constants
+    sql = f"SELECT {', '.join(_FACTS[kind])} FROM {kind}{where}"  # noqa: S608 - constants
     return sql, {"task_ids": task_ids}
 
 
@@ -120,7 +120,7 @@ class History:
 
     def __init__(self, url: str, user: str = "default", password: str = "") -> None:
         self._url = url
-        self._client = connect(url, user, password, database=DATABASE)
+        self._client = connect(url, user, password, database=database_of(url))
 
     def query(
         self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, str] | None = None
@@ -170,7 +170,7 @@ class History:
     def timeline(self, task_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """The rows of `task_timeline` of one task, in order; of all tenants' tasks of this name without a tenant."""
         mine = " AND tenant = {tenant:String}" if tenant is not None else ""
-        one = f"SELECT * FROM {DATABASE}.task_timeline WHERE task_id = {{task_id:String}}{mine}"  # noqa: S608 - constants
+        one = f"SELECT * FROM task_timeline WHERE task_id = {{task_id:String}}{mine}"  # noqa: S608 - constants
         table = self.query(
             f"{one} ORDER BY tenant, step, at, attempt, rank",
             {"task_id": task_id, **({} if tenant is None else {"tenant": tenant})},
@@ -180,7 +180,7 @@ class History:
 
     def answered(self, tasks: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of the tasks, each a tenant and an id, that have a result."""
-        sql = f"SELECT tenant, task_id FROM {DATABASE}.results WHERE task_id IN {{ids:Array(String)}}"  # noqa: S608 - constants
+        sql = "SELECT tenant, task_id FROM results WHERE task_id IN {ids:Array(String)}"
         found = {(row[0], row[1]) for row in self.query(sql, {"ids": [task_id for _, task_id in tasks]}).rows}
         return found & set(tasks)
 

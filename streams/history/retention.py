@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from schemas.settings import DATABASE
 from schemas.topology_history import HistoryPolicy
-from streams.history.migrations import DATABASE
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.history")
@@ -23,14 +23,14 @@ _CLAIMS = " WHERE NOT ((tenant = '') AND (task_id = ''))"
 _KEEPS = {"agent_events_log": _CLAIMS, "conversation_outcomes_log": _CLAIMS}
 
 
-def retain(client: Any, policy: HistoryPolicy) -> dict[str, str]:
+def retain(client: Any, policy: HistoryPolicy, database: str = DATABASE) -> dict[str, str]:
     """Give each table the TTL of the policy, over a clickhouse-connect client; says what it changed, table by table.
 
     A shorter time has rows dropped that were kept until now.
     """
     held = dict(
         client.query(
-            "SELECT name, engine_full FROM system.tables WHERE database = {database:String}", {"database": DATABASE}
+            "SELECT name, engine_full FROM system.tables WHERE database = {database:String}", {"database": database}
         ).result_rows
     )
     changed = {}
@@ -39,7 +39,7 @@ def retain(client: Any, policy: HistoryPolicy) -> dict[str, str]:
         if table not in held or _same(before, after):
             continue
         change = f"MODIFY TTL {after}" if after else "REMOVE TTL"
-        client.command(f"ALTER TABLE {DATABASE}.{table} {change}")
+        client.command(f"ALTER TABLE {database}.{table} {change}")
         changed[table] = f"{before or 'for ever'} -> {after or 'for ever'}"
         log.info("how long a table keeps its rows has changed", table=table, before=before, after=after)
     return changed

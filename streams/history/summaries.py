@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 from streams.history.connection import Connection
 from streams.history.conversations import ConversationKey
-from streams.history.migrations import DATABASE
 
 TIMEOUT_S = 60
-TABLE = f"{DATABASE}.conversation_summaries"
+TABLE = "conversation_summaries"
 _KEY = "tenant, agent_id, conversation_id"
 _MINE = f"({_KEY}) IN {{keys:Array(Tuple(String, String, String))}}"
 # Ordinals have no gaps, so that a chunk is complete when its last one is there.
@@ -27,7 +26,7 @@ FROM
     FROM
     (
         SELECT {_KEY}, partition, ordinal, max(ordinal) OVER (PARTITION BY {_KEY}) AS newest
-        FROM {DATABASE}.conversation_outcomes_log
+        FROM conversation_outcomes_log
         WHERE ordinal > 0 AND ordinal % {{each:Int64}} = 0 AND appended_at >= {{since:DateTime64(3, 'UTC')}}
     )
     WHERE ordinal > newest - {{within:Int64}}
@@ -43,12 +42,12 @@ ORDER BY {_KEY}, partition
 """  # noqa: S608 - constants
 _REVOKED = f"""
 SELECT {_KEY}, groupUniqArrayArray(interactions)
-FROM {DATABASE}.memory_directives_log
+FROM memory_directives_log
 WHERE kind = 'REVOKE'
 GROUP BY {_KEY}
 """  # noqa: S608 - constants
 _PARTITIONS = f"""
-SELECT {_KEY}, any(partition) FROM {DATABASE}.conversation_outcomes_log WHERE {_MINE} AND ordinal > 0 GROUP BY {_KEY}
+SELECT {_KEY}, any(partition) FROM conversation_outcomes_log WHERE {_MINE} AND ordinal > 0 GROUP BY {_KEY}
 """  # noqa: S608 - constants
 
 

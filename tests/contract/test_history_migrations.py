@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigurationError
-from streams.history.migrations import DIRECTORY, Migration, load, lost, migrate
+from streams.history.migrations import DIRECTORY, Migration, examine, load, lost, migrate
 from streams.history.queries import History, connect
 from streams.history.tables import COPIES, DEAD_LETTERS, REDRIVES, TABLES
 from tests.support.history_door import opened
@@ -115,3 +115,20 @@ def test_tables_have_the_columns_that_the_sink_writes(client: Any) -> None:
     names = [name for (name,) in history.query("SHOW TABLES FROM pointsman LIKE '%_log'").rows]
     assert sorted(names) == sorted([*(table.name for table in TABLES.values()), DEAD_LETTERS, REDRIVES, *COPIES])
     history.close()
+
+
+def test_another_database_gets_the_same_and_names_no_other(client: Any) -> None:
+    migrate(client)
+    assert migrate(client, database="acme") == load()
+    assert migrate(client, database="acme") == []
+    assert (examine(client, database="acme"), examine(client, database="none")) == (
+        (0, len(load())),
+        (len(load()),) * 2,
+    )
+    columns = "SELECT table, name, type FROM system.columns WHERE database = {database:String} ORDER BY table, name"
+    usual, ours = (client.query(columns, {"database": each}).result_rows for each in ("pointsman", "acme"))
+    assert usual == ours != []
+    made = client.query("SELECT create_table_query FROM system.tables WHERE database = 'acme'").result_rows
+    assert [statement for (statement,) in made if re.search(r"\bpointsman\.", statement)] == []
+    client.command("DROP VIEW acme.cascades")
+    assert (lost(client), lost(client, database="acme")) == ([], ["cascades"])

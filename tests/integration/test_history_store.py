@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -473,3 +473,21 @@ def test_the_broker_goes_away_comes_back_and_goes_for_good(tmp_path: Path, prefi
         slow.close()
     finally:
         node.stop()
+
+
+def test_two_deployments_in_one_clickhouse_have_a_database_each(broker: str, prefix: str, door: Door) -> None:
+    with ExitStack() as held:
+        both = {}
+        for name in ("usual", "acme"):
+            url = door.url if name == "usual" else f"{door.url}/{name}"
+            deployment = held.enter_context(closing(Deployment(broker, f"{prefix}{name}.", url)))
+            deployment.life("same", name)
+            deployment.flush()
+            both[name] = deployment, held.enter_context(running(deployment))
+        for name, (deployment, store) in both.items():
+            assert store.told["clickhouse"] == deployment.settings.clickhouse
+            with reading(deployment.settings.clickhouse) as history:
+                eventually(partial(holds, history, "results", 2), PATIENCE * 20)
+                assert set(history.facts("results")) == {("acme", "same"), ("acme", name)}
+                assert {row["tenant"] for row in history.timeline("same")} == {"acme"}
+                assert history.answered([("acme", "usual"), ("acme", "acme")]) == {("acme", name)}

@@ -84,7 +84,7 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += [("streams.history.process.connect", lambda *_, **__: Client(house))]
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
-    places += [(f"streams.history.process.{name}", lambda *_: None) for name in ("migrate", "own", "retain")]
+    places += [(f"streams.history.process.{name}", lambda *_, **__: None) for name in ("migrate", "own", "retain")]
     # There is one collector, and `tests.simulation.__main__` calms it once.
     places += [("streams.app.calm_collector", lambda: None)]
     places += _shared(topology)

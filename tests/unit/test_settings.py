@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigurationError
-from schemas.settings import Settings
+from schemas.settings import DATABASE, Settings, database_of
 
 
 def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default() -> None:
@@ -27,7 +27,10 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     [
         ({"POINTSMAN_METRICS_PORT": "70000"}, "POINTSMAN_METRICS_PORT: must be a port number"),
         ({"POINTSMAN_LOG_LEVEL": "loud"}, "POINTSMAN_LOG_LEVEL: must be one of debug"),
-        ({"POINTSMAN_CLICKHOUSE": "http://me:hunter2@host:1"}, "without user or path"),
+        ({"POINTSMAN_CLICKHOUSE": "http://me:hunter2@host:1"}, "without user; /DATABASE may follow"),
+        ({"POINTSMAN_CLICKHOUSE": "http://host:1/two/parts"}, "/DATABASE may follow"),
+        ({"POINTSMAN_CLICKHOUSE": "http://host:1/a`b"}, "/DATABASE may follow"),
+        ({"POINTSMAN_CLICKHOUSE": "http://host:70000/acme"}, "/DATABASE may follow"),
         ({"POINTSMAN_KAFKA_CONFIG": "/nowhere/at.all"}, "cannot be read: No such file"),
     ],
 )
@@ -54,3 +57,18 @@ def test_a_broken_properties_file_is_named_by_line_and_not_quoted(tmp_path: Path
     with pytest.raises(ConfigurationError, match=r"client\.properties:2: not of the form") as raised:
         Settings.resolve({}, {"POINTSMAN_KAFKA_CONFIG": str(file)})
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "database"),
+    [
+        ("http://host:1", DATABASE),
+        ("http://host:1/", DATABASE),
+        ("http://host:1/acme_2", "acme_2"),
+        ("https://host/acme/", "acme"),
+    ],
+)
+def test_an_address_of_clickhouse_may_name_a_database(address: str, database: str) -> None:
+    if not address.endswith("acme/"):
+        assert Settings.resolve({"clickhouse": address}, {}).clickhouse == address
+    assert database_of(address) == database
