@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams.transport.batch import TopicPartition
+from streams.transport.compression import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SEQUENCES = 1 << 31
 """Numbers of records count on from nought behind the last one below this, as Java's clients and the brokers do."""
 
-_MAGIC = 2
+_MAGIC, _NOT_COMPRESSED = 2, 0
 _NOBODY = -1
 
 
@@ -32,13 +33,13 @@ class Parcel:
     its producer has sent to the topic-partition, once it is known.
     """
 
-    __slots__ = ("_builder", "_data", "first", "rows", "since", "size", "tp")
+    __slots__ = ("_builder", "_compression", "_data", "first", "rows", "since", "size", "tp")
 
-    def __init__(self, tp: TopicPartition, bytes_max: int, compression: int, since: float) -> None:
-        self.tp, self.since = tp, since
+    def __init__(self, tp: TopicPartition, bytes_max: int, compression: str, since: float) -> None:
+        self.tp, self.since, self._compression = tp, since, compression
         self.rows, self.size = 0, 0
         self.first: int | None = None
-        self._builder: Any = DefaultRecordBatchBuilder(_MAGIC, compression, 0, _NOBODY, _NOBODY, 0, bytes_max)
+        self._builder: Any = DefaultRecordBatchBuilder(_MAGIC, _NOT_COMPRESSED, 0, _NOBODY, _NOBODY, 0, bytes_max)
         self._data: bytes | None = None
 
     def fill(
@@ -64,7 +65,7 @@ class Parcel:
         """The bytes of the batch, compressed; the same however often they are asked for."""
         if self._data is None:
             self._builder.set_producer_state(producer_id, epoch, self.first)
-            self._data = bytes(self._builder.build())
+            self._data = compressed(bytes(self._builder.build()), self._compression)
             self._builder = None
         return self._data
 
@@ -76,7 +77,7 @@ class Parcels:
     Of each topic-partition one parcel at most is under way: so its records stay in order whatever has to be sent again.
     """
 
-    def __init__(self, parcel_rows_max: int, parcel_bytes_max: int, compression: int) -> None:
+    def __init__(self, parcel_rows_max: int, parcel_bytes_max: int, compression: str) -> None:
         self._rows_max, self._bytes_max, self._compression = parcel_rows_max, parcel_bytes_max, compression
         self._changed = threading.Condition()
         self._waiting: dict[TopicPartition, deque[Parcel]] = {}

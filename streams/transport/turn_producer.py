@@ -14,6 +14,7 @@ from schemas.errors import DeliveryError
 from streams.transport.batch import TopicPartition
 from streams.transport.brokers import can_secure, secures
 from streams.transport.clients import ConnectionWatch, properties_of
+from streams.transport.compression import NAMES
 from streams.transport.parcels import Parcels
 from streams.transport.producer import CLOSE_TIMEOUT_S, IN_FLIGHT_S, QUEUE_TIMEOUT_S, Output, Producer
 from streams.transport.sender import Failure, Sender
@@ -28,7 +29,6 @@ RECORD_BYTES_MAX = 1_000_000
 """What librdkafka takes in one record, too, unless `message.max.bytes` says otherwise."""
 
 _KNOWN = properties_of("producer") | {"message.max.bytes"}
-_COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
 def producer_for(config: Mapping[str, Any], on_error: Callable[[DeliveryError], None] | None = None) -> Output:
@@ -42,7 +42,7 @@ def producer_for(config: Mapping[str, Any], on_error: Callable[[DeliveryError], 
         and can_secure(config)
         and config["enable.idempotence"] in {True, "true"}
         and str(config["acks"]) in {"all", "-1"}
-        and config["compression.type"] in _COMPRESSIONS
+        and config["compression.type"] in NAMES
     )
     return TurnProducer(config, on_error) if is_ours else Producer(config, on_error)
 
@@ -65,7 +65,7 @@ class TurnProducer:
         self._bytes_max = int(config["queue.buffering.max.kbytes"]) * 1024
         self._record_max = int(config.get("message.max.bytes", RECORD_BYTES_MAX))
         self._parcels = Parcels(
-            int(config["batch.num.messages"]), int(config["batch.size"]), _COMPRESSIONS[config["compression.type"]]
+            int(config["batch.num.messages"]), int(config["batch.size"]), str(config["compression.type"])
         )
         self._on_error, self._queue_timeout_s = on_error, queue_timeout_s
         self._watch = ConnectionWatch(str(config.get("client.id", "producer")))

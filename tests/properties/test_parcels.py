@@ -23,7 +23,7 @@ class OnTheirWay(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parcels = Parcels(ROWS_MAX, BYTES_MAX, 0)
+        self.parcels = Parcels(ROWS_MAX, BYTES_MAX, "none")
         self.under_way: list[Parcel] = []
         self.sent: dict[TopicPartition, list[bytes]] = defaultdict(list)
         self.arrived: dict[TopicPartition, list[bytes]] = defaultdict(list)
@@ -109,7 +109,7 @@ TestOnTheirWay.settings = examples(300)
 @given(rows=st.integers(1, 4))
 def test_numbers_begin_anew_behind_the_last_one(rows: int) -> None:
     """As Java's DefaultRecordBatch.incrementSequence: 2^31 - 1 is followed by nought."""
-    tp, parcels = TPS[0], Parcels(ROWS_MAX, BYTES_MAX, 0)
+    tp, parcels = TPS[0], Parcels(ROWS_MAX, BYTES_MAX, "none")
     parcels._next[tp] = SEQUENCES - 1
     for expected in (SEQUENCES - 1, rows - 1):
         parcels.add(tp, [b"a"] * rows, None, 0.0, 1)
