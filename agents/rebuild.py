@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from agents.dispatches import attempt_ids
 from agents.logrecall import LogRecall, interaction_of
-from agents.memory.model import Interaction, Key, Summary
+from agents.memory.model import Diverged, Interaction, Key, Summary
 from agents.memory.rebuild import Rebuild
-from agents.memory.snapshot import Found, Part, Position, Snapshot, newest, of_record
+from agents.memory.snapshot import Found, Part, Position, Refused, Snapshot, newest, of_record
 from agents.recognition import AttemptId
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
@@ -108,7 +108,7 @@ class Rebuilder:
 
         `epochs`: what is known of the log's claims. `parts`: of its snapshots. `done`: a position of the inbox before
         which every outcome was in the log when this was called. `limit`: where more events than that would have to be
-        read, none are.
+        read, none are. A snapshot that the log contradicts is refused, and the next older one tried.
         """
         began, self._read_bytes = time.monotonic(), 0
         inbox = TopicPartition(self._topics.inbox(agent_id), partition)
@@ -116,19 +116,33 @@ class Rebuilder:
         # The log first: every outcome in it is of a dispatch that the inbox has by then.
         low, end = self._log.watermarks([log])[log]
         inbox_low, inbox_end = self._inbox.watermarks([inbox])[inbox]
-        found = newest(parts, agent_id, partition, epochs, range(low, end))
-        start = Position(inbox_low, low) if found.snapshot is None else found.snapshot.position
-        if limit is not None and end - start.log > limit:
-            return Rebuilt(Rebuild(), start, found, 0, 0, time.monotonic() - began, is_left=True)
-        memory = Rebuild(found.snapshot)
-        asked = _Asked(self._questions(inbox, max(start.inbox, inbox_low), inbox_end))
-        for key, each in self._events_of(agent_id, log, start.log, end, epochs, asked):
+        left, contradicted = list(parts), list[tuple[Part, Refused]]()
+        while True:
+            found = newest(left, agent_id, partition, epochs, range(low, end))
+            start = Position(inbox_low, low) if found.snapshot is None else found.snapshot.position
+            is_left = limit is not None and end - start.log > limit
+            memory = Rebuild(None if is_left else found.snapshot)
+            asked = _Asked(self._questions(inbox, max(start.inbox, inbox_low), inbox_end))
+            try:
+                if not is_left:
+                    self._take(memory, self._events_of(agent_id, log, start.log, end, epochs, asked))
+                break
+            except Diverged:
+                assert found.head is not None, "the log alone contradicts nothing"
+                contradicted.append((found.head, Refused.DIVERGED))
+                left = [each for each in left if each.head != contradicted[-1][0].head]
+        found = found._replace(refused=(*contradicted, *found.refused))
+        position = start if is_left else Position(start.inbox if done is None else max(done, start.inbox), end)
+        seconds = time.monotonic() - began
+        return Rebuilt(memory, position, found, memory.taken, self._read_bytes, seconds, is_left)
+
+    @staticmethod
+    def _take(memory: Rebuild, events: Iterable[tuple[Key, Interaction | Summary]]) -> None:
+        for key, each in events:
             if isinstance(each, Summary):
                 memory.take_model(key, each)
             else:
                 memory.take(each)
-        position = Position(start.inbox if done is None else max(done, start.inbox), end)
-        return Rebuilt(memory, position, found, memory.taken, self._read_bytes, time.monotonic() - began)
 
     def _questions(self, inbox: TopicPartition, start: int, end: int) -> Iterator[Sequence[_Question]]:
         for batch in self._inbox.read_to_end({inbox: start}, {inbox: end}):

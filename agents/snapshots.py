@@ -21,7 +21,7 @@ from schemas.epochs import LogEpochs
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.telemetry import get_logger
+from streams.transport.telemetry import HOST_SNAPSHOTS_REFUSED, get_logger
 from streams.transport.threads import DaemonPool
 
 log = get_logger("pointsman.host")
@@ -127,6 +127,7 @@ class Snapshots:
     async def _write(self, tp: TopicPartition, inbox: Inbox, kept: _Kept, done: int) -> None:
         parts = await self._pool.run(self._reads.parts, inbox.partition)
         rebuilt = await self._pool.run(self._rebuilt, inbox, list(parts.get(inbox.agent_id, {}).values()), done)
+        tell_refused(rebuilt)
         packed = await self._pool.run(self._packed, inbox, rebuilt)
         await self._owns()
         if self._inboxes.get(tp) is not inbox:
@@ -160,13 +161,19 @@ class Snapshots:
         )
 
 
-def tell(inbox: Inbox, rebuilt: Rebuilt) -> None:
-    """Says what an agent was taken over with, and which snapshots were refused."""
+def tell_refused(rebuilt: Rebuilt) -> None:
+    """Says which snapshots were refused, and counts them."""
     for part, why in rebuilt.found.refused:
+        HOST_SNAPSHOTS_REFUSED.labels(reason=str(why)).inc()
         log.warning(
-            "a snapshot is refused; the log is read instead",
+            "a snapshot is refused; an older one, or the log, is read instead",
             agent=part.agent_id, partition=part.partition, epoch=part.epoch, position=part.log_offset, reason=str(why),
         )  # fmt: skip
+
+
+def tell(inbox: Inbox, rebuilt: Rebuilt) -> None:
+    """Says what an agent was taken over with, and which snapshots were refused."""
+    tell_refused(rebuilt)
     if rebuilt.is_left:
         log.warning("a log is too long to be read without a snapshot; one is on its way", agent=inbox.agent_id)
         return

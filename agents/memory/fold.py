@@ -39,7 +39,8 @@ def reach(count: int) -> int:
 
 
 def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHING_REVOKED) -> State:
-    """One more interaction. What is folded already, and what a fenced host wrote, changes nothing.
+    """One more interaction. What is folded already, and what a fenced host wrote, changes nothing; of several outcomes
+    of one attempt the first counts, as it does for workers, whichever host wrote the others.
 
     Raises Diverged where a newer host wrote it in the place of one that is folded; ForeignInteraction.
     """
@@ -48,9 +49,9 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
     ordinal = interaction.ordinal or state.count + 1
     if interaction.epoch < state.epoch:
         return state
+    if ordinal <= state.count and interaction.epoch > state.epoch:
+        raise Diverged
     if ordinal <= state.count or _is_known(state, interaction):
-        if interaction.epoch > state.epoch:
-            raise Diverged
         return state
     interaction = replace(interaction, ordinal=ordinal, sizes=sizes(interaction, estimate))
     recent, chunks = state.recent, state.chunks

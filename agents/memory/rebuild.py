@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from agents.memory.canonical import state_bytes, state_of
 from agents.memory.fold import facts_of, fold, pin, refold, with_model
-from agents.memory.model import CHUNK, RECENT, SUMMARISED, Fact, Interaction, Key, State, Summary
+from agents.memory.model import CHUNK, RECENT, SUMMARISED, Diverged, Fact, Interaction, Key, State, Summary
 from agents.memory.snapshot import Snapshot, hash_of
 
 KEPT = RECENT + SUMMARISED + 2 * CHUNK
@@ -28,25 +28,38 @@ class _Tail:
 
     base: State | None = None
     count: int = 0
+    epoch: int = 0
     last: deque[Interaction] = field(default_factory=deque)
     dropped: bool = False
     facts: tuple[Fact, ...] = ()
     models: deque[Summary] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, each: Interaction) -> None:
+        if each.epoch < self.epoch:
+            return  # a fenced host's
         if not each.ordinal:
             if any(_is_same(held, each) for held in self._recent()):
                 return
             each = replace(each, ordinal=self.count + 1)
         elif each.ordinal <= self.count:
-            return  # a copy: what is written twice is folded once
-        self.count = each.ordinal
+            if each.epoch <= self.epoch:
+                return  # a copy: what is written twice is folded once
+            self._step_back(each.ordinal)
+        self.count, self.epoch = each.ordinal, max(self.epoch, each.epoch)
         self.last.append(each)
         if len(self.last) > KEPT:
             self.dropped = True
             gone = self.last.popleft()
             if gone.facts:
                 self.facts = pin(self.facts, facts_of(gone))
+
+    def _step_back(self, ordinal: int) -> None:
+        """A newer host counts from here: what stands there and behind is not what it knows. As `fold.resolve`."""
+        if self.base is not None and ordinal <= self.base.count:
+            raise Diverged
+        while self.last and self.last[-1].ordinal >= ordinal:
+            self.last.pop()
+        self.facts = tuple(fact for fact in self.facts if fact.ordinal < ordinal)
 
     def _recent(self) -> Iterator[Interaction]:
         earlier = self.base.recent if self.base is not None else ()
@@ -73,6 +86,7 @@ class Rebuild:
         self.taken = 0
 
     def take(self, each: Interaction) -> None:
+        """Raises Diverged where a newer host wrote it in the place of one that the snapshot holds."""
         self.taken += 1
         if (tail := self._tail(each.key, each.ordinal)) is not None:
             tail.add(each)
@@ -94,7 +108,7 @@ class Rebuild:
         held = self._untouched.pop(key, None)
         if held is not None:
             base = state_of(held)
-            return _Tail(base, base.count, facts=base.facts)
+            return _Tail(base, base.count, base.epoch, facts=base.facts)
         if key in self.cold or ordinal > 1:
             self.cold.add(key)
             return None

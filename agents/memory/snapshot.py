@@ -37,6 +37,7 @@ class Refused(StrEnum):
     EPOCH = "EPOCH"  # its writer did not own the log at that position
     BEYOND = "BEYOND"  # it stands for events that the log does not have
     GAP = "GAP"  # what came after it is not in the log any more
+    DIVERGED = "DIVERGED"  # the log has other interactions in the place of those that it holds
 
 
 class Position(NamedTuple):
@@ -163,10 +164,12 @@ def unpack(parts: Iterable[Part]) -> Snapshot | Refused:
 
 
 class Found(NamedTuple):
-    """The snapshot to begin with, None where there is none that may be trusted; and those that were refused."""
+    """The snapshot to begin with, None where there is none that may be trusted; those that were refused; and one of the
+    records of the one that was not."""
 
     snapshot: Snapshot | None
     refused: tuple[tuple[Part, Refused], ...] = ()
+    head: Part | None = None
 
 
 def newest(parts: Iterable[Part], agent_id: str, partition: int, epochs: LogEpochs, log: range) -> Found:
@@ -184,7 +187,7 @@ def newest(parts: Iterable[Part], agent_id: str, partition: int, epochs: LogEpoc
         why = _misfit(head, agent_id, partition, epochs, log)
         found = unpack(group) if why is None else why
         if isinstance(found, Snapshot):
-            return Found(found, tuple(refused))
+            return Found(found, tuple(refused), head)
         refused.append((head, found))
     return Found(None, tuple(refused))
 

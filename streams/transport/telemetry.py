@@ -63,6 +63,11 @@ HOST_SUMMARIES = Counter(
     "Summaries that models were asked for",
     ("agent", "outcome"),
 )
+HOST_SNAPSHOTS_REFUSED = Counter(
+    "pointsman_host_snapshots_refused",
+    "Snapshots of an agent's memory that were not trusted",
+    ("reason",),
+)
 HOST_INFLIGHT = Gauge("pointsman_host_inflight", "Attempts running or waiting for their turn")
 
 # Store

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agents.memory.canonical import state_bytes, state_of
-from agents.memory.fold import fold
-from agents.memory.model import RECENT, Interaction, Key, State
+from agents.memory.fold import fold, refold, resolve
+from agents.memory.model import RECENT, Diverged, Interaction, Key, State
 from agents.memory.rebuild import Rebuild
 from agents.memory.snapshot import (
     Found,
@@ -273,3 +273,42 @@ def test_a_record_is_its_part_and_nothing_else_is() -> None:
     assert of_record(to_record(part)) == part
     wrong = (b"", b"{}", b"[1]\nx", b"{\xff", to_record(part).replace(b'"epoch":1', b'"epoch":"1"'))
     assert [of_record(each) for each in wrong] == [None] * 5
+
+
+@st.composite
+def successions(draw: st.DrawFn) -> list[Interaction]:
+    """One conversation in its log: each host may know fewer interactions than there are, and counts on from there."""
+    written: list[Interaction] = []
+    count = 0
+    for epoch in range(1, draw(st.integers(1, 3)) + 1):
+        count = max(count - draw(st.integers(0, 12)), 0)
+        for _ in range(draw(st.integers(1, 30))):
+            count += 1
+            each = interaction(count, KEYS[0], epoch=epoch, facts=(f"fact {epoch}.{count}",) if count % 4 == 0 else ())
+            again = draw(st.booleans()) and count % 7 == 0  # of an attempt that it did not know, or knew no longer
+            written.append(each if again else replace(each, task_id=f"t{count}-{epoch}"))
+    return written
+
+
+@examples(60)
+@given(successions(), st.data())
+def test_a_rebuild_of_a_log_that_hosts_counted_differently_is_what_the_newest_knows_or_contradicts_the_snapshot(
+    written: list[Interaction], data: st.DataObject
+) -> None:
+    expected = {KEYS[0]: refold(KEYS[0], written)}
+    whole, before = Rebuild(), Rebuild()
+    for each in written:
+        whole.take(each)
+    assert whole.states() == expected
+    at = data.draw(st.integers(0, len(written)))
+    for each in written[:at]:
+        before.take(each)
+    rest = Rebuild(Snapshot(AGENT, PARTITION, 1, Position(0, 0), before.state_bytes()))
+    try:
+        for each in written[at:]:
+            rest.take(each)
+    except Diverged:
+        counted = resolve(written[:at])[-1].ordinal
+        assert min(each.ordinal for each in written[at:]) <= counted, "nobody wrote in the place of another"
+    else:
+        assert rest.states() == expected

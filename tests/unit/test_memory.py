@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -167,6 +168,16 @@ def test_what_a_newer_host_wrote_in_the_place_of_another_has_to_be_folded_anew()
         fold(state, interaction(3, epoch=2, asked="something else"))
     newer = fold(state, interaction(4, epoch=2))
     assert fold(newer, interaction(5, epoch=1)) is newer, "a zombie"
+
+
+def test_of_an_attempt_that_two_hosts_ran_the_first_outcome_counts() -> None:
+    state = folded(history(3))
+    again = replace(interaction(2, epoch=2, asked="what it was asked again"), ordinal=4)
+    assert fold(state, again) is state, "its id came again after everybody had forgotten it"
+    later = [replace(interaction(number, epoch=2), ordinal=number + 1) for number in (4, 5)]
+    expected = refold(KEY, [*history(3), again, *later])
+    assert reduce(fold, [again, *later], state) == expected
+    assert [each.ordinal for each in expected.recent] == [1, 2, 3, 5, 6]
 
 
 def test_a_models_summary_stands_for_its_chunk_until_that_slides_out_or_changes() -> None:
