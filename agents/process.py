@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 from agents.calls import wall_us
 from agents.directives import DirectivesView
-from agents.host import SHARE, Host
+from agents.host import Host
 from agents.logrecall import LogRecall
 from agents.memory.ports import Recall
 from agents.readback import ReadBack
 from agents.rebuild import Rebuilder
 from agents.registry import Target, resolve, summarisers
+from agents.regulation import SHARE
 from agents.targets import Program
 from agents.version import Declared, declared
 from schemas.access import used_by

@@ -46,7 +46,8 @@ _TIMED = (
     *("streams.transport.faust_reader", "streams.transport.gathering"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
-    *("agents.host", "agents.service", "agents.calls", "streams.transport.pauses"),
+    *("agents.host", "agents.regulation", "agents.tenure", "agents.service", "agents.calls"),
+    "streams.transport.pauses",
     *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (
@@ -62,7 +63,7 @@ _COARSE = (
     ("agents.event_log.POLL_S", 0.02),
     ("agents.host.STOP_POLL_S", 0.5),
     ("agents.process.FIRST_S", 0.1),
-    ("agents.host.POLL_S", 0.02),
+    ("agents.regulation.POLL_S", 0.02),
     ("streams.history.sink.POLL_S", 0.5),
 )
 
@@ -77,7 +78,9 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
     places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
     places += [("streams.transport.threads.wait", waiter(world))]
-    places += [(f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host")]
+    places += [
+        (f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host", "agents.tenure")
+    ]
     places += [("streams.app.make_app", maker(world.rng))]
     # Batches are small here, and columns are what shall be tried most.
     places += [("streams.core.swift.ROWS_MIN", world.rng.choice((1, 1, ROWS_MIN)))]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from agents.host import Host
+from agents.tenure import Tenure
 from streams.transport.clients import TransportError
 
 
 async def test_a_host_that_is_kept_from_its_work_says_so() -> None:
     for_ever = asyncio.Event()
-    host: Any = SimpleNamespace(_loop=asyncio.get_running_loop())
+    tenure: Any = SimpleNamespace(_loop=asyncio.get_running_loop())
     with pytest.raises(TransportError, match=r"kept from its work for 0\.05 s"):
-        await asyncio.to_thread(Host._ask, host, for_ever.wait(), 0.05)
-    assert await asyncio.to_thread(Host._ask, host, asyncio.sleep(0, "done"), 60.0) == "done"
+        await asyncio.to_thread(Tenure._ask, tenure, for_ever.wait(), 0.05)
+    assert await asyncio.to_thread(Tenure._ask, tenure, asyncio.sleep(0, "done"), 60.0) == "done"

@@ -1,0 +1,76 @@
+"""How much a host takes in: the inboxes of an agent that has its share in hand are paused, and resumed later.
+
+I/O: the clock, and the consumer, in the reader's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from agents.event_log import EventLog
+from agents.inbox import Inbox
+from agents.service import Service
+from agents.work import Room
+from streams.transport.batch import TopicPartition
+from streams.transport.consumer import BatchConsumer
+from streams.transport.pauses import TopicPauses
+from streams.transport.threads import DaemonPool
+
+# The part of what the host takes in that one agent may hold before its inboxes are paused (a poll adds as much at
+# most): one that hangs must not keep the others from their work.
+SHARE = 4
+RESUME_BELOW = 0.5
+# A pause throws away what the client has fetched ahead: an agent that is quick gets this time to make room instead.
+PATIENCE_S = 0.05
+POLL_S = 0.002
+
+
+class Regulation:
+    """Of one host, whose `inboxes` are those that it has by now; in its event loop."""
+
+    def __init__(
+        self,
+        consumer: BatchConsumer,
+        reader: DaemonPool,
+        inboxes: Mapping[TopicPartition, Inbox],
+        services: Mapping[str, Service],
+        room: Room,
+        events: EventLog,
+        pauses: TopicPauses | None,
+        inflight_max: int,
+    ) -> None:
+        self._consumer, self._reader, self._inboxes = consumer, reader, inboxes
+        self._services, self._room, self._events, self._pauses = services, room, events, pauses
+        self._inflight_max = inflight_max
+        self._paused: set[TopicPartition] = set()
+
+    async def regulate(self) -> None:
+        """Pause the inboxes of agents that have their share in hand, all of them where the host has; resume later."""
+        wanted, patience = self._full(), time.monotonic() + PATIENCE_S
+        while not wanted <= self._paused and time.monotonic() < patience:
+            await asyncio.sleep(POLL_S)
+            wanted = self._full()
+        if pause := wanted - self._paused:
+            await self._reader.run(self._consumer.pause, pause)
+        if resume := self._paused - wanted:
+            await self._reader.run(self._consumer.resume, resume)
+        self._paused = wanted
+
+    def forget(self, tp: TopicPartition) -> None:
+        """It goes."""
+        self._paused.discard(tp)
+
+    def _full(self) -> set[TopicPartition]:
+        """Inboxes of which no more can be taken in now."""
+        most = self._inflight_max
+        if self._room.taken + len(self._events) >= most:
+            return set(self._inboxes)
+        resting = self._pauses.resting if self._pauses is not None else frozenset[str]()
+        full = {tp for tp in self._inboxes if tp.topic in resting}
+        for tp, inbox in self._inboxes.items():
+            share = max(most // SHARE, 1)
+            if self._services[inbox.agent_id].taken >= (share * RESUME_BELOW if tp in self._paused else share):
+                full.add(tp)
+        return full

@@ -1,0 +1,160 @@
+"""Inboxes come and go: what a host does with those that its group gives it, and before it gives some up.
+
+The callbacks run in the reader's thread, inside a poll. State belongs to the event loop, which they ask, and wait for.
+I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
+
+from agents.conversation import Conversation
+from agents.event_log import EventLog
+from agents.inbox import Inbox
+from agents.memory.model import State
+from agents.ownership import Questions
+from agents.positions import Committed, Positions
+from agents.readback import ReadBack, Recovered
+from agents.recollection import Recollection
+from agents.service import Service
+from agents.snapshots import Snapshots
+from schemas.epochs import is_behind, next_epoch
+from streams.transport.batch import TopicPartition
+from streams.transport.clients import TransportError
+from streams.transport.consumer import BatchConsumer
+from streams.transport.telemetry import CONSUMER_LAG, get_logger
+from streams.transport.threads import has_ended
+
+log = get_logger("pointsman.host")
+
+REVOKE_S = 3.0  # what running attempts get when their partitions go to another host
+SETTLE_S = 2.0  # what their events get to be delivered
+CLAIM_S = 9.0  # what its claims get to be delivered
+MEMORY_S = 120.0  # what reading snapshots and the rest of the logs may take when inboxes are taken over
+ANSWER_EACH_S = 0.02
+ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
+
+T = TypeVar("T")
+
+
+class Tenure:
+    """Of the host's `inboxes`, which it keeps. `forget` is told of each that goes.
+
+    `closing`, once the host ends: then it leaves the group, and nothing more is taken over or given up.
+    """
+
+    def __init__(
+        self,
+        consumer: BatchConsumer,
+        read_back: ReadBack,
+        positions: Positions,
+        events: EventLog,
+        memory: Recollection,
+        questions: Questions,
+        services: Mapping[str, Service],
+        snapshots: Snapshots | None,
+        inboxes: dict[TopicPartition, Inbox],
+        forget: Callable[[TopicPartition], None],
+    ) -> None:
+        self._consumer, self._read_back, self._positions = consumer, read_back, positions
+        self._events, self._memory, self._questions = events, memory, questions
+        self._services, self._snapshots = services, snapshots
+        self._inboxes, self._forget = inboxes, forget
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_assigned = False
+        self.closing = False
+
+    def begin(self, topics: Iterable[str]) -> None:
+        """Join the group, for these inboxes. To be called in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def _assigned(self, tps: list[TopicPartition]) -> None:
+        if self.closing:  # it leaves the group, which then hears of it
+            return
+        # What this host wrote under an earlier assignment must be in the log before it is read.
+        self._ask(self._events.settle(SETTLE_S))
+        committed = self._positions.read(tps)
+        recovered = self._read_back.read(committed, self._claim) if tps else Recovered()
+        states = (
+            self._ask(self._snapshots.take_over(recovered.inboxes), MEMORY_S)
+            if self._snapshots is not None and tps
+            else []
+        )
+        self._ask(self._take_over(recovered, states))
+        # The next owner has to know of this one's claims, though this one may come to nothing.
+        self._positions.commit(self._positions.claimed(recovered.inboxes))
+        log.info("inboxes assigned", inboxes=len(tps))
+
+    def _claim(
+        self, newest: Mapping[TopicPartition, int], versions: Mapping[TopicPartition, str]
+    ) -> Mapping[TopicPartition, int]:
+        """The epochs in which this host owns the agents' logs, once these say so.
+
+        Raises CommitRejectedError where the inboxes are another's by now, CommitUnavailableError or TransportError
+        where that cannot be told, or the logs do not take the claims.
+        """
+        generation = self._consumer.generation()
+        if any(is_behind(generation, epoch) for epoch in newest.values()):
+            # This host was started again in its slot, and the group has not moved; or another one has them by now; or
+            # the group was forgotten, and counts from one again.
+            self._positions.stand()
+            log.warning("the log knows this generation already; its epochs go on from there", generation=generation)
+        epochs = {log_: next_epoch(generation, epoch) for log_, epoch in newest.items()}
+        if not self._ask(self._events.claim(epochs, CLAIM_S, versions)):
+            raise TransportError("the broker did not take the claims of the agents' logs; start the host again")
+        return epochs
+
+    def _revoked(self, tps: list[TopicPartition]) -> None:
+        if not self.closing:
+            done = self._ask(self.give_up(tps, REVOKE_S, SETTLE_S), meanwhile=self._questions.answer)
+            self._positions.commit(done)
+            log.info("inboxes given up", inboxes=len(tps))
+
+    def _lost(self, tps: list[TopicPartition]) -> None:
+        if not self.closing:
+            for tp in tps:
+                if (inbox := self._inboxes.get(tp)) is not None:
+                    inbox.lost = True  # nothing more is written for it
+            self._ask(self.give_up(tps, 0.0, 0.0))
+            log.warning("inboxes lost", inboxes=len(tps))
+
+    def _ask(
+        self, work: Coroutine[Any, Any, T], timeout_s: float = ANSWER_S, meanwhile: Callable[[], None] | None = None
+    ) -> T:
+        """What the loop says. `meanwhile` is done again and again: a write that is to end before its inbox goes waits
+        to hear whose that is, and the group has not moved on as long as this thread has not given it up."""
+        assert self._loop is not None
+        asked, until = asyncio.run_coroutine_threadsafe(work, self._loop), time.monotonic() + timeout_s
+        while meanwhile is not None and not has_ended(asked, ANSWER_EACH_S) and time.monotonic() < until:
+            meanwhile()
+        if not has_ended(asked, max(until - time.monotonic(), 0.0)):
+            raise TransportError(f"kept from its work for {timeout_s:g} s, stopped or starved: start the host again")
+        return asked.result()
+
+    async def _take_over(self, recovered: Recovered, states: Iterable[tuple[Conversation, State]]) -> None:
+        for inbox in recovered.inboxes:
+            self._inboxes[TopicPartition(inbox.topic, inbox.partition)] = inbox
+            self._memory.own(inbox)
+        for conversation, state in states:
+            self._memory.contexts.adopt(conversation, state)
+        self.is_assigned = True
+
+    async def give_up(self, tps: Iterable[TopicPartition], run_s: float, settle_s: float) -> Committed:
+        """Ends the work on these inboxes and forgets them; gives what may be committed of them."""
+        inboxes = {self._inboxes[tp] for tp in tps if tp in self._inboxes}
+        await asyncio.gather(*(service.release(inboxes, run_s) for service in self._services.values()))
+        self._events.hold(False)
+        delivered = await self._events.settle(settle_s)
+        positions = self._positions.news(inbox for inbox in inboxes if not inbox.lost) if delivered else {}
+        for inbox in inboxes:
+            tp = TopicPartition(inbox.topic, inbox.partition)
+            del self._inboxes[tp]
+            self._positions.forget(tp)
+            self._forget(tp)
+            self._memory.give_up(inbox.agent_id, inbox.partition)
+        CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
+        return positions
