@@ -31,7 +31,7 @@ from schemas.registry import FileRegistry
 from schemas.settings import Settings
 from schemas.topology import Agent, Topology
 from streams.transport.admin import ensure_topics
-from streams.transport.clients import client_config
+from streams.transport.clients import Fetch, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.gathering import Gathering
 from streams.transport.pauses import PauseView, TopicPauses
@@ -167,8 +167,9 @@ def _consumer(
     instance: str | None = None,
 ) -> BatchConsumer:
     limits = topology.limits
+    fetch: Fetch = "back" if group is None else "prompt"
     return BatchConsumer(
-        client_config(settings, topology, "consumer", group=group, instance=instance, name=name),
+        client_config(settings, topology, "consumer", group=group, instance=instance, fetch=fetch, name=name),
         channel_of,
         # What one poll brings is taken in whole: it must not fill the host with one agent's work.
         rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),

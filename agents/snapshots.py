@@ -85,15 +85,17 @@ class Snapshots:
         self._part_bytes = int(topology.limits.record_bytes_max * RECORD_SHARE)
         self._with_memory = {name for name, agent in topology.agents.items() if agent.remembers}
         self._kept: dict[Inbox, _Kept] = {}
-        self._pool = DaemonPool("host-snapshots", 1)
+        self._pool, self._telling = DaemonPool("host-snapshots", 1), DaemonPool("host-memory-hash", 1)
 
     async def take_over(self, inboxes: Sequence[Inbox]) -> list[tuple[Conversation, State]]:
-        """What the agents remember, of those whose logs have a snapshot; says the hash that was reached.
+        """What the agents remember, of those whose logs have a snapshot. The hash that was reached is said by and by:
+        it takes as long as the reading, and the inboxes wait for this.
 
         A log without one is not read as a whole: it may be long. Raises TransportError where topics cannot be read.
         """
         self._kept = {inbox: kept for inbox, kept in self._kept.items() if inbox in self._inboxes.values()}
         found: list[tuple[Conversation, State]] = []
+        taken: list[tuple[Inbox, Rebuilt]] = []
         for number in sorted({inbox.partition for inbox in inboxes}):
             parts = await self._pool.run(self._reads.parts, number)
             for inbox in inboxes:
@@ -103,8 +105,10 @@ class Snapshots:
                     if own:
                         rebuilt = await self._pool.run(self._rebuilt, inbox, list(own.values()), None, READ_MAX)
                         self._kept[inbox].due = rebuilt.position.inbox + self._every
-                        tell(inbox, rebuilt)
                         found += await self._pool.run(_states, inbox, rebuilt)
+                        taken.append((inbox, rebuilt))
+        for each in taken:
+            self._telling.submit(_tell, *each)
         return found
 
     async def run(self) -> None:
@@ -123,6 +127,7 @@ class Snapshots:
 
     def close(self) -> None:
         self._pool.close()
+        self._telling.close()
 
     async def _write(self, tp: TopicPartition, inbox: Inbox, kept: _Kept, done: int) -> None:
         parts = await self._pool.run(self._reads.parts, inbox.partition)
@@ -169,6 +174,14 @@ def tell_refused(rebuilt: Rebuilt) -> None:
             "a snapshot is refused; an older one, or the log, is read instead",
             agent=part.agent_id, partition=part.partition, epoch=part.epoch, position=part.log_offset, reason=str(why),
         )  # fmt: skip
+
+
+def _tell(inbox: Inbox, rebuilt: Rebuilt) -> None:
+    """In a thread that nobody waits for."""
+    try:
+        tell(inbox, rebuilt)
+    except Exception:
+        log.exception("what was taken over has no hash", agent=inbox.agent_id, partition=inbox.partition)
 
 
 def tell(inbox: Inbox, rebuilt: Rebuilt) -> None:

@@ -240,7 +240,7 @@ def _view(deployment: Deployment) -> Iterator[DirectivesView]:
 
 @contextmanager
 def _logs(deployment: Deployment) -> Iterator[Callable[[Key, int], Remembered]]:
-    config = client_config(deployment.settings, deployment.topology, "consumer", name="pointsman-context")
+    config = client_config(deployment.settings, deployment.topology, "consumer", fetch="back", name="pointsman-context")
     consumer = BatchConsumer(config, lambda name: name, rows_max=ROWS_MAX, bytes_max=BYTES_MAX, poll_s=POLL_S)
     logs = LogRecall(deployment.topology, codec_of(deployment), consumer)
     with closing(consumer):

@@ -61,7 +61,10 @@ class EndedUnaskedError(PointsmanError):
 
 def serve_worker(deployment: Deployment, life: Life) -> NoReturn:
     """Routes and decides until it is told to stop."""
-    from streams.app import run_worker  # noqa: PLC0415  each process loads its own part alone
+    from streams.transport.lean import spare_pandas  # noqa: PLC0415  each process loads its own part alone
+
+    spare_pandas()  # before anything makes an array
+    from streams.app import run_worker  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:
         run_worker(deployment.settings, deployment.topology, ready=ready, stop=stop)

@@ -7,6 +7,7 @@ it blocks. Source of the design: docs/architecture.md, "Recovery". I/O: Kafka.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from streams.core.task import TaskKey
 from streams.processors.fencing import split
 from streams.processors.spill import latest, spilled_of
 from streams.transport.batch import Batch, TopicPartition, merged
+from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 
@@ -93,6 +95,10 @@ def epochs_of(metadata: str) -> LogEpochs:
         return LogEpochs()
 
 
+class GivenUpError(TransportError):
+    """Nobody wants to know any more what this recovery reads."""
+
+
 class Recovery:
     """Reads back what was decided in the given partitions. `config` is a consumer's; it joins no group."""
 
@@ -103,6 +109,7 @@ class Recovery:
         self._topics = topology.topics()
         self._told = self._topics
         self._epochs = Epochs()
+        self._is_given_up = threading.Event()
         self.read = (self._topics.submitted, *self._topics.logs, self._topics.health)
         """Topics that a live worker reads, in all of its partitions."""
 
@@ -115,10 +122,16 @@ class Recovery:
         """The partitions' cells and folds, by partition number.
 
         `committed` gives position and metadata of every topic-partition in `read`, -1001 where there is none. Raises
-        TransportError when the broker does not answer or a topic cannot be read to its end.
+        TransportError when the broker does not answer or a topic cannot be read to its end, GivenUpError after
+        `give_up`.
         """
         with closing(self._consumer()) as consumer, closing(self._consumer(**_AS_APPENDED)) as appended:
             return self._recover(consumer, appended, partitions, committed, now_ms)
+
+    def give_up(self) -> None:
+        """The partitions are gone: where one rebalance comes after the other, folds that nobody waits for would take
+        the cores from the one that counts. Any thread."""
+        self._is_given_up.set()
 
     def log_ends(self, partitions: Sequence[int]) -> Positions:
         """Where the agents' logs end now. Raises TransportError when the broker does not answer."""
@@ -244,6 +257,8 @@ class Recovery:
         """
         read, piled, piles = 0, 0, dict[str, list[Batch]]()
         for batch in chain(batches, [None]):
+            if self._is_given_up.is_set():
+                raise GivenUpError("partitions were taken away while they were read back")
             if batch is not None:
                 piles.setdefault(batch.channel, []).append(batch)
                 piled += len(batch)

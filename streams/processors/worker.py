@@ -193,7 +193,11 @@ class Worker:
         tps = [TopicPartition(topic, number) for topic in recovery.read for number in partitions]
         committed = await self.driver.committed(tps) if tps else {}
         generation = generation_of(self.driver.membership(tps)) if tps else 0
-        found = await asyncio.to_thread(recovery.recover, partitions, committed, self._clock())
+        try:
+            found = await asyncio.to_thread(recovery.recover, partitions, committed, self._clock())
+        except asyncio.CancelledError:
+            recovery.give_up()  # its thread would go on
+            raise
         now_ms = self._clock()
         positions: Positions = {}
         for number, each in found.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Role = Literal["consumer", "producer", "admin"]
 Reset = Literal["error", "earliest", "latest"]
-Fetch = Literal["prompt", "bulk"]
+Fetch = Literal["prompt", "bulk", "back"]
 Scalar = str | int | float | bool
 Client = TypeVar("Client")
 
@@ -88,7 +88,8 @@ _BY_ROLE: dict[Role, dict[str, Scalar]] = {
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "range",
         "session.timeout.ms": 6000,
-        "heartbeat.interval.ms": 1500,
+        # Members hear of a rebalance by this alone: who comes back waits so long for those who are there.
+        "heartbeat.interval.ms": 500,
         "max.poll.interval.ms": 60_000,
         "fetch.queue.backoff.ms": 1,
         "queued.min.messages": 100_000,
@@ -117,10 +118,12 @@ _OURS = (
     "isolation.level",
 )
 # When the broker answers a fetch. Its cost is per request. What a turn wrote comes whole, so worker and host need not
-# wait for more of it; the store, which nobody waits for, reads much at a time.
+# wait for more of it; the store, which nobody waits for, reads much at a time. Who reads back to an end, and asks where
+# the next end is, waits for the answer to a fetch that nothing will come of: a connection answers one after the other.
 _FETCH: dict[Fetch, dict[str, Scalar]] = {
     "prompt": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 500},
     "bulk": {"fetch.min.bytes": 1_000_000, "fetch.wait.max.ms": 500},
+    "back": {"fetch.min.bytes": 1, "fetch.wait.max.ms": 10},
 }
 # librdkafka warns about a property of the other client type: what a shared properties file may name for both is sorted
 # here, so that one file serves consumers and producers.

@@ -32,6 +32,8 @@ IDLE_TIMEOUT_S = 30.0
 SWEEP_S = 20.0
 """How long after its time a transaction is aborted at the latest: brokers look each 10 s, if nobody said otherwise."""
 WAKE_S = 0.05
+COMPANY_S = 0.005
+"""How long who reads to an end gathers once a record has come: he wants that end, and no full batches."""
 
 
 class BatchConsumer:
@@ -107,7 +109,9 @@ class BatchConsumer:
 
         Raises TransportError when the consumer cannot go on (its position is gone, access denied, a fatal error).
         """
-        messages = self._messages(self._poll_s if timeout_s is None else timeout_s)
+        return self._batches(self._messages(self._poll_s if timeout_s is None else timeout_s))
+
+    def _batches(self, messages: Sequence[Any]) -> list[Batch]:
         records = records_of(messages, self._watch, self._note_end)
         if not records:
             return []
@@ -130,6 +134,14 @@ class BatchConsumer:
         self._gathering.end()
         # A rebalance served in between: what was read before it is read again, by whoever has the partition now.
         return [*first, *rest] if self._rebalances == rebalances else list(rest)
+
+    def _promptly(self) -> list[Any]:
+        """What is there, as soon as anything is: librdkafka's call waits for as many as it is asked for, whether or not
+        there are so many, and that is the whole time for each few records before an end."""
+        first = self._consumer.consume(1, self._poll_s)
+        if not first or self._rows_max == 1:
+            return list(first)
+        return [*first, *self._consumer.consume(self._rows_max - 1, COMPANY_S)]
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         paused = {TopicPartition(*tp) for tp in tps}
@@ -202,9 +214,19 @@ class BatchConsumer:
         began = {TopicPartition(*tp): start for tp, start in starts.items()}
         pending = {TopicPartition(*tp): end for tp, end in until.items() if began[TopicPartition(*tp)] < end}
         self.assign({tp: began[tp] for tp in pending})
+        try:
+            yield from self._until(pending, idle_timeout_s, transaction_s)
+        finally:
+            # Nobody may go on fetching for who has read enough; a consumer may be closed by then.
+            with suppress(ck.KafkaException, RuntimeError):
+                self.assign({})
+
+    def _until(
+        self, pending: dict[TopicPartition, int], idle_timeout_s: float, transaction_s: float
+    ) -> Iterator[Batch]:
         moved_at = time.monotonic()
         while pending:
-            batches = self.poll()
+            batches = self._batches(self._promptly())
             for batch in batches:
                 for owner, last in batch.ends.items():
                     if last + 1 >= pending.get(TopicPartition(*owner), NO_OFFSET):
@@ -219,7 +241,6 @@ class BatchConsumer:
                 moved_at = now
             elif now - moved_at > idle_timeout_s:
                 self._give_up(pending, now - moved_at > transaction_s + SWEEP_S)
-        self.assign({})
 
     def _give_up(self, pending: Mapping[TopicPartition, int], is_overdue: bool) -> None:
         """Raises, but where all that is left is a transaction, and that may yet end."""

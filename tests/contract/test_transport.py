@@ -132,6 +132,22 @@ def test_reads_to_the_end_and_stops_although_more_arrives(broker: str, prefix: s
     assert values == [str(i).encode() for i in range(500, 2500)]
 
 
+def test_who_reads_to_the_end_does_not_wait_for_full_batches(broker: str, prefix: str) -> None:
+    name, patience_s = f"{prefix}prompt", 60.0
+    ensure_topics(Settings(broker), [topic(name)])
+    out = producer(broker)
+    out.send(name, 0, [b"x"] * 10)
+    out.flush(10)
+    config, began = client_config(Settings(broker), None, "consumer"), time.monotonic()
+    source = BatchConsumer(config, str, rows_max=1000, bytes_max=1 << 20, poll_s=patience_s)
+    read = [
+        v for b in source.read_to_end({(name, 0): 0, (name, 1): 0}, {(name, 0): 10, (name, 1): 0}) for v in b.values
+    ]
+    source.close()
+    assert len(read) == 10
+    assert time.monotonic() - began < patience_s, "one poll of 1,000 records would have waited for as long"
+
+
 def test_lag_is_what_is_fetched_and_not_read(broker: str, prefix: str) -> None:
     name = f"{prefix}lag"
     ensure_topics(Settings(broker), [topic(name)])

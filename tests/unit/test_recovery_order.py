@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 
 from console.bench_fold import Logs
 from loadtest.invariants import differences
+from schemas.registry import FileRegistry
 from schemas.topology import load_topology
+from streams.core.policy import Policy
 from streams.core.recovery import Fold
-from streams.transport.batch import merged
+from streams.processors.recovery import GivenUpError, Recovery
+from streams.transport.batch import Batch, merged
 from tests.simulation.judge_folds import state_of
 
 TASKS, OPEN = 240, 40
@@ -36,6 +40,23 @@ def test_what_is_finished_is_skimmed_and_the_state_is_the_same(logs: Logs, monke
         assert differences("fold", state_of(cell, effects), state_of(*skimmed[number])) == []
         assert cell._folded == skimmed[number][0]._folded
         assert list(cell.finished._ended) == list(skimmed[number][0].finished._ended)
+
+
+def test_a_recovery_that_was_given_up_reads_no_further(logs: Logs) -> None:
+    topology = load_topology(Path("topology.yaml"))
+    recovery, read = Recovery(topology, Policy.compile(topology), FileRegistry.load(), {}), list[Batch]()
+    batches = logs.batches[topology.topics().results]
+
+    def reading() -> Iterator[Batch]:
+        for batch in batches:
+            read.append(batch)
+            if len(read) == 2:
+                recovery.give_up()
+            yield batch
+
+    with pytest.raises(GivenUpError):
+        recovery.fold_all(reading(), {})
+    assert len(read) == 2 < len(batches)
 
 
 def test_batches_that_are_merged_hold_the_same_in_the_same_order(logs: Logs) -> None:

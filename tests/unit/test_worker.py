@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.held import HeldBack
 from tests.support.submissions import TOPIC, Ids, places, records
+from tests.support.waiting import PATIENCE
 from tests.support.wire import frame
 
 TOPOLOGY = Topology(
@@ -223,6 +225,23 @@ async def test_a_last_cut_waits_no_longer_than_partitions_may_take(monkeypatch: 
         fakes.revoke_s = left_s
         await worker.on_revoked([0])
     assert waited == [module.REVOKE_DRAIN_S, 0.5, 0.0], "a second of it is for what is on its way"
+
+
+async def test_partitions_that_go_while_they_are_read_back_are_read_no_further() -> None:
+    fakes: Any = Fakes("")
+    worker, begun, given_up = worker_of(fakes), threading.Event(), threading.Event()
+
+    def recover(*_: object) -> None:
+        begun.set()
+        assert given_up.wait(PATIENCE * 10)
+
+    fakes.read, fakes.recover, fakes.give_up = (), recover, given_up.set
+    assigned = asyncio.create_task(worker.on_assigned([]))
+    await asyncio.wait_for(until(begun.is_set), PATIENCE * 10)
+    assigned.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await assigned
+    assert given_up.is_set()
 
 
 async def test_partitions_that_come_back_are_read_after_what_was_written_for_them() -> None:
