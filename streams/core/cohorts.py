@@ -29,7 +29,7 @@ class Cohorts:
         self._grace_ms, self._wait_ms = limits.timeout_grace_ms, limits.dispatch_wait_ms
         self._by_serial: dict[int, Cohort] = {}
         self._serial = 0
-        self.pairs = Pairs()
+        self.pairs = Pairs(policy)
 
     def __bool__(self) -> bool:
         return bool(self._by_serial)

@@ -1,8 +1,8 @@
 """What a cell wants done: dispatches, results and notes, in the order in which they were decided.
 
 The shell encodes and produces them; nothing here knows how. What is the same for most tasks of a batch comes in
-columns: `departed`, tasks sent to their first agents, and `answered`, tasks whose only agent gave a good answer.
-I/O: none.
+columns: `departed`, tasks sent to their first agents; `answered`, tasks whose only agent gave a good answer; `agreed`,
+panels of two that did. I/O: none.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streams.core.cohort import ENDINGS, Cohort
+from streams.core.cohort import CONSENSUS, ENDINGS, PAIR, Cohort
 from streams.core.columns import identities, task_keys
 from streams.core.consensus import Vote
 from streams.core.hearing import Hearing
+from streams.core.pairs import best, by_seat, votes
+from streams.core.policy import Policy
 from streams.core.task import Identity, Slip, TaskKey
 
 
@@ -118,6 +120,54 @@ class Answered:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """Panels of two that gave the same answer, a value per task in each column.
+
+    `rows` are those of the events in `batch` (AgentEvent columns) that decided; `voices` has two rows for each task,
+    by seat (streams/core/pairs.py).
+    """
+
+    policy: Policy
+    batch: pa.RecordBatch
+    rows: npt.NDArray[np.int64]
+    keys: Sequence[bytes]
+    voices: pa.RecordBatch
+    decided_at: int
+
+    def results(self) -> Iterator[Result]:
+        """One by one."""
+        batch = self.batch.take(pa.array(self.rows))
+        slip, task = batch.column("slip"), batch.column("task")
+        ids, who, intents = task_keys(task), identities(task), slip.field("intent").to_pylist()
+        charged = [[sum(each) for each in zip(*by_seat(self.voices, name), strict=True)] for name in _CHARGES]
+        best_of = (best(self.voices) % PAIR).tolist()
+        for place, both in enumerate(votes(self.policy, self.voices)):
+            chosen = both[best_of[place]]
+            yield Result(
+                id=ids[place],
+                key=self.keys[place],
+                identity=who[place],
+                status=CONSENSUS.status,
+                reason=CONSENSUS.reason.value,
+                intent=intents[place],
+                answer=chosen.answer,
+                payload=chosen.payload,
+                confidence=(both[0].confidence + both[1].confidence) / 2,
+                agents=(both[0].agent_id, both[1].agent_id),
+                votes=both,
+                dissent=(),
+                attempts=PAIR,
+                cost_microusd=int(charged[0][place]),
+                tokens=int(charged[1][place]),
+                decided_at=self.decided_at,
+                failed_agents=0,
+            )
+
+
+_CHARGES = ("cost_microusd", "tokens")
+
+
 @dataclass(slots=True)
 class Effects:
     """All that one call decided; empty ones are common and cheap."""
@@ -127,15 +177,21 @@ class Effects:
     notes: list[Note] = field(default_factory=list)
     departed: Cohort | None = None
     answered: Answered | None = None
+    agreed: Agreed | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.dispatches or self.results or self.notes or self.departed or self.answered)
+        in_columns = self.departed or self.answered or self.agreed
+        return bool(in_columns or self.dispatches or self.results or self.notes)
 
     def one_by_one(self) -> Effects:
         """The same without columns, for whoever looks at each."""
         return Effects(
             [*(() if self.departed is None else departures(self.departed)), *self.dispatches],
-            [*(() if self.answered is None else self.answered.results()), *self.results],
+            [
+                *(() if self.answered is None else self.answered.results()),
+                *(() if self.agreed is None else self.agreed.results()),
+                *self.results,
+            ],
             self.notes,
         )
 

@@ -1,113 +1,205 @@
-"""Panels of two while nothing but good answers is heard of them: the first voice is kept, the second may decide.
+"""Panels of two while nothing but good answers is heard of them: first voices are kept, second ones may decide.
 
-The same decision as streams/core/panel.py makes of the same votes. I/O: none.
+In columns, for all cells of a turn together; the same decision as streams/core/panel.py makes of the same votes.
+I/O: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import add
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streams.core.cohort import CONSENSUS, Cohort
 from streams.core.consensus import Vote, vote_key
-from streams.core.effects import Result
 from streams.core.hearing import Hearing
 from streams.core.policy import Policy
-from streams.core.rows import Rows
+from streams.core.rows import Rows, listed
 from streams.core.task import Task
 
+_BLOCK_BITS, _ATTEMPT_BITS = 32, 2
+_PLACE, _ATTEMPT = (1 << _BLOCK_BITS) - 1, (1 << _ATTEMPT_BITS) - 1
 
-class Voice(NamedTuple):
-    """A good answer: what it says, and what a task is charged with."""
 
-    vote: Vote
-    attempt: int
+def voices(policy: Policy, batch: pa.RecordBatch, hearing: Hearing, rows: Rows) -> pa.RecordBatch:
+    """What these rows say, which are good answers of agents that the policy names (AgentEvent columns).
+
+    `agent` is its place in the policy; `key`, what is compared (streams.core.consensus:vote_key).
+    """
+    places = pa.array(rows)
+    stated, answer, payload, event_id = (
+        batch.column(name).take(places) for name in ("vote_key", "answer", "payload", "event_id")
+    )
+    cost, tokens_in, tokens_out = (
+        batch.column(name).to_numpy()[rows] for name in ("cost_microusd", "tokens_in", "tokens_out")
+    )
+    agent = hearing.agent[rows]
+    columns: dict[str, Any] = {
+        "agent": agent,
+        "attempt": hearing.attempt[rows],
+        "confidence": hearing.confidence[rows],
+        "weight": policy.agent_columns.weights[agent],
+        "cost_microusd": cost,
+        "tokens": tokens_in + tokens_out,
+        "key": pc.coalesce(stated, _keys(answer)),
+        "answer": answer,
+        "payload": payload,
+        "event_id": event_id,
+    }
+    return pa.RecordBatch.from_arrays([pa.array(each) for each in columns.values()], names=list(columns))
+
+
+def _keys(answers: pa.StringArray) -> pa.StringArray:
+    """What is compared of those who state no key. Equal answers are looked at once: most are, where panels agree."""
+    distinct = answers.dictionary_encode()
+    keys = [vote_key(None, answer) for answer in distinct.dictionary.to_pylist()]
+    return pa.array(keys, pa.string()).take(distinct.indices)
+
+
+def vote(policy: Policy, voices: pa.RecordBatch, place: int) -> Vote:
+    """One of them as a panel counts it."""
+    one = voices.slice(place, 1).to_pylist()[0]
+    agent_id = policy.agent_columns.names[one["agent"]].as_py()
+    seat = one["attempt"] - 1
+    return Vote(agent_id, one["key"], one["confidence"], one["weight"], seat, one["answer"], one["payload"])
+
+
+class _Charge(NamedTuple):
     event_id: str
     cost_microusd: int
     tokens: int
 
 
-def voices(policy: Policy, batch: pa.RecordBatch, hearing: Hearing, rows: Rows) -> Iterator[Voice]:
-    """Of these rows, which are good answers of agents that the policy names (AgentEvent columns)."""
-    places = pa.array(rows)
-    answers, payloads, stated, events = (
-        batch.column(name).take(places).to_pylist() for name in ("answer", "payload", "vote_key", "event_id")
-    )
-    numbers = ("cost_microusd", "tokens_in", "tokens_out")
-    costs, tokens_in, tokens_out = (batch.column(name).to_numpy()[rows].tolist() for name in numbers)
-    agents, attempts = hearing.agent[rows], hearing.attempt[rows]
-    votes = map(
-        Vote,
-        map(hearing.names.__getitem__, agents.tolist()),
-        map(vote_key, stated, answers),
-        hearing.confidence[rows].tolist(),
-        policy.agent_columns.weights[agents].tolist(),
-        (attempts - 1).tolist(),
-        answers,
-        payloads,
-    )
-    return map(Voice, votes, attempts.tolist(), events, costs, map(add, tokens_in, tokens_out))
-
-
 class Pairs:
-    """First voices by the number of their task, which is in a cohort."""
+    """First voices by the number of their task, which is in a cohort; those that came together stay in one block.
 
-    def __init__(self) -> None:
-        self._first: dict[int, Voice] = {}
+    A spot is where such a voice is: its block, its place in it, and its attempt, in one number, which is not 0.
+    """
 
-    def are_new(self, numbers: Rows, attempt: Rows, times: Rows) -> npt.NDArray[np.bool_]:
-        """Whether each row speaks of another attempt than those heard so far, in a batch with so many of its task."""
-        first = self._first
-        heard = [first[each].attempt if each in first else 0 for each in numbers.tolist()]
-        before = np.array(heard, np.int64)
-        new: npt.NDArray[np.bool_] = (before == 0) | ((times == 1) & (before != attempt))
-        return new
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._first: dict[int, int] = {}
+        self._blocks: dict[int, pa.RecordBatch] = {}
+        self._left: dict[int, int] = {}
+        self._serial = 0
 
-    def hear(self, number: int, voice: Voice) -> tuple[Voice, Voice] | None:
-        """Keeps a first voice, or gives both of a task, by seat; what is heard comes from the other attempt."""
-        first = self._first.setdefault(number, voice)
-        if first is voice:
-            return None
-        return (first, voice) if first.vote.seat < voice.vote.seat else (voice, first)
+    def spots(self, numbers: Rows) -> Rows:
+        """Where each task's first voice is; 0 where it has none."""
+        return np.fromiter(map(self._first.get, numbers.tolist(), repeat(0)), np.int64, len(numbers))
+
+    def keep(self, numbers: Rows, voices: pa.RecordBatch) -> None:
+        """First voices, one of each of these tasks."""
+        if not len(numbers):
+            return
+        self._serial += 1
+        place = np.arange(len(numbers)) << _ATTEMPT_BITS | voices.column("attempt").to_numpy()
+        self._first.update(zip(listed(numbers), listed(self._serial << _BLOCK_BITS | place), strict=True))
+        self._blocks[self._serial], self._left[self._serial] = voices, len(numbers)
+
+    def found(self, spots: Rows) -> tuple[list[pa.RecordBatch], Rows]:
+        """The blocks in which these are, and of each its place in all of them together."""
+        serials, which = np.unique(spots >> _BLOCK_BITS, return_inverse=True)
+        blocks = [self._blocks[serial] for serial in serials.tolist()]
+        starts = np.cumsum([0, *(block.num_rows for block in blocks[:-1])])
+        return blocks, starts[which] + ((spots & _PLACE) >> _ATTEMPT_BITS)
 
     def forget(self, number: int) -> None:
-        self._first.pop(number, None)
+        spot = self._first.pop(number, None)
+        if spot is None:
+            return
+        serial = spot >> _BLOCK_BITS
+        self._left[serial] -= 1
+        if not self._left[serial]:
+            del self._blocks[serial], self._left[serial]
+
+    def forget_all(self, numbers: Sequence[int]) -> None:
+        """Of tasks that have ended. One that was decided by two voices of one turn had none here."""
+        for number in numbers:
+            self.forget(number)
 
     def tell(self, number: int, task: Task) -> None:
         """Adds the first voice to the facts of its task."""
-        first = self._first.get(number)
-        if first is not None:
-            task.charge(first)
-            attempt = task.attempts[first.attempt]
-            attempt.event_id, attempt.vote = first.event_id, first.vote
+        spot = self._first.get(number)
+        if spot is None:
+            return
+        block, place = self._blocks[spot >> _BLOCK_BITS], (spot & _PLACE) >> _ATTEMPT_BITS
+        event_id, cost, tokens = (block.column(name)[place].as_py() for name in ("event_id", "cost_microusd", "tokens"))
+        task.charge(_Charge(event_id, cost, tokens))
+        attempt = task.attempts[spot & _ATTEMPT]
+        attempt.event_id, attempt.vote = event_id, vote(self._policy, block, place)
 
 
-def agreed(cohort: Cohort, number: int, one: Voice, other: Voice, now_ms: int) -> tuple[Result, int]:
-    """The answer of the surer one, of equally sure ones the lower seat's; voices by seat. And the task's size."""
-    intake, (row, first) = cohort.intake, cohort.origin(number)
-    best = other.vote if other.vote.confidence > one.vote.confidence else one.vote
-    result = Result(
-        id=intake.ids[row],
-        key=intake.keys[row],
-        identity=intake.identity(row),
-        status=CONSENSUS.status,
-        reason=CONSENSUS.reason.value,
-        intent=first.plan.route.intent,
-        answer=best.answer,
-        payload=best.payload,
-        confidence=(one.vote.confidence + other.vote.confidence) / 2,
-        agents=(one.vote.agent_id, other.vote.agent_id),
-        votes=(one.vote, other.vote),
-        dissent=(),
-        attempts=2,
-        cost_microusd=one.cost_microusd + other.cost_microusd,
-        tokens=one.tokens + other.tokens,
-        decided_at=now_ms * 1000,
-        failed_agents=0,
-    )
-    return result, int(intake.sizes[row])
+def are_new(spots: Rows, attempt: Rows, times: Rows) -> npt.NDArray[np.bool_]:
+    """Whether each voice is of another attempt than the one that was heard before, which is in this spot, in a turn
+    with so many of its task."""
+    new: npt.NDArray[np.bool_] = (spots == 0) | ((times == 1) & ((spots & _ATTEMPT) != attempt))
+    return new
+
+
+@dataclass(frozen=True)
+class Chorus:
+    """What becomes of the new voices of a turn, by their places.
+
+    `waiting`: first voices that have to be kept. `deciding`: the later ones of the pairs that agree, ascending, and
+    `voices` both of each, by seat, one pair after the other. `taken`: all of which nothing else is to be decided.
+    """
+
+    waiting: Rows
+    deciding: Rows
+    voices: pa.RecordBatch
+    taken: Rows
+
+    @classmethod
+    def of(cls, now: pa.RecordBatch, blocks: Sequence[pa.RecordBatch], first: Rows, is_double: Rows) -> Chorus:
+        """`now` has the new voices, both of a task one after the other where `is_double`.
+
+        `first` is where the voice that was heard before is in `blocks`, which are counted on behind `now`; -1 where
+        there was none.
+        """
+        double = np.flatnonzero(is_double)
+        earlier, later = double[::2], double[1::2]
+        second = np.flatnonzero(first >= 0)
+        deciding, partner = np.concatenate([second, later]), np.concatenate([first[second], earlier])
+        order = np.argsort(deciding)
+        deciding, partner = deciding[order], partner[order]
+        is_lower = now.column("attempt").to_numpy()[deciding] == 1
+        seats = np.stack([np.where(is_lower, deciding, partner), np.where(is_lower, partner, deciding)], axis=1)
+        both = pa.concat_batches([now, *blocks]).take(pa.array(seats.reshape(-1)))
+        keys = both.column("key")
+        agree = pc.equal(keys.take(_every(2, 0, keys)), keys.take(_every(2, 1, keys))).to_numpy(zero_copy_only=False)
+        waiting = np.flatnonzero((first < 0) & ~is_double)
+        decided = deciding[agree]
+        with_it = partner[agree]
+        return cls(
+            waiting=waiting,
+            deciding=decided,
+            voices=both.filter(pa.array(np.repeat(agree, 2))),
+            taken=np.concatenate([waiting, decided, with_it[with_it < now.num_rows]]),
+        )
+
+
+def _every(step: int, start: int, column: pa.Array) -> pa.Array:
+    return pa.array(np.arange(start, len(column), step))
+
+
+def by_seat(voices: pa.RecordBatch, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """A column of numbers of pairs: that of the lower seats, and that of the higher ones."""
+    column = voices.column(name).to_numpy()
+    return column[::2], column[1::2]
+
+
+def best(voices: pa.RecordBatch) -> Rows:
+    """The place of the answer that each pair gives: of the surer one, of equally sure ones the lower seat's."""
+    lower, higher = by_seat(voices, "confidence")
+    return np.arange(0, voices.num_rows, 2) + (higher > lower)
+
+
+def votes(policy: Policy, voices: pa.RecordBatch) -> Iterator[tuple[Vote, Vote]]:
+    """Both of each pair, one by one."""
+    for place in range(0, voices.num_rows, 2):
+        yield vote(policy, voices, place), vote(policy, voices, place + 1)

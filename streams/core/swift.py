@@ -9,7 +9,7 @@ back, and the cell takes it as it takes any: tests hold both halves against each
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,10 +23,10 @@ from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
 from streams.core.cohort import PAIR, Departures
 from streams.core.counting import Answers, by_agent, no_answers
-from streams.core.effects import Answered, Note
+from streams.core.effects import Agreed, Answered, Note
 from streams.core.hearing import Hearing
 from streams.core.intake import UNSTATED_MS, Heard, Intake
-from streams.core.pairs import Voice, agreed, voices
+from streams.core.pairs import Chorus, Pairs, are_new, voices
 from streams.core.rows import Rows, at, edges, listed, together
 from streams.core.task import Outcome, TaskKey
 from streams.core.told import Told
@@ -184,56 +184,84 @@ def _others(rows: Rows, outcomes: Mapping[int, Outcome], answers: Answers) -> Ot
 
 def _answer(parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, places: Rows, now_ms: int) -> None:
     """Ends the tasks of these answers, each of which decides its own."""
-    rows, batch = told.rows[places], heard.events.batch
-    ids, keys, endings = at(heard.ids, rows), told.leave(places), told.ending[places]
+    rows, endings, batch = told.rows[places], told.ending[places], heard.events.batch
     events = list(zip(batch.column("event_id").take(pa.array(rows)).to_pylist(), strict=True))
-    ends = listed(np.searchsorted(places, told.ends))
-    for (cell, _), (start, end) in zip(parts, pairwise(ends), strict=True):
-        if start == end:
+    for cell, own, keys in _end(parts, heard.ids, told, places, events, now_ms):
+        effects = cell.machine.decisions.effects
+        effects.answered = Answered(batch, hearing, rows[own], keys, endings[own], now_ms * 1000)
+
+
+def _end(
+    parts: Sequence[Part],
+    ids: Sequence[TaskKey],
+    told: Told,
+    places: Rows,
+    events: Sequence[tuple[str, ...]],
+    now_ms: int,
+) -> Iterator[tuple[Cell, slice, list[bytes]]]:
+    """Ends the tasks of these places, each named once: by cell, which of the places are its own, and their keys.
+
+    `events`: of each task, those that were seen of it.
+    """
+    tasks, keys = at(ids, told.rows[places]), told.leave(places)
+    for (cell, _), own in zip(parts, _cut(told, places), strict=True):
+        if own.start == own.stop:
             continue
-        own = slice(start, end)
-        deque(map(cell.tasks.__delitem__, ids[own]), maxlen=0)
-        cell.finished.add_all(ids[own], now_ms, events[own])
-        answered = Answered(batch, hearing, rows[own], keys[own], endings[own], now_ms * 1000)
-        cell.machine.decisions.effects.answered = answered
+        deque(map(cell.tasks.__delitem__, tasks[own]), maxlen=0)
+        cell.finished.add_all(tasks[own], now_ms, events[own])
+        yield cell, own, keys[own]
 
 
 def _hear_pairs(
     parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, places: Rows, times: Rows, now_ms: int
-) -> list[int]:
+) -> Rows:
     """Keeps first voices, and ends the tasks whose second says the same: the rows of all these."""
-    ends = listed(np.searchsorted(places, told.ends))
-    new: list[Rows] = []
-    for (cell, _), (start, end) in zip(parts, pairwise(ends), strict=True):
-        own = places[start:end]
-        new.append(own[cell.cohorts.pairs.are_new(told.numbers[own], told.attempt[own], times[own])])
-    rows = told.rows[np.concatenate(new)]
-    if not len(rows):
-        return []
-    spoken = zip(listed(rows), voices(parts[0][0].policy, heard.events.batch, hearing, rows), strict=True)
-    taken: list[int] = []
-    for (cell, _), own in zip(parts, new, strict=True):
-        for number, (row, voice) in zip(listed(told.numbers[own]), spoken, strict=False):
-            if _hear(cell, number, voice, now_ms):
-                taken.append(row)
-    return taken
+    pairs = [cell.cohorts.pairs for cell, _ in parts]
+    numbers = told.numbers[places]
+    spots = np.concatenate([each.spots(numbers[own]) for each, own in zip(pairs, _cut(told, places), strict=True)])
+    is_new = are_new(spots, told.attempt[places], times[places])
+    places, spots = places[is_new], spots[is_new]
+    if not len(places):
+        return places
+    policy, batch = parts[0][0].policy, heard.events.batch
+    now = voices(policy, batch, hearing, told.rows[places])
+    own = _cut(told, places)
+    first, blocks = _heard_before(pairs, [spots[each] for each in own], now.num_rows)
+    chorus = Chorus.of(now, blocks, first, times[places] == PAIR)
+    kept = now.take(pa.array(chorus.waiting))
+    waiting = places[chorus.waiting]
+    for each, mine in zip(pairs, _cut(told, waiting), strict=True):
+        each.keep(told.numbers[waiting[mine]], kept.slice(mine.start, mine.stop - mine.start))
+    _agree(parts, heard, told, places[chorus.deciding], chorus.voices, now_ms)
+    return told.rows[places[chorus.taken]]
 
 
-def _hear(cell: Cell, number: int, voice: Voice, now_ms: int) -> bool:
-    """Whether there is nothing else to decide by this voice: it is the first, or it agrees."""
-    cohorts = cell.cohorts
-    both = cohorts.pairs.hear(number, voice)
-    if both is None:
-        return True
-    one, other = both
-    if one.vote.key != other.vote.key:
-        return False
-    cohort = cohorts.of(number)
-    result, size = agreed(cohort, number, one, other, now_ms)
-    cell.machine.decisions.effects.results.append(result)
-    del cell.tasks[result.id]
-    cell.bytes -= size
-    cell.finished.add(result.id, now_ms, (one.event_id, other.event_id))
-    cohorts.pairs.forget(number)
-    cohorts.leave(cohort, 1)
-    return True
+def _heard_before(pairs: Sequence[Pairs], spots: Sequence[Rows], known: int) -> tuple[Rows, list[pa.RecordBatch]]:
+    """Where the voices in these spots are, one cell's after the other's, in their blocks, counted on from `known`; -1
+    where there was none."""
+    first, blocks = [], []
+    for each, own in zip(pairs, spots, strict=True):
+        found, places = each.found(own[own > 0])
+        where = np.full(len(own), -1, np.int64)
+        where[own > 0] = known + places
+        known += sum(block.num_rows for block in found)
+        first.append(where)
+        blocks += found
+    return np.concatenate(first), blocks
+
+
+def _agree(parts: Sequence[Part], heard: Heard, told: Told, places: Rows, spoken: pa.RecordBatch, now_ms: int) -> None:
+    """Ends the tasks of these voices, each of which is its task's second and says the same as the first."""
+    rows = told.rows[places]
+    seen = spoken.column("event_id").to_pylist()
+    events = list(zip(seen[::2], seen[1::2], strict=True))
+    for cell, own, keys in _end(parts, heard.ids, told, places, events, now_ms):
+        cell.cohorts.pairs.forget_all(listed(told.numbers[places[own]]))
+        both = spoken.slice(2 * own.start, 2 * (own.stop - own.start))
+        effects = cell.machine.decisions.effects
+        effects.agreed = Agreed(cell.policy, heard.events.batch, rows[own], keys, both, now_ms * 1000)
+
+
+def _cut(told: Told, places: Rows) -> list[slice]:
+    """Which of these are each cell's."""
+    return [slice(start, end) for start, end in pairwise(listed(np.searchsorted(places, told.ends)))]

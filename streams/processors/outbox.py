@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import Codec, DecodeFault
-from schemas.ids import fact_id
 from schemas.reasons import DispatchReason, ResultReason
-from schemas.records import RECORDS, table
+from schemas.records import RECORDS
 from schemas.runs import runs
 from schemas.topology import Topology
-from streams.core.cohort import ENDINGS, Cohort
-from streams.core.columns import columns_of
-from streams.core.consensus import Vote
-from streams.core.effects import Answered, Dispatch, Effects, Note, Result
+from streams.core.cohort import CONSENSUS, ENDINGS, Cohort
+from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Result
 from streams.core.rows import at, together
-from streams.core.task import Identity, TaskKey
+from streams.processors.decided import agreement_table, answer_table, note_columns, result_columns
 from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch
 from streams.transport.deadletters import bury
@@ -42,7 +39,6 @@ from streams.transport.telemetry import (
 )
 
 US = 1_000_000
-VOTE_CHARS_MAX = 1_000
 
 
 class Sender(Sends, SendsOne, Protocol):
@@ -67,6 +63,7 @@ class Outbox:
         dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
         notes = {number: each.notes for number, each in decided.items() if each.notes}
         answered = {number: each.answered for number, each in decided.items() if each.answered}
+        agreed = {number: each.agreed for number, each in decided.items() if each.agreed}
         results = {number: each.results for number, each in decided.items() if each.results}
         if departed:
             self._depart(departed)
@@ -74,8 +71,8 @@ class Outbox:
             self._dispatch(dispatches)
         if notes:
             self._note(notes)
-        if answered:
-            self._answer_swiftly(answered)
+        if answered or agreed:
+            self._end(answered, agreed)
         if results:
             self._answer(results)
 
@@ -109,26 +106,30 @@ class Outbox:
         for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
             counter(DISPATCHES, slip.agent_id, slip.reason).inc(times)
 
-    def _answer_swiftly(self, decided: Mapping[int, Answered]) -> None:
-        each = list(decided.values())
-        rows, endings = (np.concatenate([getattr(part, name) for part in each]) for name in ("rows", "endings"))
-        values = self._codec.encode(answer_table(each[0], rows, endings, self._version), "TaskResult")
-        self._hand_over(self._topics.results, values, {number: part.keys for number, part in decided.items()})
-        for ending, times in zip(ENDINGS, np.bincount(endings, minlength=len(ENDINGS)).tolist(), strict=True):
-            counter(RESULTS, ending.status, ending.reason.value).inc(times)
-        self._observe(each[0].batch, rows, each[0].decided_at)
+    def _end(self, answered: Mapping[int, Answered], agreed: Mapping[int, Agreed]) -> None:
+        """What was decided in columns, encoded in one call: each costs as much as many rows."""
+        tables = []
+        if answered:
+            tables.append(answer_table(list(answered.values()), self._version))
+        if agreed:
+            tables.append(agreement_table(list(agreed.values()), self._version))
+        values = iter(self._codec.encode(pa.concat_batches(tables), "TaskResult"))
+        for parts in (answered, agreed):
+            self._hand_over(self._topics.results, values, {number: part.keys for number, part in parts.items()})
+        endings = [part.endings for part in answered.values()]
+        times = np.bincount(np.concatenate([np.empty(0, np.int64), *endings]), minlength=len(ENDINGS))
+        times[ENDINGS.index(CONSENSUS)] += sum(len(part.rows) for part in agreed.values())
+        for ending, count in zip(ENDINGS, times.tolist(), strict=True):
+            counter(RESULTS, ending.status, ending.reason.value).inc(count)
+        ended: list[Answered | Agreed] = [*answered.values(), *agreed.values()]
+        for part in ended:
+            _observe(part)
 
-    def _hand_over(self, topic: str, values: Sequence[bytes], keys: Mapping[int, Sequence[bytes]]) -> None:
+    def _hand_over(self, topic: str, values: Iterable[bytes], keys: Mapping[int, Sequence[bytes]]) -> None:
         """Records for all partitions, one partition's after the other's."""
         left = iter(values)
         for partition, own in keys.items():
             self._producer.send(topic, partition, list(islice(left, len(own))), own)
-
-    def _observe(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int) -> None:
-        """Results of tasks in which nobody failed; `rows` are theirs among the events."""
-        CASCADE_DEPTH.observe(np.zeros(len(rows)))
-        submitted_at = events.column("task").field("submitted_at").to_numpy()[rows]
-        DECISION_DURATION.observe(np.maximum(decided_at - submitted_at[submitted_at != 0], 0) / US)
 
     def _dispatch(self, decided: Mapping[int, list[Dispatch]]) -> None:
         # Equal slips of a turn are one object, so a batch has few distinct ones: each is encoded once.
@@ -171,6 +172,13 @@ class Outbox:
         LATE_VOTES.inc(kinds["LATE_VOTE"])
 
 
+def _observe(part: Answered | Agreed) -> None:
+    """Results of tasks in which nobody failed."""
+    CASCADE_DEPTH.observe(np.zeros(len(part.rows)))
+    submitted_at = part.batch.column("task").field("submitted_at").to_numpy()[part.rows]
+    DECISION_DURATION.observe(np.maximum(part.decided_at - submitted_at[submitted_at != 0], 0) / US)
+
+
 def _count_from_zero(topology: Topology) -> None:
     """A rate sees nothing of the value with which a series begins, so every series begins before its first event."""
     for reason in ResultReason:
@@ -207,89 +215,3 @@ def _numbered(names: Iterable[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
     numbers: dict[str, int] = {}
     places = [numbers.setdefault(name, len(numbers)) for name in names]
     return list(numbers), np.array(places, np.int64)
-
-
-def shown(vote: str) -> str:
-    """What a result shows of a vote: a long one by its beginning and a hash, equal where the votes are equal.
-
-    Voters answer in up to a quarter of a MiB each; all of them together would be more than a broker takes.
-    """
-    if len(vote) <= VOTE_CHARS_MAX:
-        return vote
-    return f"{vote[: VOTE_CHARS_MAX - 34]}… {fact_id(vote)}"
-
-
-def result_columns(results: Sequence[Result], route_version: str) -> dict[str, Any]:
-    """Columns of the record TaskResult, of Python values."""
-    columns = columns_of(Result, results)
-    identities = columns.pop("identity")
-    columns |= {**_ids(columns.pop("id"), identities), "route_version": route_version}
-    columns["votes"] = [list(map(_vote, votes)) for votes in columns["votes"]]
-    columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
-    for name in ("key", "failed_agents"):
-        del columns[name]
-    return columns
-
-
-def _vote(vote: Vote) -> dict[str, Any]:
-    """What a result shows of one."""
-    return {"agent_id": vote.agent_id, "vote": shown(vote.key), "confidence": vote.confidence, "weight": vote.weight}
-
-
-def answer_table(
-    part: Answered, rows: npt.NDArray[np.int64], endings: npt.NDArray[np.int64], route_version: str
-) -> pa.RecordBatch:
-    """Columns of the record TaskResult: all that the slip has brought back. `part` is any of the rows' turn."""
-    batch, hearing, codes = part.batch, part.hearing, pa.array(endings)
-    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
-    columns = {
-        **_brought_back(batch, rows, part.decided_at, route_version),
-        "status": pa.array([ending.status for ending in ENDINGS]).take(codes),
-        "reason": pa.array([ending.reason.value for ending in ENDINGS]).take(codes),
-        "confidence": pa.array(hearing.confidence[rows]),
-        "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
-        "attempts": 1,
-        "cost_microusd": batch.column("cost_microusd").take(rows),
-        "tokens": pa.array(tokens[rows]),
-    }
-    return table("TaskResult", columns, len(rows))
-
-
-def _brought_back(
-    batch: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int, route_version: str
-) -> dict[str, Any]:
-    """What a result repeats of events."""
-    slip, task = batch.column("slip"), batch.column("task")
-    names = ("task_id", "tenant", "conversation_id", "labels", "traceparent", "submitted_at")
-    return {
-        **{name: task.field(name).take(rows) for name in names},
-        **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
-        "intent": slip.field("intent").take(rows),
-        "decided_at": decided_at,
-        "route_version": route_version,
-    }
-
-
-def _lists(values: pa.Array, size: int) -> pa.ListArray:
-    """Lists of so many values each."""
-    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32)), values)
-
-
-def note_columns(notes: Sequence[Note], route_version: str) -> dict[str, Any]:
-    """Columns of the record OrchestratorEvent, of Python values."""
-    columns = columns_of(Note, notes)
-    del columns["key"]
-    identities = columns.pop("identity")
-    columns |= _ids(columns.pop("id"), identities)
-    columns |= {"root_id": [each.root_id for each in identities], "route_version": route_version}
-    return columns
-
-
-def _ids(ids: Sequence[TaskKey], identities: Sequence[Identity]) -> dict[str, Any]:
-    """The columns that name a task."""
-    return {
-        "tenant": [tenant for tenant, _ in ids],
-        "task_id": [task_id for _, task_id in ids],
-        "conversation_id": [identity.conversation_id for identity in identities],
-        "submitted_at": [identity.submitted_at for identity in identities],
-    }

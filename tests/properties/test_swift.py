@@ -12,6 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from schemas.codec import Codec
+from schemas.registry import FileRegistry
 from streams.core import swift, turn
 from streams.core.cell import Cell
 from streams.core.counting import no_answers
@@ -19,12 +21,14 @@ from streams.core.effects import Dispatch, Effects
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.task import Task
+from streams.processors.decided import agreement_table, answer_table, result_columns
 from tests.properties.test_cell import Behind, Breaker, answers, breakers, sound_tasks, tasks
 from tests.support import scenes
 from tests.support.examples import examples
 from tests.support.scenes import T0_MS
 
 PARTITION = 2
+CODEC = Codec(FileRegistry.load(), 1_000_000)
 POLICY = Policy.compile(scenes.topology())
 SLOW = Policy.compile(scenes.topology(breaker={"slow_ms": 5}))
 
@@ -106,7 +110,10 @@ class Pair:
             self.both(lambda cell: [cell.collect(heard, self.now_ms) for heard in parts])
 
     def both(self, step: Callable[[Cell], list[Effects]]) -> None:
-        mine = [each.one_by_one() for each in step(self.swift)]
+        decided = step(self.swift)
+        for each in decided:
+            _encodes_alike(each)
+        mine = [each.one_by_one() for each in decided]
         others = [each.one_by_one() for each in step(self.scalar)]
         for one, other in zip(mine, others, strict=True):
             assert Counter(map(repr, one.results)) == Counter(map(repr, other.results))
@@ -122,6 +129,19 @@ class Pair:
             {key: (at, Counter(events)) for key, (at, events) in cell.finished._ended.items()},
             {agent: counts for agent, counts in cell.drain_health().items() if counts != type(counts)()},
         )
+
+
+def _encodes_alike(effects: Effects) -> None:
+    """A result is the same record, whether it was decided in columns or by itself."""
+    ways = []
+    if effects.answered is not None:
+        ways.append((effects.answered.results(), answer_table([effects.answered], "v")))
+    if effects.agreed is not None:
+        ways.append((effects.agreed.results(), agreement_table([effects.agreed], "v")))
+    for results, batch in ways:
+        alone = list(results)
+        values = CODEC.encode_values(result_columns(alone, "v"), len(alone), "TaskResult")
+        assert CODEC.encode(batch, "TaskResult") == values
 
 
 def _parts(rows: list[Any], cut_at: list[int]) -> list[tuple[int, list[Any]]]:

@@ -26,8 +26,9 @@ from streams.core import swift
 from streams.core.cell import Cell
 from streams.core.policy import Policy
 from streams.processors.consensus import Consensus
+from streams.processors.decided import shown
 from streams.processors.frontier import Frontier
-from streams.processors.outbox import Outbox, shown
+from streams.processors.outbox import Outbox
 from streams.processors.router import Router
 from streams.transport.batch import Batch, TopicPartition
 from tests.support.recorder import DeadLetters

@@ -1,0 +1,140 @@
+"""What cells have decided, as columns of the records TaskResult and OrchestratorEvent.
+
+I/O: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.ids import fact_id
+from schemas.records import record, table
+from streams.core.cohort import CONSENSUS, ENDINGS, PAIR
+from streams.core.columns import columns_of
+from streams.core.consensus import Vote
+from streams.core.effects import Agreed, Answered, Note, Result
+from streams.core.pairs import best, by_seat
+from streams.core.task import Identity, TaskKey
+
+VOTE_CHARS_MAX = 1_000
+
+
+def shown(vote: str) -> str:
+    """What a result shows of a vote: a long one by its beginning and a hash, equal where the votes are equal.
+
+    Voters answer in up to a quarter of a MiB each; all of them together would be more than a broker takes.
+    """
+    if len(vote) <= VOTE_CHARS_MAX:
+        return vote
+    return f"{vote[: VOTE_CHARS_MAX - 34]}… {fact_id(vote)}"
+
+
+def result_columns(results: Sequence[Result], route_version: str) -> dict[str, Any]:
+    """Columns of the record TaskResult, of Python values."""
+    columns = columns_of(Result, results)
+    identities = columns.pop("identity")
+    columns |= {**_ids(columns.pop("id"), identities), "route_version": route_version}
+    columns["votes"] = [list(map(_vote, votes)) for votes in columns["votes"]]
+    columns |= {name: [getattr(each, name) for each in identities] for name in ("labels", "traceparent")}
+    for name in ("key", "failed_agents"):
+        del columns[name]
+    return columns
+
+
+def _vote(vote: Vote) -> dict[str, Any]:
+    """What a result shows of one."""
+    return {"agent_id": vote.agent_id, "vote": shown(vote.key), "confidence": vote.confidence, "weight": vote.weight}
+
+
+def answer_table(parts: Sequence[Answered], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult: all that the slip has brought back. The parts are of one turn."""
+    batch, hearing = parts[0].batch, parts[0].hearing
+    rows, endings = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "endings"))
+    codes = pa.array(endings)
+    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
+    columns = {
+        **_brought_back(batch, rows, parts[0].decided_at, route_version),
+        "status": pa.array([ending.status for ending in ENDINGS]).take(codes),
+        "reason": pa.array([ending.reason.value for ending in ENDINGS]).take(codes),
+        **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
+        "confidence": pa.array(hearing.confidence[rows]),
+        "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
+        "attempts": 1,
+        "cost_microusd": batch.column("cost_microusd").take(rows),
+        "tokens": pa.array(tokens[rows]),
+    }
+    return table("TaskResult", columns, len(rows))
+
+
+def agreement_table(parts: Sequence[Agreed], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult. The parts are of one turn."""
+    policy, rows = parts[0].policy, np.concatenate([part.rows for part in parts])
+    voices = pa.concat_batches([part.voices for part in parts])
+    lower, higher = by_seat(voices, "confidence")
+    agents = policy.agent_columns.names.take(voices.column("agent"))
+    columns = {
+        **_brought_back(parts[0].batch, rows, parts[0].decided_at, route_version),
+        "status": CONSENSUS.status,
+        "reason": CONSENSUS.reason.value,
+        **{name: voices.column(name).take(pa.array(best(voices))) for name in ("answer", "payload")},
+        "confidence": pa.array((lower + higher) / 2),
+        "agents": _lists(agents, PAIR),
+        "votes": _lists(_votes(agents, voices), PAIR),
+        "attempts": PAIR,
+        **{name: pa.array(sum(by_seat(voices, name))) for name in ("cost_microusd", "tokens")},
+    }
+    return table("TaskResult", columns, len(rows))
+
+
+def _votes(agents: pa.StringArray, voices: pa.RecordBatch) -> pa.StructArray:
+    """What results show of them."""
+    key = voices.column("key")
+    if pc.max(pc.utf8_length(key)).as_py() > VOTE_CHARS_MAX:
+        key = pa.array(map(shown, key.to_pylist()), pa.string())
+    columns = [agents, key, voices.column("confidence"), voices.column("weight")]
+    return pa.StructArray.from_arrays(columns, fields=list(record("TaskResult").arrow.field("votes").type.value_type))
+
+
+def _brought_back(
+    batch: pa.RecordBatch, rows: npt.NDArray[np.int64], decided_at: int, route_version: str
+) -> dict[str, Any]:
+    """What a result repeats of events."""
+    slip, task = batch.column("slip"), batch.column("task")
+    names = ("task_id", "tenant", "conversation_id", "labels", "traceparent", "submitted_at")
+    return {
+        **{name: task.field(name).take(rows) for name in names},
+        "intent": slip.field("intent").take(rows),
+        "decided_at": decided_at,
+        "route_version": route_version,
+    }
+
+
+def _lists(values: pa.Array, size: int) -> pa.ListArray:
+    """Lists of so many values each."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32)), values)
+
+
+def note_columns(notes: Sequence[Note], route_version: str) -> dict[str, Any]:
+    """Columns of the record OrchestratorEvent, of Python values."""
+    columns = columns_of(Note, notes)
+    del columns["key"]
+    identities = columns.pop("identity")
+    columns |= _ids(columns.pop("id"), identities)
+    columns |= {"root_id": [each.root_id for each in identities], "route_version": route_version}
+    return columns
+
+
+def _ids(ids: Sequence[TaskKey], identities: Sequence[Identity]) -> dict[str, Any]:
+    """The columns that name a task."""
+    return {
+        "tenant": [tenant for tenant, _ in ids],
+        "task_id": [task_id for _, task_id in ids],
+        "conversation_id": [identity.conversation_id for identity in identities],
+        "submitted_at": [identity.submitted_at for identity in identities],
+    }
