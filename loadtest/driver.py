@@ -36,7 +36,7 @@ from streams.transport.turn_producer import producer_for
 TICK_S = 0.02
 FLUSH_S = 60.0
 ROWS_MAX = 20_000  # of a tick that has to catch up
-LINGER_MS = 1  # a tick is a batch already
+LINGER_MS = 1  # librdkafka's, where an operator wants what only it can do: a tick is a batch already
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Driver:
             if upto > sent:
                 for tick in self._ahead.between(sent, upto):
                     self._producer.send(self._topic, tick.partition, tick.values, tick.keys)
+                self._producer.poll()  # the tick is over: it goes now
                 # Of the oldest task of this tick: a tick's length is the price of a tick, not lateness.
                 late_s = (_now_us() - began_us - schedule.offset_us(sent)) / 1e6 - TICK_S
                 if not at_once and elapsed_s > measured_from_s:

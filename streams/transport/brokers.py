@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
+
+from streams.transport.securing import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -26,70 +26,26 @@ IDLE_MAX_MS = 540_000
 UNREACHABLE: Final = (OSError, KafkaError, asyncio.TimeoutError)
 """What a request raises whose broker cannot be asked; asking again, of another one perhaps, may help."""
 
-# What can be said to aiokafka's connections of librdkafka's properties about security.
-_PROTOCOLS = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
-_MECHANISMS = frozenset({"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"})
-_TLS = frozenset({"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password"})
-_NAMES = frozenset({"sasl.mechanism", "sasl.mechanisms"})
-_KNOWN = frozenset({"security.protocol", "sasl.username", "sasl.password", *_TLS, *_NAMES})
-
 # A line at each attempt: whoever uses a connection says once that nobody answers.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def secures(name: str) -> bool:
-    """Whether this librdkafka property is about security."""
-    return name == "security.protocol" or name.startswith(("ssl.", "sasl.", "enable.ssl", "enable.sasl"))
-
-
-def can_secure(config: Mapping[str, Any]) -> bool:
-    """Whether connections can be made as these librdkafka properties want them secured."""
-    named = {name for name in config if secures(name)}
-    return (
-        named <= _KNOWN
-        and str(config.get("security.protocol", "plaintext")).lower() in _PROTOCOLS
-        and all(str(config[name]).upper() in _MECHANISMS for name in named & _NAMES)
-    )
-
-
-def _security(config: Mapping[str, Any]) -> dict[str, Any]:
-    protocol = str(config.get("security.protocol", "plaintext")).upper()
-    found: dict[str, Any] = {"security_protocol": protocol}
-    if protocol.endswith("SSL"):
-        found["ssl_context"] = context = _trusting(config.get("ssl.ca.location"))
-        if certificate := config.get("ssl.certificate.location"):
-            context.load_cert_chain(certificate, config.get("ssl.key.location"), config.get("ssl.key.password"))
-    if protocol.startswith("SASL"):
-        mechanism = next((config[name] for name in sorted(_NAMES & set(config))), "PLAIN")
-        found |= {
-            "sasl_mechanism": str(mechanism).upper(),
-            "sasl_plain_username": str(config.get("sasl.username", "")),
-            "sasl_plain_password": str(config.get("sasl.password", "")),
-        }
-    return found
-
-
-def _trusting(place: str | None) -> ssl.SSLContext:
-    """Those whose certificates stand in this file or directory; without one, those whom the system trusts."""
-    if place is not None and Path(place).is_dir():
-        return ssl.create_default_context(capath=place)
-    return ssl.create_default_context(cafile=place)
-
-
 class Brokers:
-    """`config` are librdkafka properties for which `can_secure`. Used on the event loop that it was made on."""
+    """`config` are librdkafka properties, and `security` what `security_of` made of them. Used on the event loop that
+    it was made on."""
 
-    def __init__(self, config: Mapping[str, Any], request_timeout_s: float) -> None:
+    def __init__(self, config: Mapping[str, Any], security: Mapping[str, Any], request_timeout_s: float) -> None:
         self._seeds = collect_hosts(str(config["bootstrap.servers"]))
         self._options = {
             "client_id": str(config["client.id"]),
             "request_timeout_ms": int(request_timeout_s * 1000),
             "max_idle_ms": IDLE_MAX_MS,
-            **_security(config),
+            **security,
         }
         self._timeout_s = request_timeout_s
         self._cluster = ClusterMetadata()
         self._open: dict[int, Any] = {}
+        self._opening: dict[int, asyncio.Lock] = {}
 
     def leader(self, tp: TopicPartition) -> int | None:
         """The broker that leads this topic-partition, by what was last heard."""
@@ -133,12 +89,14 @@ class Brokers:
 
     async def send(self, node: int, request: Any) -> Any:
         """The broker's answer. Raises UNREACHABLE; then it is not known whether it had the request."""
-        connection = self._open.get(node)
-        if connection is None or not connection.connected():
-            broker = self._cluster.broker_metadata(node)
-            if broker is None:
-                raise OSError(f"broker {node} is not known")
-            connection = self._open[node] = await self._connect(broker.host, broker.port)
+        # Records and a question may want to go at once: with a connection each, one of them would be left open.
+        async with self._opening.setdefault(node, asyncio.Lock()):
+            connection = self._open.get(node)
+            if connection is None or not connection.connected():
+                broker = self._cluster.broker_metadata(node)
+                if broker is None:
+                    raise OSError(f"broker {node} is not known")
+                connection = self._open[node] = await self._connect(broker.host, broker.port)
         try:
             return await connection.send(request)
         except TimeoutError:
@@ -146,7 +104,11 @@ class Brokers:
             raise
 
     async def _connect(self, host: str, port: int) -> Any:
-        return await asyncio.wait_for(create_conn(host, port, **self._options), self._timeout_s)
+        """Raises OSError, which says what is the matter."""
+        try:
+            return await asyncio.wait_for(create_conn(host, port, **self._options), self._timeout_s)
+        except UNREACHABLE as error:
+            raise OSError(f"{host}:{port}: {refusal_of(error, self._options)}") from error
 
     def close(self) -> None:
         for connection in self._open.values():

@@ -200,11 +200,11 @@ class ConnectionWatch:
         else:
             log.debug("%s: %s", self._name, error.str())
 
-    def down(self) -> None:
+    def down(self, why: str = "") -> None:
         """Called when no broker answers."""
         if not self.is_down:
             self.is_down = True
-            log.warning("%s: no broker can be reached; it keeps trying", self._name)
+            log.warning("%s: no broker can be reached; it keeps trying%s", self._name, why and f" ({why})")
 
     def up(self) -> None:
         """Called when the broker has answered."""

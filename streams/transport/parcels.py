@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 SEQUENCES = 1 << 31
 """Numbers of records count on from nought behind the last one below this, as Java's clients and the brokers do."""
 
+REQUEST_BYTES_MAX = 8 << 20
+"""What one request holds, not compressed; a broker closes the connection on whom one of 100 MiB comes from
+(`socket.request.max.bytes`), and would do so each time it is sent again."""
+
+EPOCH_MAX = (1 << 15) - 1
+
 _MAGIC, _NOT_COMPRESSED = 2, 0
 _NOBODY = -1
 
@@ -30,15 +36,16 @@ class Parcel:
     """One Kafka record batch: records of one topic-partition that go to the broker together, or again together.
 
     `since` is when its first record came, in seconds of the caller's clock; `first` the number of that record in what
-    its producer has sent to the topic-partition, once it is known.
+    its producer has sent to the topic-partition in this `epoch`, once it is known.
     """
 
-    __slots__ = ("_builder", "_compression", "_data", "first", "rows", "since", "size", "tp")
+    __slots__ = ("_builder", "_compression", "_data", "epoch", "first", "rows", "since", "size", "tp")
 
     def __init__(self, tp: TopicPartition, bytes_max: int, compression: str, since: float) -> None:
         self.tp, self.since, self._compression = tp, since, compression
         self.rows, self.size = 0, 0
         self.first: int | None = None
+        self.epoch = 0
         self._builder: Any = DefaultRecordBatchBuilder(_MAGIC, _NOT_COMPRESSED, 0, _NOBODY, _NOBODY, 0, bytes_max)
         self._data: bytes | None = None
 
@@ -61,10 +68,15 @@ class Parcel:
         taken, self.rows, self.size = row - self.rows, row, self._builder.size()
         return taken
 
-    def data(self, producer_id: int, epoch: int) -> bytes:
-        """The bytes of the batch, compressed; the same however often they are asked for."""
+    def data(self, producer_id: int, first_epoch: int) -> bytes:
+        """The bytes of the batch, compressed; the same however often they are asked for.
+
+        `first_epoch` is what the broker gave with the id. Raises OverflowError when no epoch is left.
+        """
         if self._data is None:
-            self._builder.set_producer_state(producer_id, epoch, self.first)
+            if first_epoch + self.epoch > EPOCH_MAX:
+                raise OverflowError(f"{self.tp}: a producer id has {EPOCH_MAX} epochs, and all are used up")
+            self._builder.set_producer_state(producer_id, first_epoch + self.epoch, self.first)
             self._data = compressed(bytes(self._builder.build()), self._compression)
             self._builder = None
         return self._data
@@ -75,6 +87,8 @@ class Parcels:
     `wait_until` before.
 
     Of each topic-partition one parcel at most is under way: so its records stay in order whatever has to be sent again.
+    Where one is given up that was sent, nobody knows whether its numbers were used: those that follow count from nought
+    in an epoch of their own. A broker asks that of a topic-partition, so the others keep theirs.
     """
 
     def __init__(self, parcel_rows_max: int, parcel_bytes_max: int, compression: str) -> None:
@@ -83,6 +97,7 @@ class Parcels:
         self._waiting: dict[TopicPartition, deque[Parcel]] = {}
         self._under_way: dict[TopicPartition, Parcel] = {}
         self._next: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, int] = {}
         self._rows, self._bytes, self._unsent = 0, 0, 0
 
     def __len__(self) -> int:
@@ -131,9 +146,12 @@ class Parcels:
     def take(self, nodes_of: Callable[[TopicPartition], int | None], busy: Collection[int]) -> dict[int, list[Parcel]]:
         """By broker that is not busy, the first parcel of each topic-partition that it leads; they are under way now.
 
-        `nodes_of` gives a topic-partition's leader, None where it is not known: it waits.
+        `nodes_of` gives a topic-partition's leader, None where it is not known: it waits. So does what a request has no
+        room for, and is then the first to go with the next.
         """
         found: dict[int, list[Parcel]] = {}
+        sizes: dict[int, int] = {}
+        is_full = False
         with self._changed:
             for tp, queue in self._waiting.items():
                 if tp in self._under_way or not queue:
@@ -141,13 +159,26 @@ class Parcels:
                 node = nodes_of(tp)
                 if node is None or node in busy:
                     continue
+                size = sizes.get(node, 0) + queue[0].size
+                if size > REQUEST_BYTES_MAX and node in found:
+                    is_full = True
+                    continue
+                sizes[node] = size
                 parcel = self._under_way[tp] = queue.popleft()
                 if parcel.first is None:
-                    parcel.first = self._next.get(tp, 0)
-                    self._next[tp] = (parcel.first + parcel.rows) % SEQUENCES
+                    self._number(parcel)
                 self._unsent -= parcel.rows
                 found.setdefault(node, []).append(parcel)
+            if is_full:
+                for parcels in found.values():
+                    for parcel in parcels:
+                        self._waiting[parcel.tp] = self._waiting.pop(parcel.tp)
         return found
+
+    def _number(self, parcel: Parcel) -> None:
+        tp = parcel.tp
+        parcel.first, parcel.epoch = self._next.get(tp, 0), self._epochs.get(tp, 0)
+        self._next[tp] = (parcel.first + parcel.rows) % SEQUENCES
 
     def waiting(self) -> list[TopicPartition]:
         """The topic-partitions of which something is not under way."""
@@ -159,6 +190,10 @@ class Parcels:
         with self._changed:
             heads = [queue[0] for queue in self._waiting.values() if queue]
         return min(heads, key=lambda parcel: parcel.since, default=None)
+
+    def is_under_way(self, parcel: Parcel) -> bool:
+        """Whether it was sent, and not been given up meanwhile."""
+        return self._under_way.get(parcel.tp) is parcel
 
     def delivered(self, parcels: Sequence[Parcel]) -> None:
         """A broker has them. What was given up meanwhile does not count any more."""
@@ -194,6 +229,10 @@ class Parcels:
         """Forget all of it, what may have arrived, too; how many records that was."""
         with self._changed:
             dropped = self._rows
+            waiting = [parcel for queue in self._waiting.values() for parcel in queue if parcel.first is not None]
+            for parcel in (*waiting, *self._under_way.values()):
+                self._epochs[parcel.tp] = self._epochs.get(parcel.tp, 0) + 1
+                self._next[parcel.tp] = 0
             self._waiting.clear()
             self._under_way.clear()
             self._rows = self._bytes = self._unsent = 0

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import (
     BrokerResponseError,
+    CorruptRecordException,
     DuplicateSequenceNumber,
     NoError,
     TopicAuthorizationFailedError,
@@ -27,6 +28,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.brokers import UNREACHABLE, Brokers
 from streams.transport.clients import ConnectionWatch
 from streams.transport.parcels import Parcel, Parcels
+from streams.transport.securing import security_of
 
 LINGER_S = 0.01
 """How long records wait for company where nobody says that the turn is over; `linger.ms` where that is more."""
@@ -34,6 +36,8 @@ LINGER_S = 0.01
 _ALL_REPLICAS = -1
 _UNKNOWN = -1
 _THERE = (NoError, DuplicateSequenceNumber)
+_ON_THE_WAY = (CorruptRecordException,)
+"""What is wrong with the request and not with what was sent, though aiokafka knows no remedy."""
 _NO_TRANSACTION_MS = -1
 _BACKOFF_S = 0.05
 _BACKOFF_MAX_S = 1.0
@@ -55,10 +59,14 @@ def said_of(error: type[Any]) -> str:
 
 
 class Sender:
-    """`config` as `TurnProducer` has it. `failure` is the first one; nothing is sent after it."""
+    """`config` as `TurnProducer` has it. `failure` is the first one; nothing is sent after it.
+
+    Raises ConfigurationError as `security_of`.
+    """
 
     def __init__(self, config: Mapping[str, Any], parcels: Parcels, watch: ConnectionWatch) -> None:
         self._config, self._parcels, self._watch = config, parcels, watch
+        self._security = security_of(config)
         self._timeout_s = int(config["message.timeout.ms"]) / 1000
         self._request_s = min(int(config["socket.timeout.ms"]) / 1000, self._timeout_s)
         self._linger_s = max(float(config["linger.ms"]) / 1000, LINGER_S)
@@ -104,7 +112,7 @@ class Sender:
             self._loop.close()
 
     async def _run(self) -> None:
-        brokers = Brokers(self._config, self._request_s)
+        brokers = Brokers(self._config, self._security, self._request_s)
         try:
             await self._until_answered(lambda: self._introduce(brokers))
             while not self._is_closing and self.failure is None:
@@ -145,7 +153,7 @@ class Sender:
                 await ask()
             except UNREACHABLE as error:
                 if not isinstance(error, BrokerResponseError):
-                    self._watch.down()
+                    self._watch.down(str(error))
                 self._expire(str(error) or repr(error))
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
@@ -199,9 +207,9 @@ class Sender:
             error = for_code(said.get(parcel.tp, _UNKNOWN))
             if error in _THERE:
                 delivered.append(parcel)
-            elif error.retriable:
+            elif error.retriable or error in _ON_THE_WAY:
                 again.append(error)
-            else:
+            elif self._parcels.is_under_way(parcel):
                 self._fail(parcel.tp.topic, parcel.rows, said_of(error))
         self._parcels.delivered(delivered)
         if again:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import DeliveryError
 from streams.transport.batch import TopicPartition
-from streams.transport.brokers import can_secure, secures
 from streams.transport.clients import ConnectionWatch, properties_of
 from streams.transport.compression import NAMES
 from streams.transport.parcels import Parcels
 from streams.transport.producer import CLOSE_TIMEOUT_S, IN_FLIGHT_S, QUEUE_TIMEOUT_S, Output, Producer
+from streams.transport.securing import can_secure, secures
 from streams.transport.sender import Failure, Sender
 
 if TYPE_CHECKING:

@@ -187,6 +187,33 @@ def test_cut_and_half_open_connections_lose_nothing_and_repeat_nothing(
     assert stands(broker, name) == values
 
 
+def test_behind_what_was_given_up_on_its_way_the_next_record_is_taken(
+    broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers were never used, and nobody knows: what follows must not wait for them. Others are as they were."""
+    name = f"{prefix}given-up"
+    created(broker, name)
+    with Links() as links:
+        link = links.open("to the broker", int(broker.rpartition(":")[2]))
+        connect = Brokers._connect
+        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
+        to = out(socket_timeout_ms=1_500)
+        for partition in range(2):
+            to.send(name, partition, [b"before"])
+        to.flush(WAIT_S)
+        link.set(Trouble(Mode.SILENT))
+        to.send(name, 0, [b"given up"] * 3)
+        assert not to.drained(0.3)
+        assert to.withdraw(0.2) == 3
+        link.set(Trouble(Mode.CUT))
+        link.set(SOUND)
+        for partition in range(2):
+            to.send(name, partition, [b"after"])
+        to.flush(WAIT_S)
+    assert stands(broker, name, 0) == [b"before", b"after"]
+    assert stands(broker, name, 1) == [b"before", b"after"]
+
+
 @pytest.mark.timeout(180)
 def test_a_broker_that_is_killed_and_comes_back_has_each_record_once(tmp_path: Path) -> None:
     with LocalBroker(tmp_path / "broker", heap_mib=512, short_lived=True) as own:
@@ -249,6 +276,33 @@ def test_no_room_for_too_long_is_a_failure() -> None:
         to.abandon()
         to.send("anything", 0, [b"c"])
         assert to.withdraw(0.1) == 1
+
+
+def test_a_backlog_that_no_request_holds_goes_in_several(tmp_path: Path) -> None:
+    """A broker closes the connection on whom a request comes from that is larger than it takes."""
+    with SmallRequests(tmp_path / "broker", heap_mib=384, short_lived=True) as own:
+        created(own.address, "backlog", partitions=16)
+        with closing(TurnProducer(client_config(Settings(own.address), None, "producer"))) as to:
+            assert own.pid is not None
+            os.kill(own.pid, signal.SIGSTOP)
+            try:
+                values = [os.urandom(300_000) for _ in range(3)]  # nothing that could be compressed
+                for partition in range(16):
+                    to.send("backlog", partition, values)
+                to.poll()
+            finally:
+                os.kill(own.pid, signal.SIGCONT)
+            to.flush(WAIT_S)
+        assert [stands(own.address, "backlog", number) == values for number in range(16)] == [True] * 16
+
+
+class SmallRequests(LocalBroker):
+    """Takes requests of 9 MiB instead of 100."""
+
+    def _write_config(self) -> Path:
+        config = super()._write_config()
+        config.write_text(config.read_text() + f"\nsocket.request.max.bytes={9 << 20}\n")
+        return config
 
 
 def test_records_that_no_broker_takes_are_refused(broker: str, prefix: str, out: Open) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.transport.batch import TopicPartition
-from streams.transport.parcels import SEQUENCES, Parcel, Parcels
+from streams.transport.parcels import EPOCH_MAX, REQUEST_BYTES_MAX, SEQUENCES, Parcel, Parcels
 from tests.support.examples import examples
 
 ROWS_MAX, BYTES_MAX = 4, 400
@@ -28,6 +29,7 @@ class OnTheirWay(RuleBasedStateMachine):
         self.sent: dict[TopicPartition, list[bytes]] = defaultdict(list)
         self.arrived: dict[TopicPartition, list[bytes]] = defaultdict(list)
         self.numbers: dict[TopicPartition, int] = defaultdict(int)
+        self.epochs: dict[TopicPartition, int] = defaultdict(int)
         self.made = 0
 
     @rule(tp=st.sampled_from(TPS), sizes=st.lists(st.integers(0, 600), min_size=1, max_size=9))
@@ -54,8 +56,9 @@ class OnTheirWay(RuleBasedStateMachine):
             return
         parcel = data.draw(st.sampled_from(self.under_way))
         self.under_way.remove(parcel)
-        batch = DefaultRecordBatch(parcel.data(5, 0))
+        batch = DefaultRecordBatch(parcel.data(5, 2))
         assert (batch.producer_id, batch.base_sequence) == (5, self.numbers[parcel.tp])
+        assert batch.producer_epoch == 2 + self.epochs[parcel.tp]
         values = [record.value for record in batch]
         assert len(values) == parcel.rows <= ROWS_MAX
         assert len(values) == 1 or parcel.size <= BYTES_MAX
@@ -68,9 +71,9 @@ class OnTheirWay(RuleBasedStateMachine):
         if self.under_way:
             parcel = data.draw(st.sampled_from(self.under_way))
             self.under_way.remove(parcel)
-            before = parcel.data(5, 0)
+            before = parcel.data(5, 2)
             self.parcels.put_back([parcel])
-            assert parcel.data(5, 0) == before  # a broker knows it by its numbers: it must be the same
+            assert parcel.data(5, 2) == before  # a broker knows it by its numbers: it must be the same
 
     @rule()
     def drop_unsent(self) -> None:
@@ -80,6 +83,22 @@ class OnTheirWay(RuleBasedStateMachine):
         for tp, values in self.sent.items():
             kept = len(self.arrived[tp]) + self.numbered(tp)
             del values[kept:]
+
+    @rule()
+    def drop_all(self) -> None:
+        """What was given up after it was sent leaves an open question, and what follows a new epoch."""
+        for tp in TPS:
+            if self.numbered(tp):
+                self.epochs[tp] += 1
+                self.numbers[tp] = 0
+            self.sent[tp] = list(self.arrived[tp])
+        late, self.under_way = self.under_way, []
+        before = len(self.parcels)
+        assert self.parcels.drop_all() == before
+        for parcel in late:
+            assert not self.parcels.is_under_way(parcel)
+        self.parcels.put_back(late)
+        self.parcels.delivered(late)  # its answer comes when nobody waits for it any more
 
     def numbered(self, tp: TopicPartition) -> int:
         """Records of it that have a number and are not delivered."""
@@ -104,6 +123,35 @@ class OnTheirWay(RuleBasedStateMachine):
 
 TestOnTheirWay = OnTheirWay.TestCase
 TestOnTheirWay.settings = examples(300)
+
+
+def test_a_request_has_its_bounds_and_nobody_waits_behind_those_that_have_much() -> None:
+    parcels, tps = Parcels(10, 1 << 20, "none"), [TopicPartition("a", number) for number in range(20)]
+    for tp in tps:
+        for number in range(6):
+            parcels.add(tp, [b"%d" % number + b"x" * 1_000_000], None, 0.0, 1)
+            parcels.add(tp, [b"y" * 100_000], None, 0.0, 1)  # does not fit into the same parcel
+    first = [parcel for _ in range(3) for parcel in taken(parcels)]
+    assert {parcel.tp for parcel in first} == set(tps)
+    while len(parcels):
+        assert sum(parcel.size for parcel in taken(parcels)) <= REQUEST_BYTES_MAX
+    parcels.add(tps[0], [b"x" * 2 * REQUEST_BYTES_MAX], None, 0.0, 1)
+    assert len(taken(parcels)) == 1  # whatever its size: whoever takes no record of this size has to say so
+
+
+def taken(parcels: Parcels) -> list[Parcel]:
+    found = [each for group in parcels.take(lambda _: 1, ()).values() for each in group]
+    parcels.delivered(found)
+    return found
+
+
+def test_an_epoch_that_is_none_is_no_number() -> None:
+    parcels = Parcels(ROWS_MAX, BYTES_MAX, "none")
+    parcels._epochs[TPS[0]] = EPOCH_MAX
+    parcels.add(TPS[0], [b"a"], None, 0.0, 1)
+    ((parcel,),) = parcels.take(lambda _: 1, ()).values()
+    with pytest.raises(OverflowError, match="epochs"):
+        parcel.data(5, 1)
 
 
 @given(rows=st.integers(1, 4))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import confluent_kafka as ck
 
 from tests.simulation.groups import Group, Offsets
-from tests.simulation.log import Partition, ProducerId, Record
+from tests.simulation.log import FencedError, Partition, ProducerId, Record
 from tests.simulation.world import Event, World
 
 SWEEP_S = 1.0
@@ -127,6 +127,8 @@ class Broker:
             is_new = partition.append(records, producer, sequence, in_transaction=transaction is not None)
         except LookupError as error:
             raise BrokerError(ck.KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER) from error
+        except FencedError as error:
+            raise BrokerError(ck.KafkaError.INVALID_PRODUCER_EPOCH) from error
         # What comes again may come after its transaction has ended, and opens none.
         if transaction is not None and is_new:
             self._open(transaction)

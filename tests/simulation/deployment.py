@@ -44,6 +44,7 @@ RESTART_S = 0.5
 _TIMED = (
     *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
     *("streams.transport.faust_reader", "streams.transport.gathering"),
+    *("streams.transport.turn_producer", "streams.transport.sender"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.regulation", "agents.tenure", "agents.service", "agents.calls"),
@@ -53,7 +54,9 @@ _TIMED = (
 _THREADED = (
     *("streams.transport.requests", "streams.transport.faust_reader", "streams.transport.faust_handover"),
     *("streams.transport.threads", "streams.transport.compacted", "streams.history.loader"),
+    *("streams.transport.sender", "streams.transport.parcels"),
 )
+_LOOPED = ("streams.app", "agents.process", "agents.host", "agents.tenure", "streams.transport.sender")
 # Idle rounds cost more than anything else in a world that does little.
 _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),
@@ -69,8 +72,11 @@ _COARSE = (
 
 
 @contextmanager
-def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]:
-    """Within it, processes of the deployment run in the cluster's world, and keep their history in this house."""
+def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: bool = False) -> Iterator[None]:
+    """Within it, processes of the deployment run in the cluster's world, and keep their history in this house.
+
+    `has_turns`: their producer is the product's own, where it would be (tests/simulation/turns.py).
+    """
     world = cluster.world
     clock, threads, queues, loops = Clock(world), Threading(world), Queues(world), Asyncio(world)
     places: list[tuple[str, Any]] = [(f"{module}.time", clock) for module in _TIMED]
@@ -78,9 +84,7 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
     places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
     places += [("streams.transport.threads.wait", waiter(world))]
-    places += [
-        (f"{module}.asyncio", loops) for module in ("streams.app", "agents.process", "agents.host", "agents.tenure")
-    ]
+    places += [(f"{module}.asyncio", loops) for module in _LOOPED]
     places += [("streams.app.make_app", maker(world.rng))]
     # Batches are small here, and columns are what shall be tried most.
     places += [("streams.core.swift.ROWS_MIN", world.rng.choice((1, 1, ROWS_MIN)))]
@@ -95,7 +99,7 @@ def staged(cluster: Cluster, topology: Topology, house: House) -> Iterator[None]
     for spec in topology.topics().specs():
         settings = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": spec.cleanup}
         cluster.broker.create(spec.name, spec.partitions, settings)
-    with installed(cluster), replaced(*places):
+    with installed(cluster, has_turns=has_turns), replaced(*places):
         yield
 
 

@@ -104,6 +104,23 @@ def _regained(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [Fault(rng.uniform(0.3, 3.0), "pause", 0, rng.uniform(6.1, 7.5), rng.choice(("produced", "acknowledged")))]
 
 
+def _turns(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Connections are cut, answers get lost, leaders move; and processes are killed or stopped, partitions move, the
+    broker is gone, in the midst of it."""
+    weather.cut_share, weather.lost_answers_share, weather.moves_share = (
+        rng.choice((0.0, 0.1, 0.3)),
+        rng.choice((0.0, 0.1, 0.3)),
+        rng.choice((0.0, 0.05, 0.2)),
+    )
+    if rng.random() < 0.3:
+        weather.late_share = 0.3
+    makers = (_crashes, _moves, _pauses, _outages, _refusals, _calm)
+    lost_answers_share = weather.lost_answers_share
+    found = rng.choice(makers)(rng, slots, weather)[:3]
+    weather.lost_answers_share = max(lost_answers_share, weather.lost_answers_share)
+    return found
+
+
 def _halves(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """All tasks have panels, and workers are told to stop, or killed, again and again: some seats have answered by
     then, some have not."""
@@ -191,6 +208,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "pauses": (3, _pauses),
     "refusals": (1, _refusals),
     "stuck": (2, _stuck),
+    "turns": (4, _turns),
     "halves": (1, _halves),
     "late": (1, _late),
     "regained": (1, _regained),

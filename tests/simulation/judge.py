@@ -140,5 +140,7 @@ def _is_explained(run: Run, error: BaseException) -> bool:
     faults, weather = {fault.act for fault in run.scenario.faults}, run.scenario.weather
     if faults & {"outage", "refuse", "pause"} or weather.stuck_share:
         return True
-    # Slow answers, one behind the other, can keep the last output of a partition for longer than it is waited for.
-    return isinstance(error, InDoubtError) and weather.slow_share > 0
+    # Slow answers, one behind the other, can keep the last output of a partition for longer than it is waited for; so
+    # can what is cut off or not heard, and has to be sent again.
+    unheard = weather.cut_share or weather.lost_answers_share or weather.moves_share or weather.late_share
+    return isinstance(error, InDoubtError) and bool(weather.slow_share or unheard)

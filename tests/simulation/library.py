@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import confluent_kafka as ck
@@ -17,6 +18,7 @@ from tests.simulation.admin import AdminClient
 from tests.simulation.consumer import Consumer
 from tests.simulation.producer import Producer
 from tests.simulation.standins import replaced
+from tests.simulation.turns import Nodes, Turns, Wires
 from tests.simulation.wire import Cluster
 
 ADDRESS = "memory:9092"
@@ -53,13 +55,16 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def installed(cluster: Cluster, *modules: str) -> Iterator[Library]:
+def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Iterator[Library]:
     """In the transport, and in further modules that have imported confluent_kafka as `ck`.
 
-    The producer of turns is librdkafka's here, and so the cluster's: its connections are real ones.
+    The producer of turns is librdkafka's, and so the cluster's; with `has_turns` it is itself, on virtual connections.
     """
     library = Library(cluster)
     places: list[tuple[str, Any]] = [(f"{module}.ck", library) for module in (*MODULES, *modules)]
-    places.append(("streams.transport.turn_producer.TurnProducer", producer.Producer))
+    nodes = Nodes(cluster)
+    places.append(("streams.transport.sender.Brokers", partial(Wires, nodes)))
+    turns = partial(Turns, nodes) if has_turns else producer.Producer
+    places.append(("streams.transport.turn_producer.TurnProducer", turns))
     with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library

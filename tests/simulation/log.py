@@ -16,6 +16,10 @@ SEQUENCES_MAX = 5
 """Batches of one producer that a partition remembers: what is older than these cannot come again."""
 
 
+class FencedError(Exception):
+    """A producer is in a newer epoch than this one."""
+
+
 class State(Enum):
     PLAIN = "plain"
     OPEN = "open"
@@ -64,6 +68,7 @@ class Partition:
     waiting: list[Callable[[], None]] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
     _sequences: dict[ProducerId, list[tuple[int, int]]] = field(default_factory=dict)
+    _epochs: dict[int, int] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -94,9 +99,13 @@ class Partition:
     ) -> bool:
         """Whether they were appended; a batch that an idempotent producer sends again is not.
 
-        Raises LookupError where a batch is missing before this one.
+        Raises LookupError where a batch is missing before this one, FencedError where its producer has written in a
+        newer epoch.
         """
         if producer is not None and sequence is not None:
+            if producer.epoch < self._epochs.get(producer.number, 0):
+                raise FencedError
+            self._epochs[producer.number] = producer.epoch
             known = self._sequences.setdefault(producer, [])
             if any(first == sequence and count == len(records) for first, count in known):
                 return False

@@ -36,6 +36,7 @@ from tests.simulation.mutants_hosts import HOSTS
 from tests.simulation.mutants_spill import SPILL
 from tests.simulation.mutants_store import STORE
 from tests.simulation.mutants_transactions import TRANSACTIONS
+from tests.simulation.mutants_turns import TURNS
 
 # ---------------------------------------------------------------------- recovery
 
@@ -321,4 +322,5 @@ MUTANTS: Mapping[str, Mutant] = {
     **SPILL,
     **TRANSACTIONS,
     **STORE,
+    **TURNS,
 }

@@ -62,7 +62,7 @@ class Run:
     def play(self) -> Report:
         random.seed(self.scenario.seed)
         agents.play(self.stage)
-        with staged(self.cluster, self.scenario.topology, self.house):
+        with staged(self.cluster, self.scenario.topology, self.house, has_turns=self.scenario.has_turns):
             try:
                 self._play()
                 return self._report(judge(self))
@@ -106,6 +106,8 @@ class Run:
         slots = tuple(name for _, name in scenario.slots)
         if scenario.mode is Mode.EXACTLY_ONCE:
             slots = (*slots, f"{scenario.mode}{', with slots' if scenario.has_slots else ''}")
+        elif scenario.has_turns:
+            slots = (*slots, "with the producer of turns")
         faults = tuple(map(str, scenario.faults))
         trace = list(self.world.trace or ())
         return Report(scenario.seed, scenario.profile, slots, faults, breaches, trace, self.points)

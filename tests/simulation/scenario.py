@@ -37,6 +37,10 @@ REST_S = 70.0
 STORE_SHARE = 0.15
 """How many deployments keep a history, beside those in which all that goes wrong is the store's."""
 
+TURNS_SHARE = 0.5
+"""How many deployments that are not transactional have the producer of turns, beside those in which all goes wrong that
+can go wrong for it."""
+
 WRITERS = frozenset({"scribe"})
 
 
@@ -129,6 +133,8 @@ class Scenario:
     weather: Weather
     skew_s: float
     has_slots: bool
+    has_turns: bool = False
+    """Whether the producer of turns is the product's own; else it is librdkafka's, which some deployments ask for."""
     lost_inserts_share: float = 0.0
 
     @property
@@ -190,16 +196,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         writes_only=profile == "writes",
         panels_only=profile == "halves",
     )
-    mode = rng.choice(tuple(Mode))
-    bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
-    if profile == "takeovers":
-        mode, bounds = Mode.EXACTLY_ONCE, LONG_TRANSACTIONS
-    elif profile == "zombies":
-        bounds = LONG_ATTEMPTS
-    elif profile == "full":
-        bounds = LITTLE_ROOM
-    elif profile in ("late", "regained"):
-        mode, bounds = Mode.AT_LEAST_ONCE, 0
+    mode, bounds = _mode_and_bounds(rng, profile)
     found = Scenario(
         seed=seed,
         profile=profile,
@@ -213,8 +210,26 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         has_slots=rng.random() < 0.5,
         lost_inserts_share=rng.choice((0.0, 0.1, 0.5)) if has_store else 0.0,
     )
-    spills = rng.random() < SPILLS_SHARE
-    return replace(found, topology=TOPOLOGIES[mode, bounds, True], skew_s=0.0) if spills else found
+    if rng.random() < SPILLS_SHARE:
+        found = replace(found, topology=TOPOLOGIES[mode, bounds, True], skew_s=0.0)
+    has_turns = profile == "turns" or (mode is Mode.AT_LEAST_ONCE and rng.random() < TURNS_SHARE)
+    return replace(found, has_turns=has_turns)
+
+
+def _mode_and_bounds(rng: Random, profile: str) -> tuple[Mode, int]:
+    mode = rng.choice(tuple(Mode))
+    bounds = rng.choices(range(len(BOUNDS)), [weight for weight, _ in BOUNDS])[0]
+    if profile == "takeovers":
+        mode, bounds = Mode.EXACTLY_ONCE, LONG_TRANSACTIONS
+    elif profile == "zombies":
+        bounds = LONG_ATTEMPTS
+    elif profile == "full":
+        bounds = LITTLE_ROOM
+    elif profile == "turns":
+        mode = Mode.AT_LEAST_ONCE
+    elif profile in ("late", "regained"):
+        mode, bounds = Mode.AT_LEAST_ONCE, 0
+    return mode, bounds
 
 
 # ---------------------------------------------------------------------- tasks

@@ -140,6 +140,30 @@ class Event:
         return self._is_set
 
 
+class Condition:
+    """Of the module `threading`: only one thread ever runs, so there is nothing to lock."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._told = world, Signal()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def notify_all(self) -> None:
+        self._told.set()
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
+        until = self._world.now + timeout
+        while not predicate():
+            if self._world.now >= until:
+                return False
+            self._world.block(self._told, until - self._world.now)
+        return True
+
+
 class Threading:
     """Takes the place of the module `threading`."""
 
@@ -148,6 +172,9 @@ class Threading:
 
     # Only one thread ever runs, so nobody waits for it.
     Lock = threading.Lock
+
+    def Condition(self) -> Condition:  # noqa: N802  the module's name
+        return Condition(self._world)
 
     def Event(self) -> Event:  # noqa: N802  the module's name
         return Event(self._world)

@@ -35,6 +35,10 @@ class Weather:
     late_share: float = 0.0
     """How often a partition begins to keep what has come to it for up to `late_max_s`: nobody can call it back."""
     late_max_s: float = 0.9
+    cut_share: float = 0.0
+    """How often the connection is cut on which a turn's request goes; of librdkafka's it is not told."""
+    moves_share: float = 0.0
+    """How often a topic-partition has another leader when a turn comes to it."""
     full_share: float = 0.0
     """How often a producer's queue takes only a part of what it is given."""
     preempted_share: float = 0.0
