@@ -12,7 +12,8 @@ from typing import Protocol, cast
 from agents.contract import AgentWrongInput, Context, Task
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_error
-from agents.rows import Outcomes, Rows
+from agents.outcome_columns import Given
+from agents.rows import Rows
 
 
 def wall_us() -> int:
@@ -47,7 +48,7 @@ class Runner(Protocol):
 class RowsRunner(Runner, Protocol):
     """One that takes columns, too."""
 
-    async def run_rows(self, rows: Rows) -> Outcomes: ...
+    async def run_rows(self, rows: Rows) -> Given: ...
 
 
 class Caller:
@@ -67,7 +68,7 @@ class Caller:
         except BaseException as error:  # noqa: BLE001  sys.exit() in an agent must not end the host
             return [from_error(error, may_have_acted=self._writes)] * len(attempts)
 
-    async def call_rows(self, rows: Rows) -> Outcomes | list[Outcome]:
+    async def call_rows(self, rows: Rows) -> Given | list[Outcome]:
         """As `call`, for the rows of a batch agent."""
         try:
             return await cast("RowsRunner", self._runner).run_rows(rows)

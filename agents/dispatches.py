@@ -44,6 +44,8 @@ class Dispatched:
     read_ms: int = 0
     wait_max_ms: int = 0
     _input: pa.RecordBatch | None = None
+    _expires_ms: npt.NDArray[np.int64] | None = None
+    _ids: tuple[list[Any], ...] | None = None
 
     @classmethod
     def of(
@@ -66,7 +68,12 @@ class Dispatched:
 
     def expires_ms(self) -> npt.NDArray[np.int64]:
         """When each attempt is overdue, in wall time: its timeout counted from when it was read, or from when that was
-        to be at the latest (`schemas.dispatch_wait`), but at most the task's deadline."""
+        to be at the latest (`schemas.dispatch_wait`), but at most the task's deadline. Found once."""
+        if self._expires_ms is None:
+            self._expires_ms = self._found_expires_ms()
+        return self._expires_ms
+
+    def _found_expires_ms(self) -> npt.NDArray[np.int64]:
         routed_at, timeout_ms = (_child(self.slips, name).to_numpy() for name in ("routed_at", "timeout_ms"))
         routed_ms, deadline_ms = routed_at // 1000, _child(self.identities, "deadline_ms").to_numpy()
         latest_ms = routed_ms + waits_ms(self.wait_max_ms, routed_ms, deadline_ms)
@@ -75,7 +82,13 @@ class Dispatched:
 
     def ids(self) -> list[AttemptId]:
         """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
-        return list(zip(*_id_columns(self.slips, self.tasks), strict=True))
+        return list(zip(*self.id_columns(), strict=True))
+
+    def id_columns(self) -> tuple[list[Any], ...]:
+        """The same as a list for each of AttemptId's fields, made once."""
+        if self._ids is None:
+            self._ids = _id_columns(self.slips, self.tasks)
+        return self._ids
 
     def slice(self, number: int, start: int, stop: int) -> Dispatched:
         """Some of them, as a batch of their own."""

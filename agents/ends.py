@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import Counter
 
@@ -10,9 +10,11 @@ from agents.calls import wall_us
 from agents.context import Contexts
 from agents.conversation import Conversation
 from agents.dispatches import Attempt
+from agents.event_columns import Block
 from agents.event_log import EventLog
 from agents.outcome import OUTCOMES, Outcome
-from agents.rows import Outcomes, Rows
+from agents.outcome_columns import Given
+from agents.rows import Rows
 from agents.work import Room
 from streams.transport.telemetry import HOST_ATTEMPT_DURATION, HOST_ATTEMPTS
 
@@ -48,15 +50,17 @@ class Ends:
             self._durations.observe((finished_us - started_us) / 1e6)
             self.count(-len(attempts))
 
-    def end_rows(self, rows: Rows, outcomes: Outcomes, started_us: int) -> None:
-        """As `end`. No batch agent is shown what was said before."""
+    def end_rows(self, rows: Rows, given: Given, started_us: int) -> None:
+        """As `end`. No batch agent is shown what was said before. They are counted when it is known what they are."""
         finished_us = wall_us()
-        for kind, n in outcomes.counts().items():
-            self._counters[kind].inc(n)
         rows.ended(finished_us)
-        self._events.write_rows(rows, outcomes.at(started_us, finished_us))
+        self._events.write_rows(Block(rows, given, started_us, finished_us, self._count_kinds))
         self._durations.observe((finished_us - started_us) / 1e6)
         self.count(-len(rows))
+
+    def _count_kinds(self, counts: Mapping[str, int]) -> None:
+        for kind, n in counts.items():
+            self._counters[kind].inc(n)
 
     def count(self, n: int) -> None:
         self.taken += n

@@ -14,19 +14,22 @@ import numpy as np
 import pyarrow as pa
 
 from agents.dispatches import Dispatched
-from agents.outcome import Outcome
-from agents.rows import Outcomes, Rows, merged, sliced
+from agents.outcome_columns import Given, Outcomes
+from agents.rows import Rows, merged, sliced
 from schemas.ids import joined, task_fact_ids
 from schemas.records import record, table
 
-_TYPES = {name: record("AgentEvent").arrow.field(name).type for name in Outcome._fields}
+_TYPES = {field.name: field.type for field in record("AgentEvent").arrow}
 
 
 class Block(NamedTuple):
-    """What came of the rows of one call."""
+    """What came of the rows of one call, and when, in us. `counted` is told how many there are of each kind, once."""
 
     rows: Rows
-    outcomes: Outcomes
+    given: Given
+    started_at: int
+    finished_at: int
+    counted: Callable[[Mapping[str, int]], None]
 
     @property
     def place(self) -> tuple[int, int]:
@@ -38,55 +41,66 @@ class Block(NamedTuple):
         return self.rows.spans[0].inbox.agent_id
 
 
-def event_table(blocks: Sequence[Block], versions: Mapping[str, str]) -> pa.RecordBatch:
-    """Columns of AgentEvent, of the blocks in their order; `versions` by agent."""
+def event_table(blocks: Sequence[Block], outcomes: Outcomes, versions: Mapping[str, str]) -> pa.RecordBatch:
+    """Columns of AgentEvent, of the blocks in their order, and of the outcomes of their rows; `versions` by agent."""
     sizes = [len(block.rows) for block in blocks]
-    of_row = pa.array(np.repeat(np.arange(len(blocks)), sizes))
     spans = [(span, span.stop - span.start) for block in blocks for span in block.rows.spans]
-    columns: dict[str, Any] = {
-        name: _column([block.outcomes.column(name) for block in blocks], sizes, of_row, _TYPES[name])
-        for name in Outcome._fields
-    }
     epochs = np.repeat(np.array([span.inbox.epoch for span, _ in spans], np.int64), [n for _, n in spans])
-    columns |= {
-        "event_id": [each for block in blocks for each in _event_ids(block)],
-        "slip": _gathered(blocks, lambda source: source.slips),
-        "task": _gathered(blocks, lambda source: source.identities),
-        "epoch": pa.array(epochs),
-        "agent_version": _column([versions[block.agent_id] for block in blocks], sizes, of_row, pa.string()),
-    }
-    return table("AgentEvent", columns, sum(sizes))
-
-
-def _column(parts: Sequence[Any], sizes: Sequence[int], of_row: pa.Int64Array, kind: pa.DataType) -> Any:
-    """Columns one behind the other, in the log's own type; a part may be one value for all its rows, and so may the
-    column be. `of_row` is the part of each row."""
-    if not any(isinstance(part, pa.Array) for part in parts):
-        if all(part == parts[0] for part in parts):
-            return parts[0] if not isinstance(parts[0], list) else pa.repeat(pa.scalar(parts[0], kind), len(of_row))
-        return pa.array(parts, kind).take(of_row)
-    arrays = []
-    for part, n in zip(parts, sizes, strict=True):
-        if isinstance(part, pa.Array):
-            arrays.append(part if part.type == kind else part.cast(kind))
-        else:
-            arrays.append(pa.nulls(n, kind) if part is None else pa.repeat(pa.scalar(part, kind), n))
-    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
-
-
-def _gathered(blocks: Sequence[Block], column_of: Callable[[Dispatched], pa.Array]) -> pa.Array:
-    """The rows of all blocks in a column of their sources: few pieces, where they stand as they were read."""
-    numbered = merged((block.rows.source.number, *piece) for block in blocks for piece in block.rows.pieces)
     sources = {block.rows.source.number: block.rows.source for block in blocks}
-    parts = [sliced(column_of(sources[number]), start, stop) for number, start, stop in numbered]
+    # Few pieces, where the rows stand as they were read.
+    numbered = merged((block.rows.source.number, *piece) for block in blocks for piece in block.rows.pieces)
+    pieces = [(sources[number], start, stop) for number, start, stop in numbered]
+    columns: dict[str, Any] = {
+        **outcomes.columns,
+        "kind": outcomes.kinds,
+        "started_at": np.repeat(np.array([block.started_at for block in blocks]), sizes),
+        "finished_at": np.repeat(np.array([block.finished_at for block in blocks]), sizes),
+        "event_id": _event_ids(blocks, pieces, outcomes.kinds_of_each(), epochs.tolist()),
+        "slip": _gathered(pieces, lambda source: source.slips),
+        "task": _gathered(pieces, lambda source: source.identities),
+        "epoch": epochs,
+        "agent_version": _repeated([versions[block.agent_id] for block in blocks], sizes),
+    }
+    return table(
+        "AgentEvent", {name: _column(column, name, sum(sizes)) for name, column in columns.items()}, sum(sizes)
+    )
+
+
+def _column(column: Any, name: str, n: int) -> Any:
+    """In a form that a table takes: a list is one value here, and not one for each row."""
+    if isinstance(column, np.ndarray):
+        return pa.array(column)
+    if isinstance(column, list) and name in _LISTS:
+        return pa.repeat(pa.scalar(column, _TYPES[name]), n)
+    return column
+
+
+_LISTS = frozenset(name for name, kind in _TYPES.items() if pa.types.is_list(kind))
+
+
+def _repeated(values: Sequence[str], sizes: Sequence[int]) -> Any:
+    if len(set(values)) == 1:
+        return values[0]
+    return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
+
+
+Piece = tuple[Dispatched, int, int]
+
+
+def _gathered(pieces: Sequence[Piece], column_of: Callable[[Dispatched], pa.Array]) -> pa.Array:
+    parts = [sliced(column_of(source), start, stop) for source, start, stop in pieces]
     return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
 
 
-def _event_ids(block: Block) -> list[str]:
-    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for most rows."""
-    kinds = block.outcomes.kinds_of_each()
-    tenants, task_ids, attempts, stages = zip(*chain.from_iterable(span.ids for span in block.rows.spans), strict=True)
-    epochs = chain.from_iterable(repeat(span.inbox.epoch, span.stop - span.start) for span in block.rows.spans)
-    behind = list(zip(attempts, stages, kinds, epochs, strict=True))
-    tails = {each: joined(block.agent_id, *each) for each in set(behind)}
+def _event_ids(
+    blocks: Sequence[Block], pieces: Sequence[Piece], kinds: Sequence[str], epochs: Sequence[int]
+) -> list[str]:
+    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for many rows."""
+    tenants, task_ids, attempts, stages = (
+        list(chain.from_iterable(source.id_columns()[at][start:stop] for source, start, stop in pieces))
+        for at in range(4)
+    )
+    agents = chain.from_iterable(repeat(block.agent_id, len(block.rows)) for block in blocks)
+    behind = list(zip(agents, attempts, stages, kinds, epochs, strict=True))
+    tails = {each: joined(*each) for each in set(behind)}
     return task_fact_ids(tenants, task_ids, map(tails.__getitem__, behind))

@@ -18,7 +18,7 @@ from agents.inbox import Inbox
 from agents.memory.model import Key, Summary
 from agents.notes import Note, claims, summary_note
 from agents.outcome import STARTED, Outcome
-from agents.rows import Outcomes, Rows
+from agents.outcome_columns import Outcomes, judged
 from agents.version import Declared
 from schemas.codec import Codec
 from schemas.topology import Topology
@@ -73,9 +73,9 @@ class EventLog:
         """Queue an outcome; its dispatch is done with once it is handed over."""
         self._queue([Entry(attempt, outcome, None)], 1)
 
-    def write_rows(self, rows: Rows, outcomes: Outcomes) -> None:
+    def write_rows(self, block: Block) -> None:
         """As `write`, for many."""
-        self._queue([Block(rows, outcomes)], len(rows))
+        self._queue([block], len(block.rows))
 
     def write_summary(
         self, inbox: Inbox, key: Key, summary: Summary, times: tuple[int, int]
@@ -193,31 +193,34 @@ class EventLog:
 
     def _hand_over_blocks(self, blocks: list[Block]) -> None:
         """As `_hand_over_entries`, in columns; what is not as most are goes there."""
-        plain = []
-        for block in blocks:
-            if any(inbox.lost for inbox in block.rows.inboxes):
-                self._hand_over_entries(self._expanded(block))
-            else:
-                plain.append(block)
-        if not plain:
+        blocks.sort(key=lambda block: block.place)  # neighbours again, as they were read; an agent's are in order
+        outcomes = judged([block.given for block in blocks])
+        for block, counts in zip(blocks, outcomes.counts([len(block.rows) for block in blocks]), strict=True):
+            block.counted(counts)
+        if any(inbox.lost for block in blocks for inbox in block.rows.inboxes):
+            self._hand_over_one_by_one(blocks, outcomes)
             return
-        plain.sort(key=lambda block: block.place)  # neighbours again, as they were read; an agent's are in order
-        values = self._codec.encode(event_table(plain, self.versions), "AgentEvent")
+        values = self._codec.encode(event_table(blocks, outcomes, self.versions), "AgentEvent")
         if max(map(len, values)) > self._record_bytes_max:
-            for block in plain:
-                self._hand_over_entries(self._expanded(block))
+            self._hand_over_one_by_one(blocks, outcomes)
             return
         at = 0
-        for block in plain:
+        for block in blocks:
             for span, keys in zip(block.rows.spans, block.rows.keys(), strict=True):
                 inbox, n = span.inbox, span.stop - span.start
                 self._producer.send(self._topics[inbox.agent_id], inbox.partition, values[at : at + n], keys)
                 inbox.tracker.finish_many(span.offsets)
                 at += n
 
-    def _expanded(self, block: Block) -> list[Entry]:
-        both = zip(block.rows.attempts(), block.outcomes.rows(), strict=True)
-        return [Entry(attempt, outcome, None) for attempt, outcome in both]
+    def _hand_over_one_by_one(self, blocks: list[Block], outcomes: Outcomes) -> None:
+        of_rows = iter(outcomes.rows())
+        for block in blocks:
+            started, finished = block.started_at, block.finished_at
+            entries = [
+                Entry(attempt, next(of_rows)._replace(started_at=started, finished_at=finished), None)
+                for attempt in block.rows.attempts()
+            ]
+            self._hand_over_entries(entries)
 
     def _hand_over_entries(self, pending: list[Entry]) -> None:
         pending = [entry for entry in pending if not entry.attempt.inbox.lost]

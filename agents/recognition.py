@@ -7,7 +7,7 @@ decided differently, and the agent must act once. I/O: none.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -65,6 +65,49 @@ class Memory(NamedTuple):
 FOREVER = Memory(writes=False, outcomes_max=RECENT_MAX, horizon_us=1 << 62, kept_us=1 << 62)
 
 
+class _Ended:
+    """Attempts that have ended, each with the time of its outcome in us, or less. The oldest are forgotten first.
+
+    Those that ended together are kept together, and forgotten together: of them nothing is done one by one. So as many
+    as one call of an agent had may be remembered beyond `outcomes_max`.
+    """
+
+    __slots__ = ("_all_grouped", "_groups", "_memory", "_single")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._single: OrderedDict[AttemptId, int] = OrderedDict()
+        self._groups: deque[tuple[int, set[AttemptId]]] = deque()
+        self._all_grouped: set[AttemptId] = set()
+
+    def at(self, attempt: AttemptId) -> int | None:
+        """When; None where it has not, or that is forgotten."""
+        found = self._single.get(attempt)
+        if found is None and attempt in self._all_grouped:
+            return next(at for at, group in self._groups if attempt in group)
+        return found
+
+    def isdisjoint(self, attempts: set[AttemptId]) -> bool:
+        return self._all_grouped.isdisjoint(attempts) and (not self._single or self._single.keys().isdisjoint(attempts))
+
+    def add(self, attempt: AttemptId, at: int) -> list[AttemptId]:
+        """Gives those that are forgotten for it."""
+        single, since = self._single, at - self._memory.kept_us
+        single[attempt] = at
+        forgotten = []
+        while single and (len(single) > self._memory.outcomes_max or next(iter(single.values())) < since):
+            forgotten.append(single.popitem(last=False)[0])
+        return forgotten
+
+    def add_all(self, attempts: set[AttemptId], at: int) -> None:
+        """None of them is among them."""
+        groups, every, since = self._groups, self._all_grouped, at - self._memory.kept_us
+        groups.append((at, attempts))
+        every |= attempts
+        while groups and (len(every) - len(groups[0][1]) >= self._memory.outcomes_max or groups[0][0] < since):
+            every -= groups.popleft()[1]
+
+
 class Recognition:
     """Of one inbox. `logged`: what its log held when this host took over, kept apart until dispatches from `until` on
     come, the inbox's end at that time."""
@@ -74,8 +117,7 @@ class Recognition:
     ) -> None:
         self._logged, self._until, self._memory = dict(logged or {}), until, memory or FOREVER
         self._in_hand: set[AttemptId] = set()
-        # With the time of its outcome in us, or less.
-        self._recent: OrderedDict[AttemptId, int] = OrderedDict()
+        self._ended = _Ended(self._memory)
         self._writes: dict[tuple[str, str], AttemptId] = {}
         if self._memory.writes:
             self._writes = {attempt[:2]: attempt for attempt in self._logged}
@@ -89,7 +131,7 @@ class Recognition:
         self._catch_up(offset)
         if attempt in self._in_hand:
             return IN_HAND
-        ended_at = self._recent.get(attempt)
+        ended_at = self._ended.at(attempt)
         if ended_at is not None and not self._is_forgotten(ended_at, routed_at):
             return IN_HAND
         logged = self._logged.pop(attempt, None)
@@ -112,7 +154,7 @@ class Recognition:
         distinct = set(attempts)
         if self._logged or len(distinct) < len(attempts):
             return False
-        if not (self._in_hand.isdisjoint(distinct) and self._recent.keys().isdisjoint(distinct)):
+        if not (self._in_hand.isdisjoint(distinct) and self._ended.isdisjoint(distinct)):
             return False
         self._in_hand |= distinct
         return True
@@ -123,10 +165,10 @@ class Recognition:
         self._remember(attempt, at)
 
     def ended_all(self, attempts: Sequence[AttemptId], at: int) -> None:
-        """As `ended`, for many."""
-        self._in_hand.difference_update(attempts)
-        self._recent.update(dict.fromkeys(attempts, at))
-        self._forget_oldest(at)
+        """As `ended`, for many that were met together."""
+        ended = set(attempts)
+        self._in_hand -= ended
+        self._ended.add_all(ended, at)
 
     def forget(self, attempt: AttemptId) -> None:
         """It was given up without an outcome."""
@@ -140,7 +182,7 @@ class Recognition:
         other = self._writes.get(attempt[:2])
         if other is None or other == attempt:
             return False
-        logged, ended_at = self._logged.get(other), self._recent.get(other)
+        logged, ended_at = self._logged.get(other), self._ended.at(other)
         if ended_at is None and logged is not None and logged.kind != STARTED:
             ended_at = logged.at
         return ended_at is None or not self._is_forgotten(ended_at, routed_at)
@@ -161,12 +203,6 @@ class Recognition:
         self._logged, self._until = begun, 1 << 63
 
     def _remember(self, attempt: AttemptId, at: int) -> None:
-        self._recent[attempt] = at
-        self._forget_oldest(at)
-
-    def _forget_oldest(self, now_us: int) -> None:
-        recent, since = self._recent, now_us - self._memory.kept_us
-        while len(recent) > self._memory.outcomes_max or (recent and next(iter(recent.values())) < since):
-            attempt, _ = recent.popitem(last=False)
-            if self._writes.get(attempt[:2]) == attempt:
-                del self._writes[attempt[:2]]
+        for forgotten in self._ended.add(attempt, at):
+            if self._writes.get(forgotten[:2]) == forgotten:
+                del self._writes[forgotten[:2]]

@@ -18,8 +18,9 @@ from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
 from agents.outcome import Outcome, failed, timed_out
+from agents.outcome_columns import Given, failed_of, judged
 from agents.recollection import Recollection
-from agents.rows import Outcomes, Rows
+from agents.rows import Rows
 from agents.work import Room, Work
 from schemas.reasons import ErrorClass
 from schemas.topology import Agent
@@ -91,14 +92,23 @@ class Service:
         if self._lanes.waiting and self._paused():
             self._lanes.drop(self._turn_away)
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
-            if work.rows is not None and work.rows.expires_ms[0] * 1000 <= wall_us():
-                work.expand()
+            if work.rows is not None:
+                self._end_overdue(work)
             if work.rows is None:
                 work.attempts = self._callable(work.attempts)
             if work.rows is not None or work.attempts:
                 self._begin(work)
             else:
                 self._lanes.done(work)
+
+    def _end_overdue(self, work: Work) -> None:
+        """As `_callable`, of rows: in a backlog it is most of them."""
+        now_us = wall_us()
+        if work.rows is None or work.rows.expires_ms[0] * 1000 > now_us:
+            return
+        overdue, work.rows = work.rows.split(now_us)
+        if overdue is not None:
+            self._ends.end_rows(overdue, failed_of((NOT_CALLED, READ_LATE), overdue.read_late().astype(int)), now_us)
 
     def _turn_away(self, work: Work) -> bool:
         work.expand()
@@ -140,7 +150,7 @@ class Service:
             expires_ms = max(attempt.expires_ms for attempt in work.attempts)
         work.timer = loop.call_later(expires_ms / 1000 - work.started_us / 1e6, self._overrun, work)
 
-    async def _call(self, work: Work) -> list[Outcome] | Outcomes:
+    async def _call(self, work: Work) -> list[Outcome] | Given:
         if work.rows is not None:
             return await self._caller.call_rows(work.rows)
         if self._remembers:
@@ -173,7 +183,7 @@ class Service:
                 self._contexts.begin(conversation)
         work.attempts = self._callable(work.attempts)
 
-    def _called(self, work: Work, call: asyncio.Task[list[Outcome] | Outcomes]) -> None:
+    def _called(self, work: Work, call: asyncio.Task[list[Outcome] | Given]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.
         if work in self._running and not call.cancelled():
             self._finish(work, call.result)
@@ -190,15 +200,15 @@ class Service:
             log.info("an agent overran its time", agent=self.agent_id, attempts=self._overran)
             self._overran, self._tells_at = 0, time.monotonic() + TELL_S
 
-    def _finish(self, work: Work, outcomes: Callable[[], list[Outcome] | Outcomes]) -> None:
+    def _finish(self, work: Work, outcomes: Callable[[], list[Outcome] | Given]) -> None:
         """The loop would swallow what is raised here: a fault of ours, since calls raise nothing."""
         try:
             ends = outcomes()
-            if work.rows is not None and isinstance(ends, Outcomes):
+            if work.rows is not None and isinstance(ends, Given):
                 self._ends.end_rows(work.rows, ends, work.started_us)
             else:
                 work.expand()
-                found = ends.rows() if isinstance(ends, Outcomes) else ends
+                found = judged([ends]).rows() if isinstance(ends, Given) else ends
                 self._ends.end(work.attempts, found, work.started_us, work.shown)
             self._leave(work)
             self.pump()

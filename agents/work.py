@@ -9,7 +9,8 @@ from agents.conversation import Conversation
 from agents.dispatches import Attempt
 from agents.inbox import Inbox
 from agents.outcome import Outcome
-from agents.rows import Outcomes, Rows
+from agents.outcome_columns import Given
+from agents.rows import Rows
 from streams.transport.telemetry import HOST_INFLIGHT
 
 
@@ -39,7 +40,7 @@ class Work:
     started_us: int = 0
     # Whose conversations are kept at hand for it, and are told of the outcomes.
     shown: frozenset[Conversation] = frozenset()
-    call: asyncio.Task[list[Outcome] | Outcomes] | None = None
+    call: asyncio.Task[list[Outcome] | Given] | None = None
     timer: asyncio.TimerHandle | None = None
 
     def expand(self) -> None:

@@ -5,8 +5,11 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from typing import Any
+
+_ID_BYTES = 16
 
 
 def fact_id(*parts: str | int) -> str:
@@ -21,14 +24,24 @@ def joined(*parts: str | int) -> str:
 
 def task_fact_ids(tenants: Iterable[str], task_ids: Iterable[str], rests: Iterable[str]) -> list[str]:
     """As `fact_id`, of many: `rests` are `joined` of what follows the task, which is the same for many facts."""
-    return [
-        _digest(f"{len(tenant)}:{tenant}{len(task_id)}:{task_id}{rest}")
-        for tenant, task_id, rest in zip(tenants, task_ids, rests, strict=True)
-    ]
+    begun: dict[str, Callable[[], Any]] = {}
+    found = []
+    for tenant, task_id, rest in zip(tenants, task_ids, rests, strict=True):
+        begin = begun.get(tenant)
+        if begin is None:  # what is the same for many is hashed once
+            begin = begun[tenant] = blake2b(_bytes(joined(tenant)), digest_size=_ID_BYTES).copy
+        hashed = begin()
+        hashed.update(f"{len(task_id)}:{task_id}{rest}".encode("utf-8", "surrogatepass"))
+        found.append(hashed.hexdigest())
+    return found
 
 
 def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(_bytes(text), digest_size=_ID_BYTES).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def agent_event_id(

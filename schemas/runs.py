@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def changes(values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+def changes(values: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Whether each value is another than the one before it; of `np.diff` and its like this is a tenth."""
     found = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=found[1:])

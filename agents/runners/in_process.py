@@ -15,8 +15,9 @@ from agents.calls import task_of
 from agents.contract import BATCH_CONTEXT, Answer, Context
 from agents.dispatches import Attempt
 from agents.outcome import Outcome, from_answer, from_batch
+from agents.outcome_columns import Given, given_of
 from agents.registry import Code, is_async
-from agents.rows import Outcomes, Rows, outcomes_of
+from agents.rows import Rows
 from agents.runners.turns import CallThreads, Lane
 from agents.wire import context_fields
 from schemas.topology import Agent
@@ -66,10 +67,10 @@ class BatchRunner:
         output = await self._threads.run(self._lane, self._code, rows)
         return from_batch(output, len(attempts), may_have_acted=self._writes)
 
-    async def run_rows(self, rows: Rows) -> Outcomes:
+    async def run_rows(self, rows: Rows) -> Given:
         """As `run`, in columns."""
         output = await self._threads.run(self._lane, self._code, rows.batch_input())
-        return outcomes_of(output, len(rows), may_have_acted=self._writes)
+        return given_of(output, len(rows))
 
     async def close(self) -> None:
         pass

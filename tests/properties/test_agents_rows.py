@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +19,11 @@ from agents.contract import BATCH_OUTPUT
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
-from agents.outcome import UnusableAnswer, from_batch
+from agents.outcome import COMPLETED, UnusableAnswer, from_batch
+from agents.outcome_columns import given_of, judged
+from agents.recognition import AttemptId
 from agents.recollection import Recollection
-from agents.rows import outcomes_of
+from agents.rows import Rows
 from agents.runners.in_process import BatchRunner
 from agents.runners.turns import CallThreads
 from agents.service import Service
@@ -72,14 +76,14 @@ def outputs(draw: st.DrawFn) -> tuple[pa.RecordBatch, int]:
     return pa.RecordBatch.from_arrays([*arrays, other], names=[*names, "its own"]), n
 
 
-@given(outputs(), st.booleans())
-def test_what_a_batch_agent_gives_back_is_read_in_columns_as_row_by_row(
-    output: tuple[pa.RecordBatch, int], acted: bool
-) -> None:
-    rows, n = output
-    one_by_one = from_batch(rows, n, may_have_acted=acted)
+@given(st.lists(outputs(), min_size=1, max_size=4))
+def test_what_batch_agents_give_back_is_read_in_columns_as_row_by_row(output: list[tuple[pa.RecordBatch, int]]) -> None:
+    one_by_one = [from_batch(rows, n, may_have_acted=False) for rows, n in output]
+    found = judged([given_of(rows, n) for rows, n in output])
     # As text: what is no number is equal to nothing.
-    assert list(map(repr, outcomes_of(rows, n, may_have_acted=acted).rows())) == list(map(repr, one_by_one))
+    assert list(map(repr, found.rows())) == list(map(repr, chain.from_iterable(one_by_one)))
+    counts = [dict(Counter(each.kind for each in part)) for part in one_by_one]
+    assert found.counts([n for _, n in output]) == counts or (not found.n and found.kinds == COMPLETED)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +97,10 @@ def test_what_a_batch_agent_gives_back_is_read_in_columns_as_row_by_row(
     ],
 )
 def test_both_refuse_what_no_log_can_hold(rows: Any) -> None:
-    for read in (from_batch, outcomes_of):
-        with pytest.raises(UnusableAnswer):
-            read(rows, 2, may_have_acted=False)
+    with pytest.raises(UnusableAnswer):
+        from_batch(rows, 2, may_have_acted=False)
+    with pytest.raises(UnusableAnswer):
+        given_of(rows, 2)
 
 
 class Sent:
@@ -219,3 +224,35 @@ def test_batch_agents_in_columns_leave_what_they_leave_row_by_row(
     assert (positions, buried) == (expected_positions, expected_buried)
     for log, records in expected.items():
         assert sorted(map(repr, logs[log])) == sorted(map(repr, records)), log
+
+
+@examples(40)
+@given(st.lists(ROW, min_size=1, max_size=20), st.integers(-100_000, 100_000))
+def test_rows_that_are_overdue_are_told_from_the_others_as_one_by_one(
+    poll: list[tuple[str, int, int, str]], later_ms: int
+) -> None:
+    rows = [(*row[:2], number, row[3]) for number, row in enumerate(poll) if row[3] != "garbage"]
+    inboxes = {
+        TopicPartition(TOPICS.inbox(name), number): Inbox(name, TOPICS.inbox(name), number)
+        for name in NAMES
+        for number in range(PARTITIONS)
+    }
+    intake = Intake(TOPOLOGY, CODEC, Sent(), inboxes)
+    for _, taken in intake.take(poll_of(TOPICS, CODEC, sorted(rows, key=lambda row: row[:2]))) if rows else ():
+        assert isinstance(taken, Rows)
+        attempts = taken.attempts()
+        now_us = (attempts[0].expires_ms + later_ms) * 1000
+        overdue, others = taken.split(now_us)
+        expected = [each for each in attempts if each.expires_ms * 1000 <= now_us]
+        assert _ids(overdue) == [each.id for each in expected]
+        assert _ids(others) == [each.id for each in attempts if each not in expected]
+        for part in (overdue, others):
+            if part is not None:
+                times = [each.expires_ms for each in part.attempts()]
+                assert part.expires_ms == (min(times), max(times))
+        if overdue is not None:
+            assert overdue.read_late().tolist() == [each.was_read_late for each in expected]
+
+
+def _ids(rows: Rows | None) -> list[AttemptId]:
+    return [] if rows is None else [each.id for each in rows.attempts()]

@@ -1,0 +1,81 @@
+"""Dispatches recognised many at a time, as rows are, and one by one: the same ones are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.recognition import AttemptId, Memory, Recognition
+from tests.support.examples import examples
+
+S = 1_000_000
+MEMORY = Memory(writes=False, outcomes_max=1_000, horizon_us=20 * S, kept_us=30 * S)
+
+
+def attempt(number: int) -> AttemptId:
+    return AttemptId("default", f"t{number}", 1, "WORK")
+
+
+class Columns:
+    """An inbox whose polls are taken in columns, where they can be; `rounds` end later, all of one poll together."""
+
+    def __init__(self, memory: Memory = MEMORY, *, in_columns: bool = True) -> None:
+        self.known, self._in_columns = Recognition(memory=memory), in_columns
+        self._open: list[tuple[bool, list[AttemptId]]] = []
+        self._offset = 0
+
+    def read(self, numbers: Sequence[int], now_us: int) -> list[int]:
+        """Which of them are new."""
+        attempts, offset = list(map(attempt, numbers)), self._offset
+        self._offset += len(numbers)
+        if self._in_columns and self.known.meet_all(attempts, offset):
+            self._open.append((True, attempts))
+            return list(numbers)
+        new = [at for at, each in enumerate(attempts) if self.known.meet(each, offset + at, now_us) is None]
+        self._open.append((False, [attempts[at] for at in new]))
+        return [numbers[at] for at in new]
+
+    def end(self, now_us: int) -> None:
+        """What was read first has its outcomes."""
+        together, attempts = self._open.pop(0)
+        if together:
+            self.known.ended_all(attempts, now_us)
+        else:
+            for each in attempts:
+                self.known.ended(each, now_us)
+
+
+@examples(100)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.booleans(), st.integers(0, 15)), max_size=20
+    )
+)
+def test_what_is_new_is_the_same_in_columns_and_one_by_one(polls: list[tuple[list[int], bool, int]]) -> None:
+    """Each poll comes some seconds after the one before; then one that was read may end."""
+    columns, rows = Columns(), Columns(in_columns=False)
+    now = 0
+    for numbers, ends, later_s in polls:
+        now += later_s * S
+        assert columns.read(numbers, now) == rows.read(numbers, now)
+        if ends:
+            for each in (columns, rows):
+                each.end(now)
+
+
+@examples(50)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 12))
+def test_as_many_are_remembered_as_shall_be_and_no_more_than_one_call_beyond_that(
+    sizes: list[int], outcomes_max: int
+) -> None:
+    inbox = Columns(MEMORY._replace(outcomes_max=outcomes_max))
+    first, last = 0, 0
+    for size in sizes:
+        first, last = last, last + size
+        inbox.read(range(first, last), 0)
+        inbox.end(0)
+    again = [number for number in range(last) if inbox.known.meet(attempt(number), last + number, 0) is not None]
+    assert again == list(range(last - len(again), last)), "the newest"
+    assert min(outcomes_max, last) <= len(again) < outcomes_max + max(sizes)
