@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agents.calls import Caller
 from agents.context import Contexts
@@ -43,15 +44,21 @@ from streams.transport.garbage import calm_collector
 
 AGENTS, PARTITIONS = 12, 4
 US = 1e6
+FAILS_EACH = 20
 POLL_S_MAX = 60.0
 """What a poll may take: a thousand times what it does."""
 TEXT = "What was the revenue of the region in the third quarter, and how does it compare to the year before?"
 
 
 def answer_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch agent that has one answer."""
+    """A batch agent that has one answer, and fails at every twentieth row, as agents of a load do."""
     n = rows.num_rows
-    columns = {"answer": pa.repeat(pa.scalar("the figures of the region"), n), "confidence": pa.repeat(0.9, n)}
+    fails = pa.array(np.arange(n) % FAILS_EACH == 0)
+    columns = {
+        "answer": pa.repeat(pa.scalar("the figures of the region"), n),
+        "confidence": pa.repeat(0.9, n),
+        "error_class": pc.if_else(fails, pa.scalar("OVERLOADED"), pa.scalar(None, pa.string())),
+    }
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
