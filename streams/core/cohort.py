@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.dispatch_wait import wait_ms
-from schemas.reasons import DispatchReason, ResultReason
+from schemas.reasons import DispatchReason, FailReason, ResultReason
 from streams.core.availability import Availability
 from streams.core.factor import factor
 from streams.core.hearing import NOBODY
 from streams.core.hosts import AGAIN_MS, HostsSeen
-from streams.core.intake import Intake, Kind
+from streams.core.intake import Kind
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.routing import FALLBACK, plan
-from streams.core.task import WORK, Attempt, Plan, Slip, Task, TaskKey
+from streams.core.task import WORK, Attempt, Charged, Identity, Plan, Slip, Task, TaskKey
 
 ALONE_AFTER_MS = 2_000
 """A cohort keeps the bodies of all of its tasks: those that take longer are kept one by one."""
@@ -171,22 +171,60 @@ class Departures:
         )
 
 
+class Bodies(Protocol):
+    """What was submitted, a value per row in each column: an intake, or rows of several."""
+
+    @property
+    def ids(self) -> Sequence[TaskKey]: ...
+    @property
+    def keys(self) -> Sequence[bytes]: ...
+    @property
+    def frames(self) -> Sequence[bytes]: ...
+    @property
+    def datums(self) -> Sequence[bytes]: ...
+    @property
+    def appended_ms(self) -> Sequence[int]: ...
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]: ...
+
+    def identity(self, row: int) -> Identity: ...
+
+
+@dataclass(frozen=True)
+class Past:
+    """The one attempt before, which failed; a value per task in each column."""
+
+    slips: Sequence[Slip]
+    failures: Sequence[FailReason]
+    event_ids: Sequence[str]
+    cost: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+
+    def tell(self, place: int, task: Task) -> None:
+        """Adds it to the facts of its task."""
+        slip, event_id = self.slips[place], self.event_ids[place]
+        task.charge(Charged(event_id, int(self.cost[place]), int(self.tokens[place])))
+        task.attempts[slip.attempt] = Attempt(slip, event_id, self.failures[place])
+
+
 @dataclass
 class Cohort:
-    """The tasks of one cell that one turn sent out, by place. `rows` are theirs in the intake; `codes` index `firsts`.
+    """The tasks of one cell that one turn sent out, by place. `rows` are theirs in `bodies`; `codes` index `firsts`.
 
-    A task's number names cohort and place. `left` is how many are still in it; `due_ms`, when the first of them may be
+    Where each has failed with an agent before, that is its `past`; `firsts` are the dispatches behind that. A task's
+    number names cohort and place. `left` is how many are still in it; `due_ms`, when the first of them may be
     overdue.
     """
 
     serial: int
-    intake: Intake
+    bodies: Bodies
     rows: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int64]
     firsts: Firsts
     deadlines_ms: npt.NDArray[np.int64]
     sent_ms: int
     grace_ms: int
+    past: Past | None = None
 
     def __post_init__(self) -> None:
         self.left = len(self.rows)
@@ -199,28 +237,30 @@ class Cohort:
         return range(self.serial << _PLACE_BITS, (self.serial << _PLACE_BITS) + len(self.rows))
 
     def appended_ms(self, number: int) -> int:
-        return int(self.intake.appended_ms[int(self.rows[number & _PLACE])])
+        return int(self.bodies.appended_ms[int(self.rows[number & _PLACE])])
 
     def origin(self, number: int) -> tuple[int, First]:
-        """Row in the intake, and first dispatches."""
+        """Row in the bodies, and first dispatches."""
         place = number & _PLACE
         return int(self.rows[place]), self.firsts.each[int(self.codes[place])]
 
     def task(self, number: int) -> Task:
         """The facts of one task, as they stood when it was sent out: its first dispatches."""
-        intake, (row, first) = self.intake, self.origin(number)
+        bodies, (row, first), place = self.bodies, self.origin(number), number & _PLACE
         task = Task(
-            id=intake.ids[row],
-            key=intake.keys[row],
-            frame=intake.frames[row],
-            datum=intake.datums[row],
-            identity=intake.identity(row),
-            deadline_ms=int(self.deadlines_ms[number & _PLACE]),
-            appended_ms=int(intake.appended_ms[row]),
-            size=int(intake.sizes[row]),
+            id=bodies.ids[row],
+            key=bodies.keys[row],
+            frame=bodies.frames[row],
+            datum=bodies.datums[row],
+            identity=bodies.identity(row),
+            deadline_ms=int(self.deadlines_ms[place]),
+            appended_ms=int(bodies.appended_ms[row]),
+            size=int(bodies.sizes[row]),
             plan=first.plan,
         )
-        task.attempts = {slip.attempt: Attempt(slip) for slip in first.slips}
+        if self.past is not None:
+            self.past.tell(place, task)
+        task.attempts |= {slip.attempt: Attempt(slip) for slip in first.slips}
         return task
 
     def code_of(self, number: int) -> int:
@@ -244,7 +284,7 @@ class Cohort:
 
     def still_here(self, held: Callable[[TaskKey], object]) -> list[tuple[int, TaskKey]]:
         """Number and id of the tasks that are still in it, given what the cell holds of each."""
-        ids = [self.intake.ids[row] for row in self.rows.tolist()]
+        ids = [self.bodies.ids[row] for row in self.rows.tolist()]
         return [(number, each) for number, each in zip(self.numbers, ids, strict=True) if held(each) == number]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from streams.core.cohort import Cohort, Firsts, serial_of
+from streams.core.cohort import Bodies, Cohort, Firsts, Past, serial_of
 from streams.core.pairs import Pairs
 from streams.core.policy import Policy
 from streams.core.task import Task, TaskKey
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streams.core.hosts import HostsSeen
-    from streams.core.intake import Intake
 
 
 class Cohorts:
@@ -39,16 +38,17 @@ class Cohorts:
 
     def add(
         self,
-        intake: Intake,
+        bodies: Bodies,
         rows: npt.NDArray[np.int64],
         codes: npt.NDArray[np.int64],
         firsts: Firsts,
         deadlines_ms: npt.NDArray[np.int64],
         now_ms: int,
+        past: Past | None = None,
     ) -> Cohort:
         """Tasks that are sent out now."""
         self._serial += 1
-        cohort = Cohort(self._serial, intake, rows, codes, firsts, deadlines_ms, now_ms, self._grace_ms)
+        cohort = Cohort(self._serial, bodies, rows, codes, firsts, deadlines_ms, now_ms, self._grace_ms, past)
         self._by_serial[self._serial] = cohort
         return cohort
 

@@ -1,7 +1,8 @@
 """What a cell wants done: dispatches, results and notes, in the order in which they were decided.
 
 The shell encodes and produces them; nothing here knows how. What is the same for most tasks of a batch comes in
-columns: `departed`, tasks sent to their first agents; `answered`, tasks whose only agent gave a good answer; `agreed`,
+columns: `departed`, tasks sent to their first agents, or from one that failed to the next; `answered`, tasks of which
+one agent at a time is asked and that a good answer has ended; `agreed`,
 panels of two that did. I/O: none.
 """
 
@@ -80,9 +81,11 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Tasks that ended with the answer of the one agent that was asked, a value per task in each column.
+    """Tasks that ended with the answer of the agent that was asked last, a value per task in each column.
 
     `rows` are those of the events in `batch` (AgentEvent columns), which `hearing` judged; `endings` index ENDINGS.
+    `attempts` counts the one that answered and one that failed before, if there was one: `past_cost` and `past_tokens`
+    are what that took.
     """
 
     batch: pa.RecordBatch
@@ -90,6 +93,9 @@ class Answered:
     rows: npt.NDArray[np.int64]
     keys: Sequence[bytes]
     endings: npt.NDArray[np.int64]
+    attempts: npt.NDArray[np.int64]
+    past_cost: npt.NDArray[np.int64]
+    past_tokens: npt.NDArray[np.int64]
     decided_at: int
 
     def results(self) -> Iterator[Result]:
@@ -100,7 +106,9 @@ class Answered:
         for place, (row, code, key) in enumerate(
             zip(self.rows.tolist(), self.endings.tolist(), self.keys, strict=True)
         ):
-            one = {name: batch.column(name)[place].as_py() for name in ("answer", "payload", "cost_microusd")}
+            one = {name: batch.column(name)[place].as_py() for name in ("answer", "payload")}
+            cost, *tokens = (batch.column(name)[place].as_py() for name in ("cost_microusd", "tokens_in", "tokens_out"))
+            attempts = int(self.attempts[place])
             yield Result(
                 id=ids[place],
                 key=key,
@@ -112,10 +120,11 @@ class Answered:
                 agents=(slip.field("agent_id")[place].as_py(),),
                 votes=(),
                 dissent=(),
-                attempts=1,
-                tokens=sum(batch.column(name)[place].as_py() for name in ("tokens_in", "tokens_out")),
+                attempts=attempts,
+                cost_microusd=cost + int(self.past_cost[place]),
+                tokens=sum(tokens) + int(self.past_tokens[place]),
                 decided_at=self.decided_at,
-                failed_agents=0,
+                failed_agents=attempts - 1,
                 **one,
             )
 
@@ -198,7 +207,7 @@ class Effects:
 
 def departures(cohort: Cohort) -> Iterator[Dispatch]:
     """The first dispatches of a cohort, one by one."""
-    intake = cohort.intake
+    bodies = cohort.bodies
     for row, code in zip(cohort.rows.tolist(), cohort.codes.tolist(), strict=True):
         for slip in cohort.firsts.each[code].slips:
-            yield Dispatch(slip, intake.keys[row], intake.frames[row], intake.datums[row])
+            yield Dispatch(slip, bodies.keys[row], bodies.frames[row], bodies.datums[row])

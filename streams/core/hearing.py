@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streams.core.columns import filled
-from streams.core.judge import OUTCOMES
+from streams.core.judge import FAILURES, OUTCOMES
 from streams.core.policy import Policy
 from streams.core.task import WORK
 
-_OUTCOMES = pa.array(sorted(OUTCOMES))
+_OUTCOMES, _FAILURES = pa.array(sorted(OUTCOMES)), pa.array(sorted(FAILURES))
 
 NOBODY = -1
 """Code of an agent that the topology does not name."""
@@ -29,14 +29,16 @@ ORDINARY = 2**53
 
 @dataclass(frozen=True)
 class Hearing:
-    """A value per row. `agent`: index into `names`. `confidence` and `is_slow` are those of good rows.
+    """A value per row. `agent`: index into `names`. `confidence` and `is_slow` are those of good rows and of failures.
 
     `is_good`: an answer that counts, if the attempt is the agent's and still open; not one of a grounded re-run.
+    `is_failure`: likewise, what says of itself that it is none.
     """
 
     names: tuple[str, ...]
     is_outcome: npt.NDArray[np.bool_]
     is_good: npt.NDArray[np.bool_]
+    is_failure: npt.NDArray[np.bool_]
     agent: npt.NDArray[np.int64]
     attempt: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64]
@@ -54,17 +56,17 @@ class Hearing:
         needs_citation = agents.grounded[agent]
         took_us, is_ordinary = _ordinary(batch)
         slow_ms = policy.topology.breaker.slow_ms
+        is_ours = (agent != NOBODY) & _mask(pc.equal(slip.field("stage"), WORK)) & is_ordinary
         return cls(
             names=tuple(policy.agents),
             is_outcome=_mask(pc.is_in(batch.column("kind"), value_set=_OUTCOMES)),
-            is_good=_mask(pc.equal(batch.column("kind"), "COMPLETED"))
-            & (agent != NOBODY)
-            & _mask(pc.equal(slip.field("stage"), WORK))
+            is_good=is_ours
+            & _mask(pc.equal(batch.column("kind"), "COMPLETED"))
             & (confidence >= max(policy.topology.answers.confidence_min, 0.0))  # NaN is refused here, too
             & (confidence <= 1.0)
             & (is_cited | ~needs_citation)
-            & _mask(batch.column("answer").is_valid())
-            & is_ordinary,
+            & _mask(batch.column("answer").is_valid()),
+            is_failure=is_ours & _mask(pc.is_in(batch.column("kind"), value_set=_FAILURES)),
             agent=agent,
             attempt=slip.field("attempt").to_numpy().astype(np.int64),
             confidence=confidence,

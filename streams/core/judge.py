@@ -12,6 +12,8 @@ from streams.core.task import REGROUND, Outcome
 
 OUTCOMES = frozenset({"COMPLETED", "FAILED", "REFUSED"})
 
+FAILURES = frozenset({"FAILED", "REFUSED"})
+
 _BY_ERROR_CLASS: dict[str, FailReason] = {
     ErrorClass.TIMEOUT: FailReason.TIMED_OUT,
     ErrorClass.OVERLOADED: FailReason.OVERLOADED,
@@ -30,12 +32,15 @@ LEAVES_DOUBT = frozenset({FailReason.TIMED_OUT, FailReason.UNKNOWN_OUTCOME})
 """Failures after which a write may have happened all the same."""
 
 
+def failure_of(kind: str, error_class: str | None) -> FailReason:
+    """What a failure of this kind (FAILURES) says of itself."""
+    return FailReason.REFUSED if kind == "REFUSED" else _BY_ERROR_CLASS.get(error_class or "", FailReason.FAILED)
+
+
 def judge(agent: AgentPolicy, outcome: Outcome, confidence_min: float) -> FailReason | float:
     """The confidence of a good answer, or why it is none."""
-    if outcome.kind == "REFUSED":
-        return FailReason.REFUSED
-    if outcome.kind == "FAILED":
-        return _BY_ERROR_CLASS.get(outcome.error_class or "", FailReason.FAILED)
+    if outcome.kind in FAILURES:
+        return failure_of(outcome.kind, outcome.error_class)
     confidence = agent.confidence_when_unstated if outcome.confidence is None else outcome.confidence
     if not 0.0 <= confidence <= 1.0:  # NaN compares false, so it is refused here too
         return FailReason.INVALID_CONFIDENCE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from streams.core.consensus import Vote, vote_key
 from streams.core.hearing import Hearing
 from streams.core.policy import Policy
 from streams.core.rows import Rows, listed
-from streams.core.task import Task
+from streams.core.task import Charged, Task
 
 _BLOCK_BITS, _ATTEMPT_BITS = 32, 2
 _PLACE, _ATTEMPT = (1 << _BLOCK_BITS) - 1, (1 << _ATTEMPT_BITS) - 1
@@ -67,12 +67,6 @@ def vote(policy: Policy, voices: pa.RecordBatch, place: int) -> Vote:
     agent_id = policy.agent_columns.names[one["agent"]].as_py()
     seat = one["attempt"] - 1
     return Vote(agent_id, one["key"], one["confidence"], one["weight"], seat, one["answer"], one["payload"])
-
-
-class _Charge(NamedTuple):
-    event_id: str
-    cost_microusd: int
-    tokens: int
 
 
 class Pairs:
@@ -129,7 +123,7 @@ class Pairs:
             return
         block, place = self._blocks[spot >> _BLOCK_BITS], (spot & _PLACE) >> _ATTEMPT_BITS
         event_id, cost, tokens = (block.column(name)[place].as_py() for name in ("event_id", "cost_microusd", "tokens"))
-        task.charge(_Charge(event_id, cost, tokens))
+        task.charge(Charged(event_id, cost, tokens))
         attempt = task.attempts[spot & _ATTEMPT]
         attempt.event_id, attempt.vote = event_id, vote(self._policy, block, place)
 

@@ -2,7 +2,8 @@
 
 A new task that is sent to its first agents needs no facts of its own before something is heard of it; it stands in a
 cohort (streams/core/cohort.py). A task whose only agent gives a good answer is decided from the event alone: the slip
-travels. A panel of two that agrees is decided from its two events (streams/core/pairs.py). Every other row is handed
+travels; where it fails, the next one is asked (streams/core/relay.py). A panel of two that agrees is decided from its
+two events (streams/core/pairs.py). Every other row is handed
 back, and the cell takes it as it takes any: tests hold both halves against each other. I/O: none.
 """
 
@@ -27,6 +28,7 @@ from streams.core.effects import Agreed, Answered, Note
 from streams.core.hearing import Hearing
 from streams.core.intake import UNSTATED_MS, Heard, Intake
 from streams.core.pairs import Chorus, Pairs, are_new, voices
+from streams.core.relay import hand_on
 from streams.core.rows import Rows, at, edges, listed, together
 from streams.core.task import Outcome, TaskKey
 from streams.core.told import Told
@@ -39,6 +41,9 @@ Part: TypeAlias = "tuple[Cell, Rows]"
 
 ROWS_MIN = 64
 """Of fewer rows in a turn columns cost more than they save."""
+
+FAILURES_MIN = 8
+"""So with failures."""
 
 
 def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
@@ -162,12 +167,20 @@ def take_answers(parts: Sequence[Part], heard: Heard, now_ms: int) -> list[Other
     times = told.times()
     single = np.flatnonzero((told.voices == 1) & (times == 1))
     pair = np.flatnonzero((told.voices == PAIR) & (times > 0))
+    failed = np.flatnonzero(
+        (told.voices == 1) & (told.said == 1) & told.belongs & (told.attempt == 1) & hearing.is_failure[told.rows]
+    )
     taken = np.zeros(len(heard), np.bool_)
     taken[told.rows[single]] = True
     _answer(parts, heard, hearing, told, single, now_ms)
     taken[_hear_pairs(parts, heard, hearing, told, pair, times, now_ms)] = True
+    counts = taken.copy()
+    if len(failed) >= FAILURES_MIN:
+        handed_on, blameless = hand_on([cell for cell, _ in parts], heard, told, failed, now_ms)
+        taken[handed_on] = counts[handed_on] = True
+        counts[blameless] = False
     outcomes = _outcomes(heard, [rows[~taken[rows]] for _, rows in parts])
-    answers = by_agent(hearing, [rows[taken[rows]] for _, rows in parts], [cell.health for cell, _ in parts])
+    answers = by_agent(hearing, [rows[counts[rows]] for _, rows in parts], [cell.health for cell, _ in parts])
     return [_others(rows[~taken[rows]], outcomes, own) for (_, rows), own in zip(parts, answers, strict=True)]
 
 
@@ -185,10 +198,21 @@ def _others(rows: Rows, outcomes: Mapping[int, Outcome], answers: Answers) -> Ot
 def _answer(parts: Sequence[Part], heard: Heard, hearing: Hearing, told: Told, places: Rows, now_ms: int) -> None:
     """Ends the tasks of these answers, each of which decides its own."""
     rows, endings, batch = told.rows[places], told.ending[places], heard.events.batch
-    events = list(zip(batch.column("event_id").take(pa.array(rows)).to_pylist(), strict=True))
+    events = told.events(places, batch.column("event_id").take(pa.array(rows)).to_pylist())
+    attempts, past_cost, past_tokens = told.attempt[places], told.past_cost[places], told.past_tokens[places]
     for cell, own, keys in _end(parts, heard.ids, told, places, events, now_ms):
         effects = cell.machine.decisions.effects
-        effects.answered = Answered(batch, hearing, rows[own], keys, endings[own], now_ms * 1000)
+        effects.answered = Answered(
+            batch=batch,
+            hearing=hearing,
+            rows=rows[own],
+            keys=keys,
+            endings=endings[own],
+            attempts=attempts[own],
+            past_cost=past_cost[own],
+            past_tokens=past_tokens[own],
+            decided_at=now_ms * 1000,
+        )
 
 
 def _end(

@@ -115,6 +115,14 @@ class Charge(Protocol):
     def tokens(self) -> int: ...
 
 
+class Charged(NamedTuple):
+    """What one outcome of those that are kept in columns added."""
+
+    event_id: str
+    cost_microusd: int
+    tokens: int
+
+
 @dataclass(slots=True)
 class Task:
     """One task in flight. `frame` + slip + `datum` is the value of its dispatches; `key` their record key."""

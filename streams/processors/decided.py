@@ -55,8 +55,9 @@ def _vote(vote: Vote) -> dict[str, Any]:
 def answer_table(parts: Sequence[Answered], route_version: str) -> pa.RecordBatch:
     """Columns of the record TaskResult: all that the slip has brought back. The parts are of one turn."""
     batch, hearing = parts[0].batch, parts[0].hearing
-    rows, endings = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "endings"))
+    rows, endings = _joined(parts, "rows"), _joined(parts, "endings")
     codes = pa.array(endings)
+    past_cost, past_tokens = (_joined(parts, name) for name in ("past_cost", "past_tokens"))
     tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
     columns = {
         **_brought_back(batch, rows, parts[0].decided_at, route_version),
@@ -65,11 +66,15 @@ def answer_table(parts: Sequence[Answered], route_version: str) -> pa.RecordBatc
         **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
         "confidence": pa.array(hearing.confidence[rows]),
         "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
-        "attempts": 1,
-        "cost_microusd": batch.column("cost_microusd").take(rows),
-        "tokens": pa.array(tokens[rows]),
+        "attempts": pa.array(_joined(parts, "attempts")),
+        "cost_microusd": pa.array(batch.column("cost_microusd").to_numpy()[rows] + past_cost),
+        "tokens": pa.array(tokens[rows] + past_tokens),
     }
     return table("TaskResult", columns, len(rows))
+
+
+def _joined(parts: Sequence[Answered], name: str) -> npt.NDArray[np.int64]:
+    return np.concatenate([getattr(part, name) for part in parts])
 
 
 def agreement_table(parts: Sequence[Agreed], route_version: str) -> pa.RecordBatch:

@@ -57,7 +57,7 @@ class Outbox:
     def emit(self, decided: Mapping[int, Effects]) -> None:
         """What cells decided, by partition; each topic's records of a partition in the order of decision.
 
-        That is the order of submission for what departed, and departures and other dispatches never come together.
+        That is the order of submission for what departed. What others have failed in may overtake each other.
         """
         departed = {number: each.departed for number, each in decided.items() if each.departed}
         dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
@@ -87,19 +87,19 @@ class Outbox:
             self._depart_alike(cohorts)
 
     def _depart_alike(self, departed: Mapping[int, Cohort]) -> None:
-        """Cohorts of one intake, with the same first dispatches."""
+        """Cohorts of the same bodies, with the same dispatches."""
         cohorts = list(departed.values())
-        intake, slips = cohorts[0].intake, [slip for first in cohorts[0].firsts.each for slip in first.slips]
+        bodies, slips = cohorts[0].bodies, [slip for first in cohorts[0].firsts.each for slip in first.slips]
         encoded = self._slips.encode(slips)
         # Of few frames and few slips there are fewer heads than tasks.
-        heads = {frame: [frame + slip for slip in encoded] for frame in set(intake.frames)}
+        heads = {frame: [frame + slip for slip in encoded] for frame in set(bodies.frames)}
         owner, rows, which = unfolded(cohorts)
         agents, agent_of = _numbered(slip.agent_id for slip in slips)
         inboxes, numbers = [self._topics.inbox(agent) for agent in agents], list(departed)
         order, places = runs(owner * len(agents) + agent_of[which])
-        frames, datums, own = intake.frames, intake.datums, rows[order].tolist()
+        frames, datums, own = bodies.frames, bodies.datums, rows[order].tolist()
         values = [heads[frames[row]][slip] + datums[row] for row, slip in zip(own, which[order].tolist(), strict=True)]
-        keys = at(intake.keys, rows[order])
+        keys = at(bodies.keys, rows[order])
         for code, start, end in places:
             part, agent = divmod(code, len(agents))
             self._producer.send(inboxes[agent], numbers[part], values[start:end], keys[start:end])
@@ -173,8 +173,7 @@ class Outbox:
 
 
 def _observe(part: Answered | Agreed) -> None:
-    """Results of tasks in which nobody failed."""
-    CASCADE_DEPTH.observe(np.zeros(len(part.rows)))
+    CASCADE_DEPTH.observe(part.attempts - 1 if isinstance(part, Answered) else np.zeros(len(part.rows)))
     submitted_at = part.batch.column("task").field("submitted_at").to_numpy()[part.rows]
     DECISION_DURATION.observe(np.maximum(part.decided_at - submitted_at[submitted_at != 0], 0) / US)
 
@@ -198,7 +197,7 @@ def _alike(departed: Mapping[int, Cohort]) -> Iterable[Mapping[int, Cohort]]:
 
 
 def unfolded(cohorts: Sequence[Cohort]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Each dispatch of these: the place of its cohort, its row in the intake, in order, and its slip, counted through
+    """Each dispatch of these: the place of its cohort, its row in the bodies, in order, and its slip, counted through
     all firsts, which they share."""
     seats = np.array([len(first.slips) for first in cohorts[0].firsts.each], np.int64)
     rows, owner = together([cohort.rows for cohort in cohorts])

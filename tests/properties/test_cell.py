@@ -33,7 +33,7 @@ NAN = float("nan")
 class Breaker(NamedTuple):
     phase: str
     epoch: int
-    probe_partitions: tuple[int, ...]
+    probe_partitions: tuple[int, ...] = ()
 
 
 tasks = st.fixed_dictionaries(

@@ -65,6 +65,7 @@ class OneByOne(Cell):
 @pytest.fixture(autouse=True)
 def _columns_whatever_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swift, "ROWS_MIN", 1)
+    monkeypatch.setattr(swift, "FAILURES_MIN", 1)
 
 
 class Pair:
@@ -118,6 +119,7 @@ class Pair:
         for one, other in zip(mine, others, strict=True):
             assert Counter(map(repr, one.results)) == Counter(map(repr, other.results))
             assert Counter(map(repr, one.notes)) == Counter(map(repr, other.notes))
+            assert Counter(map(repr, one.dispatches)) == Counter(map(repr, other.dispatches))
             assert _by_agent(one) == _by_agent(other), "and each agent is asked in the same order"
             self.seen += other.dispatches
         assert self.swift.low_watermark() == self.scalar.low_watermark()
@@ -150,9 +152,11 @@ def _parts(rows: list[Any], cut_at: list[int]) -> list[tuple[int, list[Any]]]:
 
 
 def _by_agent(effects: Effects) -> dict[str, list[Dispatch]]:
+    """What each is asked, in order; not of what others have failed in, which may overtake each other."""
     found: dict[str, list[Dispatch]] = {}
     for each in effects.dispatches:
-        found.setdefault(each.slip.agent_id, []).append(each)
+        if each.slip.reason != "CASCADE":
+            found.setdefault(each.slip.agent_id, []).append(each)
     return found
 
 
@@ -213,6 +217,57 @@ def test_panels_of_two_are_decided_the_same_whenever_their_votes_come(
     for (kind, argument), cut_at in script:
         pair.take(kind, argument, cut_at)
         assert pair.state(pair.swift)[:2] == pair.state(pair.scalar)[:2]
+    pair.take("wait", 100_000, [])
+    assert pair.state(pair.swift) == pair.state(pair.scalar)
+
+
+FAILED = {"kind": "FAILED", "cost_microusd": 7, "tokens_in": 3}
+verdicts = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["COMPLETED", "COMPLETED", "FAILED", "FAILED", "REFUSED"])},
+    optional={
+        "error_class": st.sampled_from(["INTERNAL", "TIMEOUT", "OVERLOADED", "WRONG_INPUT", "UNKNOWN_OUTCOME", None]),
+        "cost_microusd": st.integers(1, 9),
+        "tokens_out": st.integers(1, 9),
+        "ordinal": st.sampled_from([0, 0, 0, 1]),
+    },
+)
+said = st.tuples(st.just("answer"), st.lists(st.tuples(st.integers(0, 4), verdicts), min_size=1, max_size=4))
+blocked = st.tuples(
+    st.just("breaker"), st.tuples(st.sampled_from(["alpha", "beta"]), st.builds(Breaker, st.just("OPEN"), st.just(1)))
+)
+
+
+@examples(400)
+@given(
+    sent=st.lists(st.sampled_from(["money", "papers", "deeds", "talk"]), min_size=1, max_size=3),
+    left_ms=st.sampled_from([5, 2_500, 60_000]),
+    script=st.lists(st.tuples(said | said | said | pauses | blocked, cuts), min_size=2, max_size=6),
+    slow=st.booleans(),
+)
+@example(["money"], 60_000, [(("answer", [(0, FAILED)]), []), (("answer", [(0, GOOD)]), [])], False)
+@example(["money"], 60_000, [(("answer", [(0, FAILED)]), []), (("answer", [(0, FAILED)]), [])], True)
+@example(["money"], 60_000, [(("answer", [(0, FAILED)]), []), (("wait", 2_300), [])], False)
+@example(["money"], 2, [(("answer", [(0, FAILED)]), [])], False)
+@example(["deeds"], 60_000, [(("answer", [(0, {**FAILED, "error_class": "TIMEOUT"})]), [])], False)
+@example(
+    ["talk"],
+    60_000,
+    [(("breaker", ("alpha", Breaker("OPEN", 1))), []), (("answer", [(0, FAILED)]), []), (("answer", [(0, GOOD)]), [])],
+    False,
+)
+def test_what_fails_is_handed_on_the_same_whenever_it_is_told(
+    sent: list[str], left_ms: int, script: list[tuple[tuple[str, Any], list[int]]], slow: bool
+) -> None:
+    pair = Pair(SLOW if slow else POLICY)
+    sure = [
+        {"task_id": f"t{n}", "text": "", "intent": intent, "confidence": 0.9, "deadline_ms": T0_MS + left_ms}
+        for n, intent in enumerate(sent)
+    ]
+    pair.take("submit", sure, [])
+    assert len(pair.seen) == len(sent), "one agent is asked"
+    for (kind, argument), cut_at in script:
+        pair.take(kind, argument, cut_at)
+        assert pair.state(pair.swift) == pair.state(pair.scalar)
     pair.take("wait", 100_000, [])
     assert pair.state(pair.swift) == pair.state(pair.scalar)
 
