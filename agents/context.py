@@ -161,10 +161,9 @@ class Contexts:
         if held is None:
             return outcome
         ordinal = held.count + 1
-        outcome = outcome._replace(ordinal=ordinal)
+        outcome = outcome.numbered(ordinal)
         inbox = attempt.inbox
-        before = held.bytes
-        held.note(
+        self.bytes += held.note(
             Noted(
                 ordinal,
                 attempt.text,
@@ -177,7 +176,6 @@ class Contexts:
                 self._versions[inbox.agent_id],
             )
         )
-        self.bytes += held.bytes - before
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
         if not ordinal % CHUNK and conversation.agent_id in self._summed_up:
