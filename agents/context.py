@@ -155,13 +155,19 @@ class Contexts:
             held.calls -= 1
             self._make_room()
 
+    def next_of(self, conversation: Conversation) -> int:
+        """The ordinal that its next outcome gets; 0 where nobody counts."""
+        held = self._held.get(conversation)
+        return 0 if held is None else held.count + 1
+
     def note(self, conversation: Conversation, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """An outcome of a call, with the ordinal that it gets."""
+        """An outcome of a call, with the ordinal that it gets, if it does not bear it yet."""
         held = self._held.get(conversation)
         if held is None:
             return outcome
         ordinal = held.count + 1
-        outcome = outcome.numbered(ordinal)
+        if outcome.ordinal != ordinal:
+            outcome = outcome._replace(ordinal=ordinal)
         inbox = attempt.inbox
         self.bytes += held.note(
             Noted(

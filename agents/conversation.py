@@ -68,7 +68,10 @@ class Noted(NamedTuple):
     @property
     def bytes(self) -> int:
         outcome = self.outcome
-        return INTERACTION_BYTES + len(self.asked) + len(outcome.answer or "") + len(outcome.tool_calls or "")
+        size = INTERACTION_BYTES + len(self.asked)
+        if outcome.answer:
+            size += len(outcome.answer)
+        return size + len(outcome.tool_calls) if outcome.tool_calls else size
 
 
 class Read(NamedTuple):

@@ -45,13 +45,6 @@ class Outcome(NamedTuple):
     ordinal: int = 0
     tool_calls: str | None = None
 
-    def numbered(self, ordinal: int) -> Outcome:
-        """As `_replace`, which takes four times as long: this is done for every interaction."""
-        return Outcome._make((*self[:ORDINAL], ordinal, *self[ORDINAL + 1 :]))
-
-
-ORDINAL = Outcome._fields.index("ordinal")
-
 
 class OutcomeUnclear(Exception):  # noqa: N818  what happened, not what is wrong with the program
     """The agent was called, and what came of it was not learned. Of one that only reads it failed, as `error_class`."""

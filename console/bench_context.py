@@ -87,8 +87,9 @@ class Rig:
         for name in self.names:
             self.contexts.put(name, Remembered())
         note = self.contexts.note
+        numbered = [outcome._replace(ordinal=number) for number, outcome in enumerate(self.outcomes, 1)]
         began = time.process_time()
-        for number, outcome in enumerate(self.outcomes):
+        for number, outcome in enumerate(numbered):
             for name, attempts in zip(self.names, self.attempts, strict=True):
                 note(name, attempts[number], outcome)
         self.took = time.process_time() - began
