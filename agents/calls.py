@@ -5,6 +5,7 @@ I/O: the wall clock, and what the agents do.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -46,9 +47,9 @@ class Runner(Protocol):
 
 
 class RowsRunner(Runner, Protocol):
-    """One that takes columns, too."""
+    """One that takes columns, too. What is made of them may end with any error, as `run`."""
 
-    async def run_rows(self, rows: Rows) -> Given: ...
+    def start_rows(self, rows: Rows) -> asyncio.Future[Given]: ...
 
 
 class Caller:
@@ -68,12 +69,17 @@ class Caller:
         except BaseException as error:  # noqa: BLE001  sys.exit() in an agent must not end the host
             return [from_error(error, may_have_acted=self._writes)] * len(attempts)
 
-    async def call_rows(self, rows: Rows) -> Given | list[Outcome]:
-        """As `call`, for the rows of a batch agent."""
+    def start_rows(self, rows: Rows) -> asyncio.Future[Given]:
+        """As `call`, for the rows of a batch agent, and without a task: a poll has a dozen of them. `ended` says what
+        came of it."""
+        return cast("RowsRunner", self._runner).start_rows(rows)
+
+    def ended(self, call: asyncio.Future[Given], rows: int) -> Given | list[Outcome]:
+        """The outcomes of a call that was started for so many rows, and has ended."""
         try:
-            return await cast("RowsRunner", self._runner).run_rows(rows)
+            return call.result()
         except BaseException as error:  # noqa: BLE001  as above
-            return [from_error(error, may_have_acted=self._writes)] * len(rows)
+            return [from_error(error, may_have_acted=self._writes)] * rows
 
     async def close(self) -> None:
         await self._runner.close()

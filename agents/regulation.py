@@ -68,9 +68,11 @@ class Regulation:
         if self._room.taken + len(self._events) >= most:
             return set(self._inboxes)
         resting = self._pauses.resting if self._pauses is not None else frozenset[str]()
+        share = max(most // SHARE, 1)
+        if not (resting or self._paused) and all(each.taken < share for each in self._services.values()):
+            return set()  # as after nearly every poll: nothing is asked of each inbox
         full = {tp for tp in self._inboxes if tp.topic in resting}
         for tp, inbox in self._inboxes.items():
-            share = max(most // SHARE, 1)
             if self._services[inbox.agent_id].taken >= (share * RESUME_BELOW if tp in self._paused else share):
                 full.add(tp)
         return full

@@ -1,7 +1,7 @@
 """Dispatches to batch agents as columns, from the poll to the log: no object for a row.
 
-What is out of the ordinary (known before, overdue, given up, overrun, not answered in form) becomes attempts again, and
-takes the way of every other agent: that way is the meaning, this one is quicker. I/O: none.
+What is out of the ordinary (known before, given up, overrun, not answered in form) becomes attempts again, and takes
+the way of every other agent: that way is the meaning, this one is quicker. I/O: none.
 """
 
 from __future__ import annotations

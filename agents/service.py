@@ -141,18 +141,18 @@ class Service:
         self._room.running += 1
         self._running.add(work)
         work.started_us = wall_us()
-        work.call = loop.create_task(self._call(work))
-        work.call.add_done_callback(partial(self._called, work))
         # The rows of a batch have the time of the one that has most.
         if work.rows is not None:
             expires_ms = work.rows.expires_ms[1]
+            of_rows = work.call = self._caller.start_rows(work.rows)
+            of_rows.add_done_callback(partial(self._rows_called, work, len(work.rows)))
         else:
             expires_ms = max(attempt.expires_ms for attempt in work.attempts)
+            of_attempts = work.call = loop.create_task(self._call(work))
+            of_attempts.add_done_callback(partial(self._called, work))
         work.timer = loop.call_later(expires_ms / 1000 - work.started_us / 1e6, self._overrun, work)
 
-    async def _call(self, work: Work) -> list[Outcome] | Given:
-        if work.rows is not None:
-            return await self._caller.call_rows(work.rows)
+    async def _call(self, work: Work) -> list[Outcome]:
         if self._remembers:
             await self._recall(work)
         if self._agent.logs_start:
@@ -183,7 +183,14 @@ class Service:
                 self._contexts.begin(conversation)
         work.attempts = self._callable(work.attempts)
 
-    def _called(self, work: Work, call: asyncio.Task[list[Outcome] | Given]) -> None:
+    def _rows_called(self, work: Work, n: int, call: asyncio.Future[Given]) -> None:
+        if call.cancelled():
+            return
+        ends = self._caller.ended(call, n)  # also where nobody wants to know: the loop would log an error
+        if work in self._running:
+            self._finish(work, lambda: ends)
+
+    def _called(self, work: Work, call: asyncio.Task[list[Outcome]]) -> None:
         # A call is cancelled by nobody but us, except at the end of the loop.
         if work in self._running and not call.cancelled():
             self._finish(work, call.result)

@@ -40,7 +40,7 @@ class Work:
     started_us: int = 0
     # Whose conversations are kept at hand for it, and are told of the outcomes.
     shown: frozenset[Conversation] = frozenset()
-    call: asyncio.Task[list[Outcome] | Given] | None = None
+    call: asyncio.Future[list[Outcome]] | asyncio.Future[Given] | None = None
     timer: asyncio.TimerHandle | None = None
 
     def expand(self) -> None:

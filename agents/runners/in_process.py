@@ -5,6 +5,7 @@ I/O: what the agents do.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Sequence
@@ -64,13 +65,15 @@ class BatchRunner:
         if self._remembers:
             shown = pa.array([json.dumps(context_fields(each.context)) for each in attempts], pa.string())
             rows = rows.append_column(BATCH_CONTEXT, shown)
-        output = await self._threads.run(self._lane, self._code, rows)
+        output = await self._threads.start(self._lane, self._code, rows)
         return from_batch(output, len(attempts), may_have_acted=self._writes)
 
-    async def run_rows(self, rows: Rows) -> Given:
+    def start_rows(self, rows: Rows) -> asyncio.Future[Given]:
         """As `run`, in columns."""
-        output = await self._threads.run(self._lane, self._code, rows.batch_input())
-        return given_of(output, len(rows))
+        return self._threads.start(self._lane, self._given, rows.batch_input())
+
+    def _given(self, rows: pa.RecordBatch) -> Given:
+        return given_of(self._code(rows), rows.num_rows)
 
     async def close(self) -> None:
         pass

@@ -52,8 +52,8 @@ class CallThreads:
         self._done: deque[tuple[_Call, Any, BaseException | None]] = deque()
         self._is_told = self._looks = False
 
-    async def run(self, lane: Lane, call: Callable[..., T], *arguments: Any) -> T:
-        """What the call returns or raises. Cancelling the wait keeps it from starting, and does not end it later."""
+    def start(self, lane: Lane, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """What the call returns or raises. Cancelling that keeps it from starting, and does not end it later."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
         with self._lock:
@@ -68,7 +68,7 @@ class CallThreads:
         if self._waiting and not self._looks:
             self._looks = True
             loop.call_later(PATIENCE_S, self._look, loop)
-        return await waiter
+        return waiter
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """What waits still, waits for a call that is not short."""

@@ -28,7 +28,7 @@ def test_short_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         threads = CallThreads()
         lanes = [Lane(1) for _ in range(12)]
         for _ in range(3):
-            found = await asyncio.gather(*(threads.run(lane, threading.get_ident) for lane in lanes))
+            found = await asyncio.gather(*(threads.start(lane, threading.get_ident) for lane in lanes))
             assert len(set(found)) == 1, "and the next poll is served by the same one"
 
     _run(work)
@@ -37,8 +37,8 @@ def test_short_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_call_that_hangs_keeps_no_other_agent_from_its_work() -> None:
     async def work() -> None:
         threads, gate = CallThreads(), threading.Event()
-        hanging = [asyncio.ensure_future(threads.run(Lane(1), gate.wait)) for _ in range(3)]
-        assert await asyncio.gather(*(threads.run(Lane(1), str, number) for number in range(3))) == ["0", "1", "2"]
+        hanging = [threads.start(Lane(1), gate.wait) for _ in range(3)]
+        assert await asyncio.gather(*(threads.start(Lane(1), str, number) for number in range(3))) == ["0", "1", "2"]
         assert not any(each.done() for each in hanging)
         gate.set()
         assert await asyncio.gather(*hanging) == [True] * 3
@@ -49,19 +49,19 @@ def test_a_call_that_hangs_keeps_no_other_agent_from_its_work() -> None:
 def test_an_agent_has_no_more_threads_than_it_may_even_if_its_calls_are_given_up() -> None:
     async def work() -> None:
         threads, gate, lane = CallThreads(), threading.Event(), Lane(2)
-        given_up = [asyncio.ensure_future(threads.run(lane, gate.wait)) for _ in range(2)]
+        given_up = [threads.start(lane, gate.wait) for _ in range(2)]
         await asyncio.sleep(5 * turns.PATIENCE_S)
         for each in given_up:
             each.cancel()
         ran: list[int] = []
-        never, later = (asyncio.ensure_future(threads.run(lane, ran.append, number)) for number in (1, 2))
-        await threads.run(Lane(1), str)
+        never, later = (threads.start(lane, ran.append, number) for number in (1, 2))
+        await threads.start(Lane(1), str)
         assert not ran
         never.cancel()
         gate.set()
         await later
         assert ran == [2]
-        await threads.run(lane, ran.append, 3)
+        await threads.start(lane, ran.append, 3)
         assert ran == [2, 3]
 
     _run(work)
@@ -71,12 +71,12 @@ def test_an_error_reaches_who_waits_and_the_thread_goes_on() -> None:
     async def work() -> None:
         threads, lane = CallThreads(), Lane(1)
         with pytest.raises(ZeroDivisionError):
-            await threads.run(lane, lambda: 1 // 0)
+            await threads.start(lane, lambda: 1 // 0)
         with pytest.raises(SystemExit):
-            await threads.run(lane, lambda: (_ for _ in ()).throw(SystemExit(3)))
+            await threads.start(lane, lambda: (_ for _ in ()).throw(SystemExit(3)))
         with pytest.raises(RuntimeError, match="StopIteration"):
-            await threads.run(lane, next, iter(()))
-        assert await threads.run(lane, str, 5) == "5"
+            await threads.start(lane, next, iter(()))
+        assert await threads.start(lane, str, 5) == "5"
 
     _run(work)
 
@@ -86,10 +86,10 @@ def test_a_thread_that_has_nothing_to_do_ends_and_the_next_call_has_another(monk
 
     async def work() -> None:
         threads, lane = CallThreads(), Lane(1)
-        first = await threads.run(lane, threading.current_thread)
+        first = await threads.start(lane, threading.current_thread)
         while first.is_alive():  # noqa: ASYNC110  it tells nobody
             await asyncio.sleep(0.01)
-        assert await threads.run(lane, str, 5) == "5"
+        assert await threads.start(lane, str, 5) == "5"
 
     _run(work)
 
@@ -101,7 +101,7 @@ def test_many_calls_of_any_length_each_come_to_their_end() -> None:
 
     async def work() -> None:
         threads, lanes = CallThreads(), [Lane(1 + number % 3) for number in range(5)]
-        found = await asyncio.gather(*(threads.run(lanes[number % 5], call, number) for number in range(200)))
+        found = await asyncio.gather(*(threads.start(lanes[number % 5], call, number) for number in range(200)))
         assert found == list(range(200))
         assert not any(lane.running or lane.parked for lane in lanes)
 
