@@ -117,7 +117,7 @@ def refusal_of(error: BaseException, security: Mapping[str, Any]) -> str:
             )
         case TimeoutError():
             return "no answer in time. See whether it runs, and whether this listener speaks " + protocol
-        case KafkaConnectionError() | EOFError():
+        case KafkaConnectionError() | EOFError() | ConnectionResetError() | BrokenPipeError():
             return (
                 "it closed the connection before the first answer. See whether security.protocol "
                 f"({protocol}) is what this listener speaks, and whether it wants a client's certificate "
