@@ -39,6 +39,7 @@ from streams.transport.producer import Output
 from streams.transport.slots import instance_of
 from streams.transport.telemetry import get_logger
 from streams.transport.turn_producer import producer_for
+from streams.transport.vacating import vacate
 
 log = get_logger("pointsman.host")
 
@@ -99,6 +100,7 @@ def run_host(
         history.close(CLOSE_S)
         recall.close(CLOSE_S)
         producer.close(CLOSE_S)
+    vacate(client_config(settings, topology, "consumer", group=group, instance=place, name="pointsman-host"))
 
 
 @contextmanager

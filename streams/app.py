@@ -39,6 +39,7 @@ from streams.transport.slots import instance_of, slot_name
 from streams.transport.telemetry import get_logger
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
 from streams.transport.turn_producer import producer_for
+from streams.transport.vacating import vacate
 
 log = get_logger("pointsman.worker")
 
@@ -87,6 +88,14 @@ def run_worker(
             ),
             stop,
         )
+    vacate(_member(settings, topology))
+
+
+def _member(settings: Settings, topology: Topology) -> dict[str, Any]:
+    """What the worker reads its submissions with."""
+    group = group_of("worker", topology.prefix)
+    place = instance_of(settings.worker_slot, [topology.topics().submitted])
+    return client_config(settings, topology, "consumer", group=group, instance=place, reset="error", name=group)
 
 
 def _transactional_id(settings: Settings, topology: Topology) -> str:
@@ -175,10 +184,8 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
     limits = topology.limits
     channels = worker.channels()
     (anchor,) = channels["router"]
-    group = group_of("worker", topology.prefix)
-    place = instance_of(settings.worker_slot, [anchor])
     options = DriverOptions(
-        config=client_config(settings, topology, "consumer", group=group, instance=place, reset="error", name=group),
+        config=_member(settings, topology),
         anchor=anchor,
         mirrors=tuple(topic for topics in channels.values() for topic in topics if topic != anchor),
         channel_of=worker.channel_of,
@@ -187,7 +194,7 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
         poll_s=limits.poll_ms / 1000,
         hooks=worker,
     )
-    app = make_app(group, options)
+    app = make_app(group_of("worker", topology.prefix), options)
     for name, topics in channels.items():
         app.agent(app.topic(*topics, schema=BatchSchema()), name=name)(_processor(worker, name))
     return app

@@ -72,18 +72,49 @@ def since_ms(injected: Injected, every: Sequence[Injected]) -> int:
 
 
 def recovery_s(injected: Injected, results: Results, every: Sequence[Injected] = ()) -> float | None:
-    """None where it is not measured: nothing was interrupted, or nothing was sent afterwards."""
+    """None where it is not measured: nothing was interrupted, or nothing was sent afterwards.
+
+    Time in which other faults kept the broker away does not count, wherever it falls. All other faults that came before
+    this one had recovered do (`overlapping`): nobody could tell apart what each of them cost.
+    """
     since = since_ms(injected, every)
     if injected.kind in UNMEASURED:
         return None
     if injected.due.on in HISTORY:
         return injected.history_s
+    until = _answered_ms(results, since)
+    return None if until is None else max(0.0, (until - since - _away_ms(injected, every, since, until)) / 1000)
+
+
+def overlapping(injected: Injected, results: Results, every: Sequence[Injected]) -> list[Injected]:
+    """Faults of the pipeline that came after it was over, and before it had recovered."""
+    since = since_ms(injected, every)
+    until = _answered_ms(results, since)
+    if injected.kind in UNMEASURED or injected.due.on in HISTORY or until is None:
+        return []
+    others = [each for each in every if each.kind not in UNMEASURED and each.due.on not in HISTORY]
+    return [each for each in others if each is not injected and since <= each.injected_ms < until]
+
+
+def _answered_ms(results: Results, since: int) -> int | None:
+    """When the slowest partition answered what was sent from `since` on."""
     after = results.meant_ms >= since
     firsts = [
         _first_answer_ms(results, after & (results.partitions == number))
         for number in np.unique(results.partitions[after]).tolist()
     ]
-    return None if not firsts else max(0.0, (max(firsts) - since) / 1000)
+    return max(firsts, default=None)
+
+
+def _away_ms(injected: Injected, every: Sequence[Injected], since: int, until: int) -> int:
+    """For how long of this time other faults kept the broker away, what overlaps counted once."""
+    away = 0
+    for each in sorted(every, key=lambda each: each.injected_ms):
+        if each is not injected and each.due.on == "broker":
+            began, ended = max(each.injected_ms, since), min(each.healed_ms or until, until)
+            away += max(0, ended - began)
+            since = max(since, ended)
+    return away
 
 
 def _first_answer_ms(results: Results, of_partition: npt.NDArray[np.bool_]) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from console.chaos.evidence import Evidence
 from console.chaos.plan import Plan
-from console.chaos.recovery import Injected, percentiles, recovery_s
+from console.chaos.recovery import Injected, overlapping, percentiles, recovery_s
 from console.chaos.schedule import Due
 from console.chaos.verdict import EXAMPLES_MAX, Said, Verdict, duplicated, extra_copies, judge, lost
 from console.chaos.watch import Series, Usage
@@ -37,6 +37,14 @@ class Sender(Protocol):
     def behind_s(self) -> float: ...
 
 
+class Recovery(NamedTuple):
+    """How long a fault took to recover from, and which others came before it had."""
+
+    of: Injected
+    seconds: float | None
+    beside: list[str]
+
+
 @dataclass
 class Outcome:
     """One run. `unmet`: expectations of the plan that it did not keep to."""
@@ -52,7 +60,7 @@ class Outcome:
     extra_copies: int
     history_missing: int
     history_duplicated: int
-    recoveries: list[tuple[Injected, float | None]]
+    recoveries: list[Recovery]
     latency_ms: tuple[float | None, float | None]
     results_by_status: Mapping[str, int]
     verdicts: list[Verdict]
@@ -71,7 +79,7 @@ class Outcome:
 
     @property
     def recovery_s(self) -> tuple[float | None, float | None]:
-        return percentiles(seconds for _, seconds in self.recoveries)
+        return percentiles(each.seconds for each in self.recoveries)
 
 
 def outcome_of(
@@ -85,7 +93,13 @@ def outcome_of(
     sender: Sender,
 ) -> Outcome:
     """The verdicts and figures of a run."""
-    recoveries = [(each, recovery_s(each, evidence.results, evidence.injected)) for each in evidence.injected]
+    every, results = evidence.injected, evidence.results
+    recoveries = [
+        Recovery(
+            each, recovery_s(each, results, every), [str(other.due) for other in overlapping(each, results, every)]
+        )
+        for each in every
+    ]
     parts = evidence.report.parts
     latencies = evidence.results.latencies_ms
     p50, p99 = np.percentile(latencies, [50, 99]).tolist() if len(latencies) else (None, None)
@@ -180,8 +194,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
                 "injected_ms": each.injected_ms,
                 "healed_ms": each.healed_ms,
                 "recovery_s": seconds,
+                "overlapping": beside,
             }
-            for each, seconds in outcome.recoveries
+            for each, seconds, beside in outcome.recoveries
         ],
         "usage": [
             {"process": name, "pid": pid, "at_s": series.at_s, "rss_mib": series.rss_mib, "files": series.files}
@@ -193,7 +208,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 def summed(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Several runs as one object: the same fields, summed; `runs` has each."""
     runs = [as_json(outcome) for outcome in outcomes]
-    p50, p99 = percentiles(seconds for outcome in outcomes for _, seconds in outcome.recoveries)
+    p50, p99 = percentiles(each.seconds for outcome in outcomes for each in outcome.recoveries)
     kinds = Counter(each.kind for outcome in outcomes for each in outcome.injected)
     worst = {"holds": 1, "not asked": 0, "broken": 2}
     verdicts: dict[str, dict[str, Any]] = {}
@@ -263,11 +278,12 @@ def _usage_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def _slowest(outcome: Outcome) -> str:
-    measured = [(seconds, each) for each, seconds in outcome.recoveries if seconds is not None]
+    measured = [(each.seconds, each) for each in outcome.recoveries if each.seconds is not None]
     if not measured:
         return "none was measured"
-    seconds, each = max(measured, key=lambda pair: pair[0])
-    return f"{each.kind} on {each.due.on}, {seconds:.1f} s"
+    seconds, slowest = max(measured, key=lambda pair: pair[0])
+    more = f"; before it was over there came {', '.join(slowest.beside)}" if slowest.beside else ""
+    return f"{slowest.of.kind} on {slowest.of.due.on}, {seconds:.1f} s{more}"
 
 
 def _seconds(value: float | None) -> str:

@@ -125,6 +125,11 @@ class Group:
         if self.members.pop(member_id, None) is not None:
             self._prepare(0.0)
 
+    def vacate(self, instance: str) -> None:
+        """Whoever sits in this place leaves."""
+        for member_id in [each.id for each in self.members.values() if each.instance == instance]:
+            self.leave(member_id)
+
     def commit(self, member_id: str, generation: int, offsets: Offsets) -> int:
         """An error code, 0 for none: then the offsets are committed."""
         error = self.refusal(member_id, generation)

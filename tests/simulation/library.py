@@ -54,6 +54,11 @@ def _is_ours(config: Mapping[str, Any]) -> bool:
     return bool(config.get("bootstrap.servers") == ADDRESS)
 
 
+def _vacate(cluster: Cluster, config: Mapping[str, Any]) -> None:
+    if _is_ours(config) and "group.instance.id" in config and cluster.broker.is_up:
+        cluster.broker.group(config["group.id"]).vacate(config["group.instance.id"])
+
+
 @contextmanager
 def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Iterator[Library]:
     """In the transport, and in further modules that have imported confluent_kafka as `ck`.
@@ -66,5 +71,6 @@ def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Itera
     places.append(("streams.transport.sender.Brokers", partial(Wires, nodes)))
     turns = partial(Turns, nodes) if has_turns else producer.Producer
     places.append(("streams.transport.turn_producer.TurnProducer", turns))
+    places += [(f"{module}.vacate", partial(_vacate, cluster)) for module in ("streams.app", "agents.process")]
     with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library

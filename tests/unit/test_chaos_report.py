@@ -14,7 +14,7 @@ import pytest
 from console.chaos.evidence import Evidence
 from console.chaos.fleet import Ended, fleet_topology
 from console.chaos.plan import Plan, parse_plan
-from console.chaos.recovery import Injected, Results, percentiles, recovery_s
+from console.chaos.recovery import Injected, Results, overlapping, percentiles, recovery_s
 from console.chaos.report import Outcome, growth, last_line, lines, outcome_of, summed
 from console.chaos.schedule import Due
 from console.chaos.verdict import Said, judge
@@ -66,6 +66,27 @@ def test_while_the_broker_is_away_nothing_recovers() -> None:
     assert recovery_s(crash, found, [broker, crash]) == 0.6
     assert recovery_s(broker, found, [broker, crash]) == 0.6
     assert recovery_s(crash, found, [crash]) == 0.1
+
+
+def test_a_broker_that_goes_before_a_fault_has_recovered_is_not_charged_to_it() -> None:
+    crash, broker = Injected(due(), 1000, 1000), Injected(due("broker-kill", "broker"), 2000, 5000)
+    pause = Injected(due("pause", "broker"), 4000, 5500)
+    every, found = [crash, broker, pause], results((0, 6000, 1100))
+    assert recovery_s(crash, found, every) == 1.5, "2 to 5.5 s there was no broker"
+    assert recovery_s(crash, found, [crash]) == 5.0
+    assert overlapping(crash, found, every) == [broker, pause]
+    late = results((0, 1900, 1100), (0, 6000, 5600))
+    assert recovery_s(crash, late, every) == 0.9, "it had recovered by then"
+    assert overlapping(crash, late, every) == []
+
+
+def test_other_faults_before_it_is_over_are_named_and_not_taken_off() -> None:
+    crash, other = Injected(due(), 1000, 1000), Injected(due("stop", "worker-2"), 3000, 3000)
+    store, model = Injected(due("kill", "store"), 2000, 2000), Injected(due("agent-slow", "first_agent"), 2000, 2500)
+    found, every = results((0, 6000, 1100)), [crash, other, store, model]
+    assert recovery_s(crash, found, every) == 5.0
+    assert overlapping(crash, found, every) == [other]
+    assert overlapping(store, found, every) == []
 
 
 def test_what_interrupts_nothing_has_no_recovery_and_the_history_has_its_own() -> None:
