@@ -13,7 +13,9 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
-from streams.transport.brokers import UNREACHABLE, Brokers, can_secure
+from schemas.errors import ConfigurationError
+from streams.transport.brokers import UNREACHABLE, Brokers
+from streams.transport.securing import can_secure, security_of
 from streams.transport.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def vacate(config: Mapping[str, Any], timeout_s: float = LEAVE_S) -> None:
         return
     try:
         error = asyncio.run(asyncio.wait_for(_leave(config, str(group), str(instance), timeout_s), timeout_s))
-    except UNREACHABLE as raised:
+    except (*UNREACHABLE, ConfigurationError) as raised:
         log.warning("the slot's place in the group stays until its session is over", why=str(raised))
     else:
         log.info("the slot's place in the group is given up", group=group, slot=instance, error=error)
@@ -75,7 +77,7 @@ def vacate(config: Mapping[str, Any], timeout_s: float = LEAVE_S) -> None:
 
 async def _leave(config: Mapping[str, Any], group: str, instance: str, timeout_s: float) -> int:
     """An error code of Kafka's, 0 for none."""
-    brokers = Brokers(config, timeout_s)
+    brokers = Brokers(config, security_of(config), timeout_s)
     try:
         await brokers.refresh([])
         found = await brokers.send(brokers.any(), FindCoordinatorRequest(group, _GROUP))
