@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
 from agents.outcome import COMPLETED, Outcome, failed
-from schemas.codec import Codec
+from schemas.codec import FEW, Codec
 from schemas.ids import agent_event_id
 from schemas.reasons import ErrorClass
 from schemas.records import table
@@ -67,14 +67,8 @@ class EventEncoder:
 
     def _values(self, groups: list[list[Entry]]) -> list[bytes]:
         entries = [entry for group in groups for entry in group]
-        slips, identities = [], []
-        for group in groups:
-            source: Dispatched = group[0].attempt.source
-            rows = pa.array([entry.attempt.row for entry in group], pa.int64())
-            slips.append(source.slips.take(rows))
-            identities.append(source.identities.take(rows))
         columns: dict[str, Any] = dict(
-            zip(Outcome._fields, zip(*(entry.outcome for entry in entries), strict=True), strict=True)
+            zip(Outcome._fields, map(list, zip(*(entry.outcome for entry in entries), strict=True)), strict=True)
         )
         columns |= {
             "event_id": [
@@ -89,9 +83,27 @@ class EventEncoder:
                 )
                 for entry in entries
             ],
-            "slip": pa.concat_arrays(slips),
-            "task": pa.concat_arrays(identities),
             "epoch": [entry.attempt.inbox.epoch for entry in entries],
             "agent_version": [self._versions[entry.attempt.inbox.agent_id] for entry in entries],
         }
+        if len(entries) <= FEW:  # as those of agents that are called one by one: without Arrow a tenth, and no waiting
+            columns["slip"] = [entry.attempt.source.slips[entry.attempt.row].as_py() for entry in entries]
+            columns["task"] = [entry.attempt.source.identities[entry.attempt.row].as_py() for entry in entries]
+            return self._codec.encode_values(columns, len(entries), "AgentEvent")
+        columns |= {"slip": _gathered(groups, _slips), "task": _gathered(groups, _identities)}
         return self._codec.encode(table("AgentEvent", columns, len(entries)), "AgentEvent")
+
+
+def _slips(source: Dispatched) -> pa.StructArray:
+    return source.slips
+
+
+def _identities(source: Dispatched) -> pa.StructArray:
+    return source.identities
+
+
+def _gathered(groups: list[list[Entry]], column_of: Callable[[Dispatched], pa.StructArray]) -> pa.StructArray:
+    """The rows of all entries in a column of their sources; a group has one source."""
+    rows = [pa.array([entry.attempt.row for entry in group], pa.int64()) for group in groups]
+    taken = [column_of(group[0].attempt.source).take(each) for group, each in zip(groups, rows, strict=True)]
+    return pa.concat_arrays(taken)
