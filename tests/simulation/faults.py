@@ -184,9 +184,11 @@ def _store(rng: Random, slots: int, weather: Weather) -> list[Fault]:
 
 def _takeovers(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """A worker is stopped in the midst of a transaction, for longer than its session: another one takes over."""
-    at = rng.uniform(0.5, 4.0)
-    point = rng.choice(("transaction", "transacted", "produced", "produced", "begin"))
-    return [Fault(at, "pause", 0, rng.choice((6.3, 6.5, 7.0, 8.0)), point), Fault(rng.uniform(0.5, 6.0), "add_worker")]
+    points = ("transaction", "transacted", "produced", "produced", "produced", "begin")
+    pauses = [
+        Fault(rng.uniform(0.5, 5.0), "pause", slot, rng.uniform(6.02, 7.5), rng.choice(points)) for slot in (0, 1)
+    ]
+    return [*pauses, Fault(rng.uniform(0.5, 6.0), "add_worker")]
 
 
 def _absent(rng: Random, slots: int, weather: Weather) -> list[Fault]:
