@@ -155,21 +155,16 @@ class Contexts:
             held.calls -= 1
             self._make_room()
 
-    def next_of(self, conversation: Conversation) -> int:
-        """The ordinal that its next outcome gets; 0 where nobody counts."""
-        held = self._held.get(conversation)
-        return 0 if held is None else held.count + 1
-
     def note(self, conversation: Conversation, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """An outcome of a call, with the ordinal that it gets, if it does not bear it yet."""
+        """An outcome of a call, with the ordinal that it gets."""
         held = self._held.get(conversation)
         if held is None:
             return outcome
         ordinal = held.count + 1
-        if outcome.ordinal != ordinal:
-            outcome = outcome._replace(ordinal=ordinal)
+        outcome = outcome._replace(ordinal=ordinal)
         inbox = attempt.inbox
-        self.bytes += held.note(
+        before = held.bytes
+        held.note(
             Noted(
                 ordinal,
                 attempt.text,
@@ -182,6 +177,7 @@ class Contexts:
                 self._versions[inbox.agent_id],
             )
         )
+        self.bytes += held.bytes - before
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
         if not ordinal % CHUNK and conversation.agent_id in self._summed_up:

@@ -68,10 +68,7 @@ class Noted(NamedTuple):
     @property
     def bytes(self) -> int:
         outcome = self.outcome
-        size = INTERACTION_BYTES + len(self.asked)
-        if outcome.answer:
-            size += len(outcome.answer)
-        return size + len(outcome.tool_calls) if outcome.tool_calls else size
+        return INTERACTION_BYTES + len(self.asked) + len(outcome.answer or "") + len(outcome.tool_calls or "")
 
 
 class Read(NamedTuple):
@@ -165,15 +162,12 @@ class Held:
         self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
         self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
 
-    def note(self, noted: Noted) -> int:
-        """How many bytes more it is."""
-        unseen, more = self.unseen, noted.bytes
-        if len(unseen) == UNSEEN_MAX:
-            more -= unseen[0].bytes
-        unseen.append(noted)
-        self.bytes += more
+    def note(self, noted: Noted) -> None:
+        if len(self.unseen) == UNSEEN_MAX:
+            self.bytes -= self.unseen[0].bytes
+        self.unseen.append(noted)
+        self.bytes += noted.bytes
         self.count = noted.ordinal
-        return more
 
     def model(self, summary: Summary) -> None:
         self.models = (*self.models, summary)

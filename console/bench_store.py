@@ -23,6 +23,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+import pyarrow.compute as pc
 
 from console.cli.output import Output
 from console.local.broker import LocalBroker
@@ -99,14 +100,14 @@ class Fill:
 
     def _send(self, records: Records) -> None:
         values = np.array(self._codec.encode(records.batch, records.record), object)
-        keys = None
-        if records.record == "TaskSubmitted":
-            keys = np.array([key.encode() for key in records.batch.column("conversation_id").to_pylist()], object)
+        columns = records.batch
+        conversations = pc.struct_field(columns["task"], "conversation_id") if "task" in columns.schema.names else None
+        keyed = columns["conversation_id"] if conversations is None else conversations
+        keys = np.array([key.encode() for key in keyed.to_pylist()], object)
         self.rows += len(values)
         for partition, rows in by_value((records.tasks % self._topology.partitions).astype(np.int32)):
             for topic, places in self._by_topic(records, rows):
-                own = None if keys is None else keys[places].tolist()
-                self._producer.send(topic, partition, values[places].tolist(), own)
+                self._producer.send(topic, partition, values[places].tolist(), keys[places].tolist())
 
     def _by_topic(self, records: Records, rows: Any) -> Iterator[tuple[str, Any]]:
         topics = self._topics

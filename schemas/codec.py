@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyruhvro
 
 from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, parse
+from schemas.envelope import Envelope, first_frame
 from schemas.errors import UnknownSchemaError
 from schemas.evolution import Project, project_fields, widened
 from schemas.json_form import UnfitJsonError, read_json
@@ -58,6 +59,15 @@ class Decoded:
     schema_ids: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedLog:
+    """As `Decoded`, of records that are all valid; `offset_deltas` and `time_deltas` as `Unwrapped` has them."""
+
+    batch: pa.RecordBatch
+    offset_deltas: npt.NDArray[np.int64]
+    time_deltas: npt.NDArray[np.int64]
+
+
 class _MalformedError(Exception):
     """At least one datum of a batch cannot be read."""
 
@@ -81,14 +91,16 @@ class _Reader:
             batch = pyruhvro.deserialize_array(datums, self.schema)
         except ValueError as error:
             raise _MalformedError(DeadReason.UNDECODABLE, str(error)) from error
+        return self.as_today(batch)
+
+    def as_today(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What was decoded, in today's columns. Raises _MalformedError when any value of it is."""
         try:
             batch.validate(full=True)  # the decoder takes any bytes for text
         except pa.ArrowInvalid as error:
             raise _MalformedError(DeadReason.INVALID_UTF8, "a text field is not UTF-8") from error
-        if self.project is None:
-            return batch
         try:
-            columns = self.project(batch.columns, batch.num_rows)
+            columns = batch.columns if self.project is None else self.project(batch.columns, batch.num_rows)
         except pa.ArrowInvalid as error:
             raise _MalformedError(DeadReason.UNDECODABLE, "a number does not fit its field") from error
         return pa.RecordBatch.from_arrays(columns, schema=self.arrow)
@@ -125,6 +137,7 @@ class Codec:
         self.registry, self.record_bytes_max = registry, record_bytes_max
         self._readers: dict[tuple[int, str], _Reader] = {}
         self._frames: dict[str, bytes] = {}
+        self._envelopes: dict[tuple[int, str], Envelope] = {}
         self._plain: dict[str, PlainEncoder] = {}
         self._dispatch_frames: dict[int, bytes | None] = {}
 
@@ -153,6 +166,30 @@ class Codec:
             return None
         n = len(values)
         return Decoded(batch, np.arange(n), [], np.full(n, reader.schema_id, np.int64))
+
+    def decode_log(self, batches: Sequence[bytes], rows: int, record_name: str) -> DecodedLog | None:
+        """`rows` records of this type out of Kafka record batches, without their headers and uncompressed.
+
+        None where they are not all valid, or not written alike, with a key and without headers: then `decode` says of
+        each what it is. Whoever may write to a log can have a record read otherwise here than there, by bytes behind a
+        datum: this is for what our own processes write.
+        """
+        frame = first_frame(batches[0]) if batches else None
+        reader = None if frame is None else self._reader_of(frame, record_name)
+        if frame is None or not isinstance(reader, _Reader):
+            return None
+        envelope = self._envelopes.get((reader.schema_id, record_name))
+        if envelope is None:
+            _make_room(self._envelopes)
+            envelope = self._envelopes[reader.schema_id, record_name] = Envelope(frame, reader.schema)
+        found = envelope.read(batches, rows)
+        if found is None or found.value_bytes > self._bytes_max(record_name):
+            return None
+        try:
+            batch = reader.as_today(pa.RecordBatch.from_struct_array(found.values))
+        except _MalformedError:
+            return None
+        return DecodedLog(batch, found.offset_deltas, found.time_deltas)
 
     def _decode_mixed(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
         bytes_max = self._bytes_max(record_name)

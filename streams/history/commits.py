@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from typing import Protocol
 
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
-from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import ERRORS, get_logger
 from streams.transport.threads import DaemonPool, has_ended
 
@@ -21,10 +21,18 @@ log = get_logger("pointsman.history")
 RETRY_S = 1.0
 
 
+class Member(Protocol):
+    """The part of a group's consumer that is used here."""
+
+    def assignment(self) -> list[TopicPartition]: ...
+
+    def commit(self, positions: Mapping[TopicPartition, tuple[int, str]]) -> None: ...
+
+
 class Commits:
     """Commits what `add` was told, one request after the other, and tries again while nobody answers."""
 
-    def __init__(self, consumer: BatchConsumer) -> None:
+    def __init__(self, consumer: Member) -> None:
         self._consumer = consumer
         self._waiting: dict[TopicPartition, int] = {}
         self._sent: Mapping[TopicPartition, int] = {}

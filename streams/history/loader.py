@@ -19,7 +19,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.admission import admit
-from schemas.codec import Codec, DecodeFault
+from schemas.codec import FEW, Codec, DecodeFault
 from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
 from schemas.settings import DATABASE
@@ -33,12 +33,14 @@ from streams.history.tables import (
     TABLES,
     columns_of,
     places_of,
+    places_of_log,
     rows_of,
     rows_of_dead_topic,
     stream_of,
 )
 from streams.transport.batch import Batch, TopicPartition, content_bytes, next_positions
 from streams.transport.deadletters import bury
+from streams.transport.packed import Packed
 from streams.transport.producer import Producer
 from streams.transport.telemetry import ERRORS, HISTORY_INSERT_DURATION, HISTORY_ROWS, get_logger
 
@@ -113,8 +115,11 @@ class Loader:
         """End a load that keeps trying: it raises StoppedError."""
         self._stopping.set()
 
-    def read(self, batch: Batch) -> Rows:
+    def read(self, batch: Batch | Packed) -> Rows:
         """The rows of a batch."""
+        if isinstance(batch, Packed):
+            whole = self._of_log(batch)
+            return whole if whole is not None else self.read(batch.unpacked())
         said = len(batch), next_positions(batch), int(batch.timestamps_ms.min())
         if batch.channel == self._topics.dead:
             letters, markers = rows_of_dead_topic(batch)
@@ -126,6 +131,17 @@ class Loader:
         faults = [replace(fault, row=row) for row, fault in enumerate(ours)]
         places = places_of(batch, decoded.rows)
         return Rows(TABLES[batch.channel].name, decoded.batch, places, bad, faults, *said)
+
+    def _of_log(self, log: Packed) -> Rows | None:
+        """Of packs that hold nothing but valid records, all of them wanted."""
+        if len(log) < FEW or any(pack.start > pack.base for pack in log.packs):
+            return None
+        decoded = self._codec.decode_log([pack.records() for pack in log.packs], len(log), log.channel)
+        if decoded is None:
+            return None
+        places, oldest_ms = places_of_log(log, decoded), min(pack.first_ms for pack in log.packs)
+        table = TABLES[log.channel].name
+        return Rows(table, decoded.batch, places, None, (), len(log), log.next_positions(), oldest_ms)
 
     def load(self, rows: Sequence[Rows]) -> None:
         """Raises StoppedError after `stop`, DeliveryError where a dead letter cannot be delivered."""

@@ -22,6 +22,8 @@ from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.held import HeldBack
+from streams.transport.packed import Packed
+from streams.transport.packed_consumer import PackedConsumer, can_fetch
 from streams.transport.telemetry import CONSUMER_LAG, HISTORY_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
 
@@ -33,6 +35,8 @@ POLL_BYTES_MAX = 64 * 1024 * 1024
 # A batch has a price of its own: at small rates this is what makes it worth it.
 POLL_S = 0.25
 SUBMISSIONS = "TaskSubmitted"
+# What workers and hosts write, and nobody else may.
+OURS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult", "OrchestratorEvent"})
 DRAIN_S = 2.0
 # What an insert costs beside its rows is 4 ms a table: where that many rows come in one interval, two share it.
 BUSY_ROWS = 10_000
@@ -89,15 +93,7 @@ class Sink:
         self, settings: BrokerSettings, topology: Topology, loader: Loader, held: HeldBack | None = None
     ) -> None:
         self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
-        group = f"{topology.prefix}pointsman-store"
-        self._consumer = BatchConsumer(
-            client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store"),
-            channel_of(self._topics),
-            rows_max=min(POLL_ROWS_MAX, self._limits.history_rows_max),
-            bytes_max=POLL_BYTES_MAX,
-            poll_s=POLL_S,
-            with_headers=True,
-        )
+        self._consumer = _consumer(settings, topology, channel_of(self._topics))
         # One thread for all loads: the C allocator gives each new one an arena of its own, and keeps what was in it.
         self._lane = DaemonPool("history-load", 1)
         self._waiting = Buffer()
@@ -143,9 +139,9 @@ class Sink:
         if is_due(self._waiting.rows, time.monotonic() - self._begun_at, self._limits):
             self._begin()
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch | Packed) -> None:
         """All of it but submissions whose schema is not known yet, and what follows those."""
-        if self._held is None or batch.channel != SUBMISSIONS:
+        if self._held is None or isinstance(batch, Packed) or batch.channel != SUBMISSIONS:
             self._waiting.add(self._loader.read(batch))
         elif (admitted := self._held.admit(batch)) is not None:
             self._waiting.add(self._loader.read(admitted))
@@ -227,6 +223,20 @@ class Sink:
         if self._held is not None:
             self._held.drop(partitions)
             self._held_paused -= frozenset(partitions)
+
+
+def _consumer(
+    settings: BrokerSettings, topology: Topology, channel_of: Callable[[str], str]
+) -> BatchConsumer | PackedConsumer:
+    """One that reads whole record batches, unless the operator wants of a consumer what only librdkafka does."""
+    group = f"{topology.prefix}pointsman-store"
+    config = client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store")
+    rows_max = min(POLL_ROWS_MAX, topology.limits.history_rows_max)
+    if can_fetch(config):
+        return PackedConsumer(config, channel_of, OURS, rows_max=rows_max, bytes_max=POLL_BYTES_MAX, poll_s=POLL_S)
+    return BatchConsumer(
+        config, channel_of, rows_max=rows_max, bytes_max=POLL_BYTES_MAX, poll_s=POLL_S, with_headers=True
+    )
 
 
 def is_due(rows: int, waited_s: float, limits: Limits) -> bool:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.codec import DecodedLog
 from schemas.deadletter import DeadLetter, parse
 from schemas.records import record
 from schemas.redrive import Redriven, parse_marker
 from streams.transport.batch import Batch
+from streams.transport.packed import Packed
 
 _US = pa.timestamp("us", "UTC")
 _MS = pa.timestamp("ms", "UTC")
@@ -234,6 +236,21 @@ def places_of(raw: Batch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
         pa.array(raw.partitions[rows], pa.int32()),
         pa.array(raw.offsets[rows], pa.int64()),
         _time(pa.array(raw.timestamps_ms[rows], pa.int64()), _MS),
+    ]
+    return pa.RecordBatch.from_arrays(columns, list(PLACES))
+
+
+def places_of_log(log: Packed, decoded: DecodedLog) -> pa.RecordBatch:
+    """As `places_of`, of all records of whole packs."""
+    names, numbers = np.unique(log.topics(), return_inverse=True)
+    topics = pa.DictionaryArray.from_arrays(pa.array(np.repeat(numbers, log.rows())), pa.array(names, pa.string()))
+    appended = np.where(log.each(lambda pack: pack.has_append_time), log.each(lambda pack: pack.last_ms), 0)
+    sent = log.each(lambda pack: pack.first_ms) + decoded.time_deltas
+    columns = [
+        topics.cast(pa.string()),
+        pa.array(log.each(lambda pack: pack.tp.partition), pa.int32()),
+        pa.array(log.each(lambda pack: pack.base) + decoded.offset_deltas, pa.int64()),
+        _time(pa.array(np.where(appended, appended, sent), pa.int64()), _MS),
     ]
     return pa.RecordBatch.from_arrays(columns, list(PLACES))
 

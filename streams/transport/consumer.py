@@ -55,8 +55,8 @@ class BatchConsumer:
         with_headers: bool = False,
         gathering: Gathering | None = None,
     ) -> None:
-        self._watch = ConnectionWatch(str(config.get("client.id", "consumer")))
-        self._consumer = opened(ck.Consumer, {"enable.partition.eof": True, **config}, self._watch)
+        self.watch = ConnectionWatch(str(config.get("client.id", "consumer")))
+        self._consumer = opened(ck.Consumer, {"enable.partition.eof": True, **config}, self.watch)
         self._channel_of, self._with_headers = channel_of, with_headers
         self._rows_max, self._bytes_max, self._poll_s = rows_max, bytes_max, poll_s
         self._at_end: dict[TopicPartition, int] = {}
@@ -112,10 +112,10 @@ class BatchConsumer:
         return self._batches(self._messages(self._poll_s if timeout_s is None else timeout_s))
 
     def _batches(self, messages: Sequence[Any]) -> list[Batch]:
-        records = records_of(messages, self._watch, self._note_end)
+        records = records_of(messages, self.watch, self._note_end)
         if not records:
             return []
-        self._watch.up()
+        self.watch.up()
         return by_channel(
             records,
             self._channel_of,

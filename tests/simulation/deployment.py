@@ -92,6 +92,8 @@ def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: boo
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
     places += [(f"streams.history.process.{name}", lambda *_, **__: None) for name in ("migrate", "own", "retain")]
+    # The in-memory broker is librdkafka's alone; tests/contract/test_packed_consumer.py plays the other consumer.
+    places += [("streams.history.sink.can_fetch", lambda _: False)]
     # There is one collector, and `tests.simulation.__main__` calms it once.
     places += [("streams.app.calm_collector", lambda: None)]
     places += _shared(topology)

@@ -1,0 +1,137 @@
+"""Many records of a Kafka log, decoded in one call: a record batch is laid out as an Avro array would be.
+
+Kafka writes a record as varints in zigzag, byte strings after their length, and single bytes
+(kafka.apache.org/documentation, "Record"); Avro writes a `long`, a `string` and a `boolean` in the same way. So the
+schema of what surrounds a record, with the schema of its value inside, reads the records of any number of batches as
+one array: keys, values and offsets become columns, and no record is ever an object. I/O: none.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyruhvro
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+FRAME: Final = struct.Struct("<?f")
+"""Of a value: a byte that is nought, and four bytes of schema id, which are taken for a number without being one."""
+_END_OF_ARRAY: Final = b"\0"
+_MARK: Final = 0x5EA1_ED0F_10C5
+"""Stands behind the array: whoever reads it there has taken neither a byte more than the records are, nor one less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """Records in the order of their batches: `values` has the fields of the value's own schema.
+
+    `offset_deltas` and `time_deltas` (int64) count from what the batch of each says, `value_bytes` is the largest size.
+    """
+
+    values: pa.StructArray
+    offset_deltas: npt.NDArray[np.int64]
+    time_deltas: npt.NDArray[np.int64]
+    value_bytes: int
+
+
+class Envelope:
+    """Reads records whose values are all framed by `frame` and written with the Avro schema `schema`."""
+
+    def __init__(self, frame: bytes, schema: str) -> None:
+        (_, self._frame) = FRAME.unpack(frame)
+        fields = [
+            _field("length", "long"),
+            _field("attributes", "boolean"),
+            _field("time_delta", "long"),
+            _field("offset_delta", "long"),
+            _field("key", "string"),
+            _field("value_bytes", "long"),
+            _field("magic", "boolean"),
+            _field("schema_id", "float"),
+            _field("value", json.loads(schema)),
+            _field("headers", "long"),
+        ]
+        record = {"type": "record", "name": "PointsmanRecord", "fields": fields}
+        array = {"type": "array", "items": record}
+        whole = {"type": "record", "name": "PointsmanLog", "fields": [_field("records", array), _field("mark", "long")]}
+        self._schema = json.dumps(whole)
+
+    def read(self, batches: Sequence[bytes], rows: int) -> Unwrapped | None:
+        """`rows` records from batches without their headers, uncompressed; None where any of them is not of this kind:
+        a value that is null or framed otherwise, a key that is null, a record with headers, a malformed datum.
+        """
+        data = b"".join((_long(rows), *batches, _END_OF_ARRAY, _long(_MARK)))
+        try:
+            whole = pyruhvro.deserialize_array([data], self._schema)
+        except ValueError:
+            return None
+        if whole.column("mark")[0].as_py() != _MARK:
+            return None
+        records = whole.column("records").flatten()
+        if len(records) != rows or not self._are_alike(records):
+            return None
+        sizes = _numbers(records, "value_bytes")
+        return Unwrapped(
+            records.field("value"),
+            _numbers(records, "offset_delta"),
+            _numbers(records, "time_delta"),
+            int(sizes.max(initial=0)),
+        )
+
+    def _are_alike(self, records: pa.StructArray) -> bool:
+        """The decoder would as well read another schema's data where they happen to fit."""
+        frames = records.field("schema_id").to_numpy().view(np.int32)
+        ours = np.array([self._frame], np.float32).view(np.int32)
+        return bool((frames == ours).all()) and not _numbers(records, "headers").any()
+
+
+def first_frame(records: bytes) -> bytes | None:
+    """What the value of the first of these records starts with; None where it has no key, or ends too soon."""
+    try:
+        place = _after(records, 0) + 1
+        key_bytes, place = _zigzag(records, _after(records, _after(records, place)))
+        place = _after(records, place + key_bytes)
+    except IndexError:
+        return None
+    return records[place : place + FRAME.size] if key_bytes >= 0 else None
+
+
+def _field(name: str, kind: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind}
+
+
+def _numbers(records: pa.StructArray, name: str) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = records.field(name).to_numpy()
+    return found
+
+
+def _long(number: int) -> bytes:
+    """A number that is not negative, as Avro writes a long."""
+    left, out = number << 1, bytearray()
+    while left > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
+
+
+def _after(data: bytes, place: int) -> int:
+    """Where the varint that begins here has ended."""
+    while data[place] & 0x80:
+        place += 1
+    return place + 1
+
+
+def _zigzag(data: bytes, place: int) -> tuple[int, int]:
+    """The varint that begins here, and where it has ended."""
+    end = _after(data, place)
+    coded = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(data[place:end]))
+    return (coded >> 1) ^ -(coded & 1), end

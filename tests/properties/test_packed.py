@@ -1,0 +1,176 @@
+"""Record batches decoded whole, against the same records taken apart one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import Codec, DecodedLog
+from streams.history.tables import places_of, places_of_log
+from streams.transport.batch import TopicPartition
+from streams.transport.compression import NAMES, compressed
+from streams.transport.packed import Pack, Packed, packs_of
+from tests.properties.test_codec import CODEC, EVERY_RECORD, GOOD, PER_RECORD, REFUSED, mixed_codec
+from tests.support.wire import records_of, to_batch
+
+TP = TopicPartition("some.events", 3)
+NOBODY = -1
+KEYS = st.binary(max_size=20)
+OFTEN_KEYED = st.one_of(KEYS, KEYS, KEYS, st.none())
+HEADERS = st.sampled_from([(), (), (), (("origin", b"there"),)])
+COMPRESSION = st.sampled_from(sorted(NAMES))
+
+
+def pack(
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None],
+    base: int = 0,
+    *,
+    compression: str = "lz4",
+    headers: Sequence[Any] = (),
+    producer: int = NOBODY,
+) -> bytes:
+    """A record batch as a broker has it: with its offset."""
+    builder = DefaultRecordBatchBuilder(2, 0, int(producer != NOBODY), producer, 0, 0, 1 << 24)
+    for row, (value, key) in enumerate(zip(values, keys, strict=True)):
+        builder.append(row, 1_700_000_000_000 + 7 * row, key, value, list(headers[row]) if headers else [])
+    return base.to_bytes(8, "big") + compressed(bytes(builder.build()), compression)[8:]
+
+
+def log_of(data: bytes, start: int = 0) -> Packed:
+    return Packed("AgentEvent", packs_of(TP, data, start, ())[0])
+
+
+def decoded(codec: Codec, log: Packed, name: str) -> DecodedLog | None:
+    return codec.decode_log([each.records() for each in log.packs], len(log), name)
+
+
+@EVERY_RECORD
+@PER_RECORD
+@given(data=st.data())
+def test_whole_batches_hold_what_their_records_hold(name: str, data: st.DataObject) -> None:
+    values = CODEC.encode(to_batch(name, data.draw(records_of(name))), name)
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=len(values), max_size=len(values)))
+    at, log = 0, b""
+    for size in sizes:
+        part = values[at : at + size]
+        keys = data.draw(st.lists(KEYS, min_size=len(part), max_size=len(part)))
+        # Between two batches there may be a gap: what was between them is compacted, or was a marker.
+        log += pack(part, keys, 2 * at, compression=data.draw(COMPRESSION)) if part else b""
+        at += size
+    packed = log_of(log)
+    whole, single = decoded(CODEC, packed, name), packed.unpacked()
+    if not values:
+        assert whole is None
+        return
+    expected = CODEC.decode(single.values, name)
+    assert whole is not None
+    assert whole.batch.equals(expected.batch)
+    assert whole.batch.schema == expected.batch.schema
+    assert places_of_log(packed, whole).equals(places_of(single, expected.rows))
+
+
+@given(
+    batch=st.lists(GOOD | REFUSED.map(lambda value: (value, None)), min_size=1, max_size=12),
+    keys=st.lists(OFTEN_KEYED, min_size=12, max_size=12),
+    headers=st.lists(HEADERS, min_size=12, max_size=12),
+)
+def test_what_is_not_alike_is_left_to_the_other_decoder(
+    batch: list[tuple[bytes | None, dict[str, Any] | None]], keys: list[bytes | None], headers: list[Any]
+) -> None:
+    values = [value for value, _ in batch]
+    log = log_of(pack(values, keys[: len(values)], headers=headers))
+    whole, expected = decoded(mixed_codec(), log, "TaskSubmitted"), mixed_codec().decode(values, "TaskSubmitted")
+    is_plain = all(keys[row] is not None and not headers[row] for row in range(len(values)))
+    is_alike = not expected.faults and len(set(expected.schema_ids.tolist())) == 1 and expected.schema_ids[0] >= 0
+    assert (whole is not None) == (is_plain and is_alike)
+    if whole is not None:
+        assert whole.batch.equals(expected.batch)
+
+
+@EVERY_RECORD
+@PER_RECORD
+@given(data=st.data())
+def test_no_damage_makes_it_fail(name: str, data: st.DataObject) -> None:
+    values = CODEC.encode(to_batch(name, data.draw(records_of(name))), name)
+    if not values:
+        return
+    (only,) = log_of(pack(values, [b"key"] * len(values), compression="none")).packs
+    records = bytearray(only.records())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(records)))
+        records[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    whole = CODEC.decode_log([bytes(records)], len(values), name)
+    if whole is not None:
+        assert whole.batch.num_rows == len(values)
+        whole.batch.validate(full=True)
+
+
+def test_what_stands_behind_a_datum_is_seen() -> None:
+    """Bytes behind a datum would move all that follows: the mark at the end is not where it should be."""
+    value = CODEC.frame("TaskSubmitted") + b"\0" * 40
+    log = log_of(pack([value, value], [b"a", b"b"]))
+    assert decoded(CODEC, log, "TaskSubmitted") is None
+
+
+@pytest.mark.parametrize("rows", [(0, 2), (1, 2), (2, 2)])
+def test_records_before_the_position_are_left_out(rows: tuple[int, int]) -> None:
+    start, base = rows
+    log = log_of(pack([b"a", b"b", b"c"], [None] * 3, base), base + start)
+    assert log.unpacked().values == [b"a", b"b", b"c"][start:]
+    assert log.unpacked().offsets.tolist() == list(range(base + start, base + 3))
+    assert log.next_positions() == {TP: base + 3}
+
+
+def marker(kind: bytes, base: int, producer: int) -> bytes:
+    data = bytearray(pack([b"\0\0\0\0\0\0"], [b"\0\0" + kind], base, compression="none", producer=producer))
+    data[22] |= 0x20
+    return bytes(data)
+
+
+def test_what_an_aborted_transaction_wrote_is_left_out_and_no_more() -> None:
+    """KIP-98: a producer's records count as aborted from the offset that the broker names up to its marker."""
+    data = b"".join([
+        pack([b"plain"], [b"k"], 0),
+        pack([b"one"], [b"k"], 1, producer=7),
+        pack([b"two"], [b"k"], 2, producer=8),
+        marker(b"\0\0", 3, 7),
+        marker(b"\0\1", 4, 8),
+        pack([b"again"], [b"k"], 5, producer=7),
+        marker(b"\0\1", 6, 7),
+    ])  # fmt: skip
+    packs, position = packs_of(TP, data, 0, [(7, 1)])
+    assert [record.value for each in packs for record in each] == [b"plain", b"two", b"again"]
+    assert position == 7
+
+
+def test_a_batch_that_was_cut_off_is_fetched_again() -> None:
+    whole = pack([b"a"] * 5, [b"k"] * 5, 0)
+    packs, position = packs_of(TP, whole + pack([b"b"] * 5, [b"k"] * 5, 5)[:-1], 0, None)
+    assert ([each.rows for each in packs], position) == ([5], 5)
+    assert packs_of(TP, whole[:40], 0, None) == ([], 0)
+
+
+def test_markers_alone_move_the_position_on() -> None:
+    assert packs_of(TP, marker(b"\0\1", 9, 7), 9, None) == ([], 10)
+
+
+def test_an_older_format_is_refused() -> None:
+    data = bytearray(pack([b"a"], [b"k"]))
+    data[16] = 1
+    with pytest.raises(ValueError, match="format 1"):
+        packs_of(TP, bytes(data), 0, None)
+
+
+def test_the_brokers_own_times_are_taken_where_the_topic_wants_them() -> None:
+    data = bytearray(pack([b"a", b"b"], [b"k", b"k"], compression="none"))
+    data[22] |= 0x08
+    (only,) = packs_of(TP, bytes(data), 0, None)[0]
+    assert isinstance(only, Pack)
+    assert only.has_append_time
+    assert Packed("x", [only]).unpacked().timestamps_ms.tolist() == [only.last_ms] * 2
