@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -151,13 +152,14 @@ class Codec:
 
     def _decode_uniform(self, values: Sequence[bytes | None], record_name: str) -> Decoded | None:
         """The ordinary case: one known schema, nothing wrong. None where it is not that."""
+        head = values[0][:FRAME_BYTES] if values and values[0] is not None else b""
         try:
-            heads = {value[:FRAME_BYTES] for value in values}  # type: ignore[index]
+            is_uniform = all(map(bytes.startswith, values, repeat(head)))  # type: ignore[arg-type]
         except TypeError:  # a null
             return None
-        if len(heads) != 1 or max(map(len, values)) > self._bytes_max(record_name):  # type: ignore[arg-type]
+        if not is_uniform or max(map(len, values), default=0) > self._bytes_max(record_name):  # type: ignore[arg-type]
             return None
-        reader = self._reader_of(heads.pop(), record_name)
+        reader = self._reader_of(head, record_name)
         if isinstance(reader, DecodeFault):
             return None
         try:

@@ -105,7 +105,13 @@ class Intake:
 
 
 def _plain(column: pa.Array) -> list[Any]:
-    return labels(column) if pa.types.is_map(column.type) else list(column.to_pylist())
+    """The column as Python values; what no task states, and what are numbers, by a quicker way than Arrow's."""
+    if pa.types.is_map(column.type):
+        return labels(column)
+    if column.null_count == len(column):
+        return [None] * len(column)
+    is_plain = pa.types.is_integer(column.type) and not column.null_count
+    return list(column.to_numpy().tolist() if is_plain else column.to_pylist())
 
 
 def _kinds(policy: Policy, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], list[Kind]]:

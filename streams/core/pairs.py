@@ -63,10 +63,11 @@ def _keys(answers: pa.StringArray) -> pa.StringArray:
 
 def vote(policy: Policy, voices: pa.RecordBatch, place: int) -> Vote:
     """One of them as a panel counts it."""
-    one = voices.slice(place, 1).to_pylist()[0]
-    agent_id = policy.agent_columns.names[one["agent"]].as_py()
-    seat = one["attempt"] - 1
-    return Vote(agent_id, one["key"], one["confidence"], one["weight"], seat, one["answer"], one["payload"])
+    agent, attempt, key, confidence, weight, answer, payload = (
+        voices.column(name)[place].as_py()
+        for name in ("agent", "attempt", "key", "confidence", "weight", "answer", "payload")
+    )
+    return Vote(policy.agent_columns.names[agent].as_py(), key, confidence, weight, attempt - 1, answer, payload)
 
 
 class Pairs:

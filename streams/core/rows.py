@@ -6,6 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -27,7 +28,10 @@ def edges(owner: Rows, parts: int) -> list[int]:
 
 def at(column: Sequence[T], rows: Rows) -> list[T]:
     """The values of these rows."""
-    return [column[row] for row in rows.tolist()]
+    wanted = rows.tolist()
+    if len(wanted) < 2:  # noqa: PLR2004 - of one index `itemgetter` makes no tuple
+        return [column[row] for row in wanted]
+    return list(itemgetter(*wanted)(column))
 
 
 def listed(rows: Rows) -> list[int]:

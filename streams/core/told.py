@@ -133,7 +133,7 @@ class Told:
 def _in_cohorts(cell: Cell, ids: Sequence[TaskKey], rows: Rows) -> tuple[Rows, Rows]:
     """The rows whose tasks are in cohorts, by task, and the numbers of these."""
     held = map(cell.tasks.get, at(ids, rows))
-    numbers = np.array([each if type(each) is int else 0 for each in held], np.int64)
+    numbers = np.fromiter([each if type(each) is int else 0 for each in held], np.int64, len(rows))
     order = np.argsort(numbers, kind="stable")
     known = order[np.searchsorted(numbers, 1, sorter=order) :]
     return rows[known], numbers[known]
