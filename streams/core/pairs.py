@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,13 @@ class Pairs:
 
     def found(self, spots: Rows) -> tuple[list[pa.RecordBatch], Rows]:
         """The blocks in which these are, and of each its place in all of them together."""
-        serials, which = np.unique(spots >> _BLOCK_BITS, return_inverse=True)
-        blocks = [self._blocks[serial] for serial in serials.tolist()]
+        if not len(spots):
+            return [], spots
+        serial_of = spots >> _BLOCK_BITS
+        serials = sorted(set(listed(serial_of)))
+        blocks = [self._blocks[serial] for serial in serials]
         starts = np.cumsum([0, *(block.num_rows for block in blocks[:-1])])
-        return blocks, starts[which] + ((spots & _PLACE) >> _ATTEMPT_BITS)
+        return blocks, starts[np.searchsorted(serials, serial_of)] + ((spots & _PLACE) >> _ATTEMPT_BITS)
 
     def forget(self, number: int) -> None:
         spot = self._first.pop(number, None)
@@ -165,21 +169,17 @@ class Chorus:
         is_lower = now.column("attempt").to_numpy()[deciding] == 1
         seats = np.stack([np.where(is_lower, deciding, partner), np.where(is_lower, partner, deciding)], axis=1)
         both = pa.concat_batches([now, *blocks]).take(pa.array(seats.reshape(-1)))
-        keys = both.column("key")
-        agree = pc.equal(keys.take(_every(2, 0, keys)), keys.take(_every(2, 1, keys))).to_numpy(zero_copy_only=False)
+        keys = both.column("key").to_pylist()
+        agree = np.fromiter(map(eq, keys[::2], keys[1::2]), np.bool_, len(deciding))
         waiting = np.flatnonzero((first < 0) & ~is_double)
         decided = deciding[agree]
         with_it = partner[agree]
         return cls(
             waiting=waiting,
             deciding=decided,
-            voices=both.filter(pa.array(np.repeat(agree, 2))),
+            voices=both if agree.all() else both.filter(pa.array(np.repeat(agree, 2))),
             taken=np.concatenate([waiting, decided, with_it[with_it < now.num_rows]]),
         )
-
-
-def _every(step: int, start: int, column: pa.Array) -> pa.Array:
-    return pa.array(np.arange(start, len(column), step))
 
 
 def by_seat(voices: pa.RecordBatch, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
