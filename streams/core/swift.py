@@ -42,8 +42,8 @@ Part: TypeAlias = "tuple[Cell, Rows]"
 ROWS_MIN = 64
 """Of fewer rows in a turn columns cost more than they save."""
 
-FAILURES_MIN = 8
-"""So with failures."""
+FAILURES_MIN = 32
+"""Of fewer failures likewise, and the cohorts that they make have to be looked at by later turns, too."""
 
 
 def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
