@@ -144,6 +144,11 @@ class Agreed:
     voices: pa.RecordBatch
     decided_at: int
 
+    @property
+    def endings(self) -> npt.NDArray[np.int64]:
+        """Of each task, an index into ENDINGS."""
+        return np.full(len(self.rows), ENDINGS.index(CONSENSUS))
+
     def results(self) -> Iterator[Result]:
         """One by one."""
         batch = self.batch.take(pa.array(self.rows))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from schemas.ids import fact_id
 from schemas.records import record, table
-from streams.core.cohort import CONSENSUS, ENDINGS, PAIR
+from streams.core.cohort import ENDINGS, PAIR
 from streams.core.columns import columns_of
 from streams.core.consensus import Vote
 from streams.core.effects import Agreed, Answered, Note, Result
@@ -52,49 +52,65 @@ def _vote(vote: Vote) -> dict[str, Any]:
     return {"agent_id": vote.agent_id, "vote": shown(vote.key), "confidence": vote.confidence, "weight": vote.weight}
 
 
-def answer_table(parts: Sequence[Answered], route_version: str) -> pa.RecordBatch:
-    """Columns of the record TaskResult: all that the slip has brought back. The parts are of one turn."""
-    batch, hearing = parts[0].batch, parts[0].hearing
-    rows, endings = _joined(parts, "rows"), _joined(parts, "endings")
-    codes = pa.array(endings)
-    past_cost, past_tokens = (_joined(parts, name) for name in ("past_cost", "past_tokens"))
-    tokens = batch.column("tokens_in").to_numpy() + batch.column("tokens_out").to_numpy()
+def result_table(answered: Sequence[Answered], agreed: Sequence[Agreed], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult: first of those that were answered, then of those that agreed, all of one turn.
+
+    One table for both: a call of Arrow costs as much as many rows.
+    """
+    parts: list[Answered | Agreed] = [*answered, *agreed]
+    rows, endings = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "endings"))
+    codes, last = pa.array(endings), parts[-1]
+    said = [*([_of_answered(answered)] if answered else []), *([_of_agreed(agreed)] if agreed else [])]
     columns = {
-        **_brought_back(batch, rows, parts[0].decided_at, route_version),
-        "status": pa.array([ending.status for ending in ENDINGS]).take(codes),
-        "reason": pa.array([ending.reason.value for ending in ENDINGS]).take(codes),
-        **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
-        "confidence": pa.array(hearing.confidence[rows]),
-        "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
-        "attempts": pa.array(_joined(parts, "attempts")),
-        "cost_microusd": pa.array(batch.column("cost_microusd").to_numpy()[rows] + past_cost),
-        "tokens": pa.array(tokens[rows] + past_tokens),
+        **_brought_back(last.batch, rows, last.decided_at, route_version),
+        "status": _STATUSES.take(codes),
+        "reason": _REASONS.take(codes),
+        **{name: pa.concat_arrays([each[name] for each in said]) for name in said[0]},
     }
     return table("TaskResult", columns, len(rows))
 
 
-def _joined(parts: Sequence[Answered], name: str) -> npt.NDArray[np.int64]:
-    return np.concatenate([getattr(part, name) for part in parts])
+_STATUSES = pa.array([ending.status for ending in ENDINGS])
+_REASONS = pa.array([ending.reason.value for ending in ENDINGS])
 
 
-def agreement_table(parts: Sequence[Agreed], route_version: str) -> pa.RecordBatch:
-    """Columns of the record TaskResult. The parts are of one turn."""
-    policy, rows = parts[0].policy, np.concatenate([part.rows for part in parts])
+def _of_answered(parts: Sequence[Answered]) -> dict[str, pa.Array]:
+    """What the last agent said, and what those before it took."""
+    batch = parts[0].batch
+    rows, attempts, past_cost, past_tokens = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("rows", "attempts", "past_cost", "past_tokens")
+    )
+    cost, tokens_in, tokens_out = (
+        batch.column(name).to_numpy()[rows] for name in ("cost_microusd", "tokens_in", "tokens_out")
+    )
+    return {
+        **{name: batch.column(name).take(rows) for name in ("answer", "payload")},
+        "confidence": pa.array(parts[0].hearing.confidence[rows]),
+        "agents": _lists(batch.column("slip").field("agent_id").take(rows), 1),
+        "votes": pa.array([[]] * len(rows), _VOTES),
+        "attempts": pa.array(attempts, pa.int32()),
+        "cost_microusd": pa.array(cost + past_cost),
+        "tokens": pa.array(tokens_in + tokens_out + past_tokens),
+    }
+
+
+def _of_agreed(parts: Sequence[Agreed]) -> dict[str, pa.Array]:
+    """What both said."""
     voices = pa.concat_batches([part.voices for part in parts])
     lower, higher = by_seat(voices, "confidence")
-    agents = policy.agent_columns.names.take(voices.column("agent"))
-    columns = {
-        **_brought_back(parts[0].batch, rows, parts[0].decided_at, route_version),
-        "status": CONSENSUS.status,
-        "reason": CONSENSUS.reason.value,
+    agents = parts[0].policy.agent_columns.names.take(voices.column("agent"))
+    return {
         **{name: voices.column(name).take(pa.array(best(voices))) for name in ("answer", "payload")},
         "confidence": pa.array((lower + higher) / 2),
         "agents": _lists(agents, PAIR),
-        "votes": _lists(_votes(agents, voices), PAIR),
-        "attempts": PAIR,
+        "votes": _lists(_votes(agents, voices), PAIR).cast(_VOTES),
+        "attempts": pa.array(np.full(len(lower), PAIR, np.int32)),
         **{name: pa.array(sum(by_seat(voices, name))) for name in ("cost_microusd", "tokens")},
     }
-    return table("TaskResult", columns, len(rows))
+
+
+_VOTES = record("TaskResult").arrow.field("votes").type
 
 
 def _votes(agents: pa.StringArray, voices: pa.RecordBatch) -> pa.StructArray:
@@ -103,7 +119,7 @@ def _votes(agents: pa.StringArray, voices: pa.RecordBatch) -> pa.StructArray:
     if pc.max(pc.utf8_length(key)).as_py() > VOTE_CHARS_MAX:
         key = pa.array(map(shown, key.to_pylist()), pa.string())
     columns = [agents, key, voices.column("confidence"), voices.column("weight")]
-    return pa.StructArray.from_arrays(columns, fields=list(record("TaskResult").arrow.field("votes").type.value_type))
+    return pa.StructArray.from_arrays(columns, fields=list(_VOTES.value_type))
 
 
 def _brought_back(

@@ -12,17 +12,16 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from schemas.codec import Codec, DecodeFault
 from schemas.reasons import DispatchReason, ResultReason
 from schemas.records import RECORDS
 from schemas.runs import runs
 from schemas.topology import Topology
-from streams.core.cohort import CONSENSUS, ENDINGS, Cohort
+from streams.core.cohort import ENDINGS, Cohort
 from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Result
 from streams.core.rows import at, together
-from streams.processors.decided import agreement_table, answer_table, note_columns, result_columns
+from streams.processors.decided import note_columns, result_columns, result_table
 from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch
 from streams.transport.deadletters import bury
@@ -108,20 +107,14 @@ class Outbox:
 
     def _end(self, answered: Mapping[int, Answered], agreed: Mapping[int, Agreed]) -> None:
         """What was decided in columns, encoded in one call: each costs as much as many rows."""
-        tables = []
-        if answered:
-            tables.append(answer_table(list(answered.values()), self._version))
-        if agreed:
-            tables.append(agreement_table(list(agreed.values()), self._version))
-        values = iter(self._codec.encode(pa.concat_batches(tables), "TaskResult"))
+        batch = result_table(list(answered.values()), list(agreed.values()), self._version)
+        values = iter(self._codec.encode(batch, "TaskResult"))
         for parts in (answered, agreed):
             self._hand_over(self._topics.results, values, {number: part.keys for number, part in parts.items()})
-        endings = [part.endings for part in answered.values()]
-        times = np.bincount(np.concatenate([np.empty(0, np.int64), *endings]), minlength=len(ENDINGS))
-        times[ENDINGS.index(CONSENSUS)] += sum(len(part.rows) for part in agreed.values())
+        ended: list[Answered | Agreed] = [*answered.values(), *agreed.values()]
+        times = np.bincount(np.concatenate([part.endings for part in ended]), minlength=len(ENDINGS))
         for ending, count in zip(ENDINGS, times.tolist(), strict=True):
             counter(RESULTS, ending.status, ending.reason.value).inc(count)
-        ended: list[Answered | Agreed] = [*answered.values(), *agreed.values()]
         for part in ended:
             _observe(part)
 

@@ -17,11 +17,11 @@ from schemas.registry import FileRegistry
 from streams.core import swift, turn
 from streams.core.cell import Cell
 from streams.core.counting import no_answers
-from streams.core.effects import Dispatch, Effects
+from streams.core.effects import Agreed, Answered, Dispatch, Effects
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.task import Task
-from streams.processors.decided import agreement_table, answer_table, result_columns
+from streams.processors.decided import result_columns, result_table
 from tests.properties.test_cell import Behind, Breaker, answers, breakers, sound_tasks, tasks
 from tests.support import scenes
 from tests.support.examples import examples
@@ -135,15 +135,13 @@ class Pair:
 
 def _encodes_alike(effects: Effects) -> None:
     """A result is the same record, whether it was decided in columns or by itself."""
-    ways = []
-    if effects.answered is not None:
-        ways.append((effects.answered.results(), answer_table([effects.answered], "v")))
-    if effects.agreed is not None:
-        ways.append((effects.agreed.results(), agreement_table([effects.agreed], "v")))
-    for results, batch in ways:
-        alone = list(results)
+    answered = [] if effects.answered is None else [effects.answered]
+    agreed = [] if effects.agreed is None else [effects.agreed]
+    if answered or agreed:
+        parts: list[Answered | Agreed] = [*answered, *agreed]
+        alone = [result for part in parts for result in part.results()]
         values = CODEC.encode_values(result_columns(alone, "v"), len(alone), "TaskResult")
-        assert CODEC.encode(batch, "TaskResult") == values
+        assert CODEC.encode(result_table(answered, agreed, "v"), "TaskResult") == values
 
 
 def _parts(rows: list[Any], cut_at: list[int]) -> list[tuple[int, list[Any]]]:
