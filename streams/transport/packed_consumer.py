@@ -12,12 +12,18 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.errors import NoError, OffsetOutOfRangeError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    NoError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.brokers import UNREACHABLE, Brokers
-from streams.transport.clients import TransportError, properties_of
+from streams.transport.clients import NotYetError, TransportError, properties_of
 from streams.transport.consumer import BatchConsumer
 from streams.transport.packed import Pack, Packed, packs_of
 from streams.transport.requests import NO_OFFSET
@@ -43,6 +49,7 @@ REFRESH_S: Final = 5.0
 _READ_COMMITTED: Final = 1
 _NO_RACK: Final = ""
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
+_REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 _KNOWN: Final = properties_of("consumer") | {
     *("group.id", "group.instance.id", "auto.offset.reset", "fetch.min.bytes", "fetch.wait.max.ms"),
 }
@@ -120,17 +127,28 @@ class PackedConsumer:
         return list(self._by_channel(packs))
 
     def _place(self) -> None:
-        """Where reading begins: behind what is committed, else with what the log begins with."""
+        """Where reading begins: behind what is committed, else with what the log begins with. While nobody says where
+        that is, it does not begin.
+        """
         if not self._unplaced:
             return
-        found = {tp: offset for tp, (offset, _) in self._group.committed(self._unplaced).items()}
-        self._reset([tp for tp, offset in found.items() if offset == NO_OFFSET])
-        self._fetches.begin({tp: offset for tp, offset in found.items() if offset != NO_OFFSET})
+        try:
+            found = {tp: offset for tp, (offset, _) in self._group.committed(self._unplaced).items()}
+            lows = self._group.watermarks([tp for tp, offset in found.items() if offset == NO_OFFSET])
+        except NotYetError as error:
+            log.info("%s; it is asked again", error)
+            return
+        self._fetches.begin(found | {tp: low for tp, (low, _) in lows.items()})
         self._unplaced = []
 
     def _reset(self, tps: Sequence[TopicPartition]) -> None:
-        if tps:
-            self._fetches.begin({tp: low for tp, (low, _) in self._group.watermarks(tps).items()})
+        """Read these from the first record that is left. Those of which nobody says where that is are told again."""
+        try:
+            lows = self._group.watermarks(tps)
+        except NotYetError as error:
+            log.info("%s; it is asked again", error)
+            return
+        self._fetches.begin({tp: low for tp, (low, _) in lows.items()})
 
     def _by_channel(self, packs: Iterable[Pack]) -> Iterator[Batch | Packed]:
         channels: dict[str, list[Pack]] = {}
@@ -207,7 +225,7 @@ class Fetches:
         return {tp: max(0, end - self.positions[tp]) for tp, end in self._ends.items() if tp in self.positions}
 
     def wait(self, timeout_s: float) -> list[Pack]:
-        """What came within `timeout_s`. Raises TransportError for what no waiting mends."""
+        """What came within `timeout_s`, or a little later. Raises TransportError for what no waiting mends."""
         return self._loop.run_until_complete(self._wait(timeout_s))
 
     async def _wait(self, timeout_s: float) -> list[Pack]:
@@ -266,19 +284,26 @@ class Fetches:
                     continue
                 if error is OffsetOutOfRangeError:
                     self._lost.append(tp)
-                elif error is not NoError and not error.retriable:
+                elif error in _REFUSALS:
                     raise TransportError(f"the consumer cannot go on: {topic}: {said_of(error)}")
                 elif error is not NoError:
+                    log.debug("%s[%d]: %s", topic, partition, said_of(error))
                     self._is_stale = True
                 else:
                     self._ends[tp] = stable
-                    packs, position = packs_of(tp, data or b"", asked[tp], aborted)
-                    found += packs
-                    if position != asked[tp]:
-                        # Behind all others, so that each has its turn where an answer has room for some alone.
-                        del self.positions[tp]
-                        self.positions[tp] = position
+                    found += self._unpacked(tp, data or b"", aborted)
         return found
+
+    def _unpacked(self, tp: TopicPartition, data: bytes, aborted: Iterable[tuple[int, int]] | None) -> list[Pack]:
+        try:
+            packs, position = packs_of(tp, data, self.positions[tp], aborted)
+        except ValueError as error:
+            raise TransportError(f"the consumer cannot go on: {tp.topic}[{tp.partition}] holds {error}") from error
+        if position != self.positions[tp]:
+            # Behind all others, so that each has its turn where an answer has room for some alone.
+            del self.positions[tp]
+            self.positions[tp] = position
+        return packs
 
     async def _back_off(self, timeout_s: float) -> None:
         self._watch.down()
