@@ -13,7 +13,7 @@ import pytest
 from schemas.topics import TopicSpec
 from streams.transport import consumer
 from streams.transport.admin import ensure_topics
-from streams.transport.batch import Batch, TopicPartition
+from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
@@ -281,16 +281,17 @@ def test_reading_to_the_end_waits_for_a_transaction_no_longer_than_one_may_be_op
     source, ends = reader(broker), {(topic, 0): 1}
     with pytest.raises(HangingTransactionError, match=re.escape(f"{topic}[0]@0")):
         list(source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=3.0))
-    poll, still_open, began = source.poll, [writer], time.monotonic()
+    look, still_open, began = source._promptly, [writer], time.monotonic()
 
-    def with_a_late_commit() -> list[Batch]:
+    def with_a_late_commit() -> list[Any]:
         if still_open and time.monotonic() - began > 2.5:
             still_open.pop().commit_transaction(20)
-        return poll()
+        return look()
 
-    monkeypatch.setattr(source, "poll", with_a_late_commit)
+    monkeypatch.setattr(source, "_promptly", with_a_late_commit)
     batches = source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=WAIT_S)
     assert [value for batch in batches for value in batch.values] == [b"in the transaction"]
+    assert not still_open
     source.close()
 
 

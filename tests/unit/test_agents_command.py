@@ -40,7 +40,7 @@ STATES_OF_THE_DEAD = ("Z", "X")
 def alive(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end between the file's opening and its reading
         return False
     return stat.rpartition(")")[2].split()[0] not in STATES_OF_THE_DEAD
 
