@@ -22,6 +22,7 @@ from statistics import median
 from console.chaos.fleet import OUR_CODE, fleet_topology
 from console.chaos.plan import Plan
 from console.cli.output import Output
+from console.load.probe import usage
 from console.local.broker import LocalBroker
 from console.local.child import Child, ProcessEndedError
 from console.local.ports import free_ports
@@ -30,18 +31,6 @@ from streams.transport.admin import check_broker, ensure_topics
 
 KINDS = ("worker", "host")
 READY_S, STOP_S, POLL_S = 120.0, 15.0, 0.005
-TICKS = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time of a process and of all its threads up to now."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def memory_mib(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // MIB
 
 
 def start(kind: str, settings: Settings, directory: Path) -> tuple[float, float, int]:
@@ -60,7 +49,11 @@ def start(kind: str, settings: Settings, directory: Path) -> tuple[float, float,
                 raise ProcessEndedError.of(kind, None, child.log_path)
             time.sleep(POLL_S)
         assert child.pid is not None
-        return cpu_s(child.pid), time.monotonic() - began, memory_mib(child.pid)
+        used = usage(child.pid)
+        if used is None:
+            raise ProcessEndedError.of(kind, None, child.log_path)
+        cpu_s, memory_mib = used
+        return cpu_s, time.monotonic() - began, int(memory_mib)
     finally:
         child.terminate()
         child.wait(time.monotonic() + STOP_S)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from console.cli.output import Output
+from console.load.probe import usage
 from console.local.broker import LocalBroker
 from console.local.ports import free_ports
 from loadtest.lives import Lives, Records
@@ -46,7 +46,6 @@ READY_TIMEOUT_S = 120.0
 STALL_S = 120.0
 QUIET_S = 3.0
 LOOKUPS = 60
-TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 TABLES = ("tasks_log", "dispatches_log", "agent_events_log", "results_log")
 ROLL_UPS = {
     "count of tasks": "SELECT count() FROM tasks",
@@ -141,15 +140,19 @@ class Store:
             time.sleep(0.01)
 
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return self._usage()[0]
+
+    def _usage(self) -> tuple[float, float]:
+        used = usage(self.process.pid)
+        if used is None:
+            raise SystemExit(f"the store has ended; its log is {self._log.name}")
+        return used
 
     def rows(self) -> int:
         """Rows inserted so far; notes lag and memory in passing."""
         metrics = self.metrics()
         self.lag_max_s = max(self.lag_max_s, metrics.get("pointsman_history_lag_seconds", 0.0))
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        self.rss_max_mib = max(self.rss_max_mib, pages * PAGE / 2**20)
+        self.rss_max_mib = max(self.rss_max_mib, self._usage()[1])
         return int(sum(metrics.get(f'pointsman_history_rows_total{{table="{table}"}}', 0.0) for table in TABLES))
 
     def inserts(self) -> int:

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyruhvro
 
+from schemas.plain import long
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,7 +70,7 @@ class Envelope:
         """`rows` records from batches without their headers, uncompressed; None where any of them is not of this kind:
         a value that is null or framed otherwise, a key that is null, a record with headers, a malformed datum.
         """
-        data = b"".join((_long(rows), *batches, _END_OF_ARRAY, _long(_MARK)))
+        data = b"".join((long(rows), *batches, _END_OF_ARRAY, long(_MARK)))
         try:
             whole = pyruhvro.deserialize_array([data], self._schema)
         except ValueError:
@@ -111,16 +113,6 @@ def _field(name: str, kind: Any) -> dict[str, Any]:
 def _numbers(records: pa.StructArray, name: str) -> npt.NDArray[np.int64]:
     found: npt.NDArray[np.int64] = records.field(name).to_numpy()
     return found
-
-
-def _long(number: int) -> bytes:
-    """A number that is not negative, as Avro writes a long."""
-    left, out = number << 1, bytearray()
-    while left > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    out.append(left)
-    return bytes(out)
 
 
 def _after(data: bytes, place: int) -> int:

@@ -233,7 +233,7 @@ def _consumer(
     config = client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store")
     rows_max = min(POLL_ROWS_MAX, topology.limits.history_rows_max)
     if can_fetch(config):
-        return PackedConsumer(config, channel_of, OURS, rows_max=rows_max, bytes_max=POLL_BYTES_MAX, poll_s=POLL_S)
+        return PackedConsumer(config, channel_of, OURS, rows_max=rows_max, poll_s=POLL_S)
     return BatchConsumer(
         config, channel_of, rows_max=rows_max, bytes_max=POLL_BYTES_MAX, poll_s=POLL_S, with_headers=True
     )

@@ -231,13 +231,7 @@ def places_of(raw: Batch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """Where the given rows of a raw batch stood: the columns PLACES."""
     whole = len(rows) == len(raw)
     topics = raw.topics if whole else [raw.topics[row] for row in rows.tolist()]
-    columns = [
-        pa.array(topics, pa.string()),
-        pa.array(raw.partitions[rows], pa.int32()),
-        pa.array(raw.offsets[rows], pa.int64()),
-        _time(pa.array(raw.timestamps_ms[rows], pa.int64()), _MS),
-    ]
-    return pa.RecordBatch.from_arrays(columns, list(PLACES))
+    return _places(pa.array(topics, pa.string()), raw.partitions[rows], raw.offsets[rows], raw.timestamps_ms[rows])
 
 
 def places_of_log(log: Packed, decoded: DecodedLog) -> pa.RecordBatch:
@@ -246,11 +240,22 @@ def places_of_log(log: Packed, decoded: DecodedLog) -> pa.RecordBatch:
     topics = pa.DictionaryArray.from_arrays(pa.array(np.repeat(numbers, log.rows())), pa.array(names, pa.string()))
     appended = np.where(log.each(lambda pack: pack.has_append_time), log.each(lambda pack: pack.last_ms), 0)
     sent = log.each(lambda pack: pack.first_ms) + decoded.time_deltas
+    offsets = log.each(lambda pack: pack.base) + decoded.offset_deltas
+    partitions = log.each(lambda pack: pack.tp.partition)
+    return _places(topics.cast(pa.string()), partitions, offsets, np.where(appended, appended, sent))
+
+
+def _places(
+    topics: pa.StringArray,
+    partitions: npt.NDArray[np.int32] | npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    appended_ms: npt.NDArray[np.int64],
+) -> pa.RecordBatch:
     columns = [
-        topics.cast(pa.string()),
-        pa.array(log.each(lambda pack: pack.tp.partition), pa.int32()),
-        pa.array(log.each(lambda pack: pack.base) + decoded.offset_deltas, pa.int64()),
-        _time(pa.array(np.where(appended, appended, sent), pa.int64()), _MS),
+        topics,
+        pa.array(partitions, pa.int32()),
+        pa.array(offsets, pa.int64()),
+        _time(pa.array(appended_ms, pa.int64()), _MS),
     ]
     return pa.RecordBatch.from_arrays(columns, list(PLACES))
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from aiokafka import codec
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.transport.batch import Batch, TopicPartition
+from streams.transport.compression import uncompressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _FROM_LENGTH: Final = 12
 _FORMAT: Final = 2
-_CODEC, _APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
-_UNPACK: Final[dict[int, Callable[[bytes], bytes]]] = {
-    0: lambda data: data,
-    1: codec.gzip_decode,
-    2: codec.snappy_decode,
-    3: codec.lz4_decode,
-    4: codec.zstd_decode,
-}
+_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x08, 0x10, 0x20
 _ABORT_KEY: Final = b"\0\0\0\0"
 """The key of a marker that ends a transaction: version and kind, of which nought is an abort."""
 
@@ -80,7 +73,7 @@ class Pack:
 
     def records(self) -> bytes:
         """The records without the header, uncompressed."""
-        return _UNPACK[self.attributes & _CODEC](self.data[_HEADER.size :])
+        return uncompressed(self.data[_HEADER.size :], self.attributes)
 
     def __iter__(self) -> Iterator[Any]:
         """Its records, one by one, as aiokafka has them."""

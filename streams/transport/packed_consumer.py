@@ -27,7 +27,7 @@ from streams.transport.clients import NotYetError, TransportError, properties_of
 from streams.transport.consumer import BatchConsumer
 from streams.transport.packed import Pack, Packed, packs_of
 from streams.transport.requests import NO_OFFSET
-from streams.transport.securing import can_secure, secures, security_of
+from streams.transport.securing import are_known, security_of
 from streams.transport.sender import said_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ _KNOWN: Final = properties_of("consumer") | {
 def can_fetch(config: Mapping[str, Any]) -> bool:
     """Whether this consumer does what these librdkafka properties say; where not, `BatchConsumer` does."""
     return (
-        all(name in _KNOWN or secures(name) for name in config)
-        and can_secure(config)
+        are_known(config, _KNOWN)
         and config["isolation.level"] == "read_committed"
         and config["auto.offset.reset"] == "earliest"
     )
@@ -78,10 +77,10 @@ class PackedConsumer:
         packed: frozenset[str],
         *,
         rows_max: int,
-        bytes_max: int,
         poll_s: float,
     ) -> None:
-        self._group = BatchConsumer(config, channel_of, rows_max=1, bytes_max=bytes_max, poll_s=poll_s)
+        # It keeps the place in the group, and reads nothing.
+        self._group = BatchConsumer(config, channel_of, rows_max=1, bytes_max=FETCH_BYTES_MAX, poll_s=poll_s)
         self._channel_of, self._packed = channel_of, packed
         self._rows_max, self._poll_s = rows_max, poll_s
         self._fetches = Fetches(config, self._group.watch)
@@ -246,7 +245,6 @@ class Fetches:
             try:
                 asked, answer = self._requests.pop(node).result()
             except UNREACHABLE:
-                self._is_stale = True
                 await self._back_off(timeout_s)
             else:
                 self._watch.up()

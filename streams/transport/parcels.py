@@ -199,7 +199,7 @@ class Parcels:
         """A broker has them. What was given up meanwhile does not count any more."""
         with self._changed:
             for parcel in parcels:
-                if self._under_way.get(parcel.tp) is parcel:
+                if self.is_under_way(parcel):
                     del self._under_way[parcel.tp]
                     self._forget(parcel)
             self._changed.notify_all()
@@ -208,7 +208,7 @@ class Parcels:
         """They have to be sent again, before all that came later."""
         with self._changed:
             for parcel in parcels:
-                if self._under_way.get(parcel.tp) is parcel:
+                if self.is_under_way(parcel):
                     del self._under_way[parcel.tp]
                     self._waiting[parcel.tp].appendleft(parcel)
                     self._unsent += parcel.rows

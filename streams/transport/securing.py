@@ -15,7 +15,7 @@ from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 # What can be said to aiokafka's connections of librdkafka's properties about security.
 _PROTOCOLS = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
@@ -42,6 +42,11 @@ def can_secure(config: Mapping[str, Any]) -> bool:
         )  # librdkafka's mechanism is Kerberos, unless named
         and all(str(config[name]).upper() in _MECHANISMS for name in named & _NAMES)
     )
+
+
+def are_known(config: Mapping[str, Any], known: Collection[str]) -> bool:
+    """Whether a client that knows these librdkafka properties, and connects as aiokafka does, can do all of it."""
+    return all(name in known or secures(name) for name in config) and can_secure(config)
 
 
 def security_of(config: Mapping[str, Any]) -> dict[str, Any]:

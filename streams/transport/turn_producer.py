@@ -16,7 +16,7 @@ from streams.transport.clients import ConnectionWatch, properties_of
 from streams.transport.compression import NAMES
 from streams.transport.parcels import Parcels
 from streams.transport.producer import CLOSE_TIMEOUT_S, IN_FLIGHT_S, QUEUE_TIMEOUT_S, Output, Producer
-from streams.transport.securing import can_secure, secures
+from streams.transport.securing import are_known
 from streams.transport.sender import Failure, Sender
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def producer_for(config: Mapping[str, Any], on_error: Callable[[DeliveryError], 
     property that is not known here), it is librdkafka's.
     """
     is_ours = (
-        all(name in _KNOWN or secures(name) for name in config)
-        and can_secure(config)
+        are_known(config, _KNOWN)
         and config["enable.idempotence"] in {True, "true"}
         and str(config["acks"]) in {"all", "-1"}
         and config["compression.type"] in NAMES

@@ -43,9 +43,7 @@ class Member:
 
     def __init__(self, address: str, topic: str, group: str, stack: ExitStack, rows_max: int = 1000) -> None:
         config = client_config(Settings(address), None, "consumer", group=group, fetch="prompt")
-        self.source = PackedConsumer(
-            config, lambda _: PACKED, frozenset({PACKED}), rows_max=rows_max, bytes_max=1 << 20, poll_s=0.1
-        )
+        self.source = PackedConsumer(config, lambda _: PACKED, frozenset({PACKED}), rows_max=rows_max, poll_s=0.1)
         stack.callback(self.source.close, 5.0)
         self.read: dict[TopicPartition, list[tuple[int, bytes | None]]] = {}
         self.largest, self.revoked = 0, 0

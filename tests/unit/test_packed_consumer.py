@@ -21,7 +21,7 @@ TP = TopicPartition("events", 0)
 @pytest.fixture
 def consumer() -> Iterator[PackedConsumer]:
     config = client_config(Settings("127.0.0.1:1"), None, "consumer", group="g")
-    made = PackedConsumer(config, str, frozenset({"events"}), rows_max=10, bytes_max=1024, poll_s=0.01)
+    made = PackedConsumer(config, str, frozenset({"events"}), rows_max=10, poll_s=0.01)
     with closing(Closed(made)):
         yield made
 
