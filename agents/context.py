@@ -155,16 +155,21 @@ class Contexts:
             held.calls -= 1
             self._make_room()
 
+    def next_of(self, conversation: Conversation) -> int:
+        """The ordinal that its next outcome gets; 0 where nobody counts."""
+        held = self._held.get(conversation)
+        return 0 if held is None else held.count + 1
+
     def note(self, conversation: Conversation, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """An outcome of a call, with the ordinal that it gets."""
+        """An outcome of a call, with the ordinal that it gets, if it does not bear it yet."""
         held = self._held.get(conversation)
         if held is None:
             return outcome
         ordinal = held.count + 1
-        outcome = outcome._replace(ordinal=ordinal)
+        if outcome.ordinal != ordinal:
+            outcome = outcome._replace(ordinal=ordinal)
         inbox = attempt.inbox
-        before = held.bytes
-        held.note(
+        self.bytes += held.note(
             Noted(
                 ordinal,
                 attempt.text,
@@ -177,7 +182,6 @@ class Contexts:
                 self._versions[inbox.agent_id],
             )
         )
-        self.bytes += held.bytes - before
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
         if not ordinal % CHUNK and conversation.agent_id in self._summed_up:

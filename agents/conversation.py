@@ -68,7 +68,10 @@ class Noted(NamedTuple):
     @property
     def bytes(self) -> int:
         outcome = self.outcome
-        return INTERACTION_BYTES + len(self.asked) + len(outcome.answer or "") + len(outcome.tool_calls or "")
+        size = INTERACTION_BYTES + len(self.asked)
+        if outcome.answer:
+            size += len(outcome.answer)
+        return size + len(outcome.tool_calls) if outcome.tool_calls else size
 
 
 class Read(NamedTuple):
@@ -162,12 +165,15 @@ class Held:
         self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
         self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
 
-    def note(self, noted: Noted) -> None:
-        if len(self.unseen) == UNSEEN_MAX:
-            self.bytes -= self.unseen[0].bytes
-        self.unseen.append(noted)
-        self.bytes += noted.bytes
+    def note(self, noted: Noted) -> int:
+        """How many bytes more it is."""
+        unseen, more = self.unseen, noted.bytes
+        if len(unseen) == UNSEEN_MAX:
+            more -= unseen[0].bytes
+        unseen.append(noted)
+        self.bytes += more
         self.count = noted.ordinal
+        return more
 
     def model(self, summary: Summary) -> None:
         self.models = (*self.models, summary)

@@ -42,9 +42,11 @@ class Ends:
         for attempt, outcome in zip(attempts, outcomes, strict=True):
             self._counters[outcome.kind].inc()
             attempt.inbox.known.ended(attempt.id, finished_us)
-            timed = outcome._replace(started_at=started_us, finished_at=finished_us)
-            if attempt.conversation is not None and attempt.conversation in shown:
-                timed = self._contexts.note(attempt.conversation, attempt, timed)
+            conversation = attempt.conversation if attempt.conversation in shown else None
+            ordinal = outcome.ordinal if conversation is None else self._contexts.next_of(conversation)
+            timed = outcome._replace(started_at=started_us, finished_at=finished_us, ordinal=ordinal)
+            if conversation is not None:
+                timed = self._contexts.note(conversation, attempt, timed)
             self._events.write(attempt, timed)
         if attempts:
             self._durations.observe((finished_us - started_us) / 1e6)

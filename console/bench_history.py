@@ -92,12 +92,12 @@ def history(folder: Path, lives: Lives, out: Output) -> Iterator[Any]:
                 with engine.handle(NO_BOUNDS) as handle:
                     fill(handle.run, lives, DATABASE)
                 out.note(f"the rows are in after {time.monotonic() - began:.0f} s; waiting for merges")
-                _merged(client)
+                merged(client)
                 out.note(f"merges have ended after {time.monotonic() - began:.0f} s")
             yield client
 
 
-def _merged(client: Any) -> None:
+def merged(client: Any) -> None:
     """Until nothing has been merged for MERGED_S."""
     quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < MERGED_S:

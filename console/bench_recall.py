@@ -2,7 +2,7 @@
 
 `python -m console.bench_recall --interactions 1000000` fills an engine of its own, in this process, with conversations
 of `--each` interactions, one of 60,000 among them, and reads some that are drawn at random, and folds and renders them.
-A tenth of it is spread over some tens of parts, as a store leaves them. Then summaries are made. I/O: the embedded
+A tenth of it comes in small blocks. What is merged then is waited for. Then summaries are made. I/O: the embedded
 engine, a loopback socket, stdout.
 """
 
@@ -21,6 +21,7 @@ from agents.memory.extractive import VERSION
 from agents.memory.fold import refold
 from agents.memory.model import CHUNK, Key
 from agents.memory.window import window
+from console.bench_history import merged
 from console.memory.recall import StoreRecall
 from console.memory.summaries import REACH, Maker
 from schemas.topology import Agent, Route, Topology
@@ -125,7 +126,9 @@ def main() -> None:
         conversations = max((asked.interactions - LONG) // asked.each, 1)
         if migrate(client):
             fill(client, asked.interactions, asked.each)
-        print("rows and parts:", *client.query(_PARTS).result_rows)
+        print("rows and parts, as they were filled:", *client.query(_PARTS).result_rows)
+        merged(client)
+        print("rows and parts, once nothing is merged any more:", *client.query(_PARTS).result_rows)
         recall = StoreRecall(TOPOLOGY, Conversations(door.url, timeout_s=30))
         drawn = random.Random(asked.seed)  # noqa: S311 - a draw that can be repeated
         numbers = [drawn.randrange(conversations) for _ in range(asked.windows)]

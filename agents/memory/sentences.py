@@ -18,6 +18,8 @@ SENTENCES_MAX = 64  # of one text: a long document does not crowd out the rest o
 
 # White space is looked at once, from where it begins: a page of it without a line's end would cost its square.
 _ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|(?<!\s)\s*\n+\s*")
+# The same, for what most texts are: one line of ASCII. It begins with what is looked for, so it is found quickly.
+_ENDS_IN_LINE = re.compile(r"[.!?][\"')\]]*\s+")
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|Dr|Mr|Mrs|Ms|St|No|vs|e\.g|i\.e|etc|approx))\.$")
 ABBREVIATION_CHARS_MAX = 8  # with what stands before it
 _NUMBER = re.compile(r"\d")
@@ -45,6 +47,7 @@ _SPELT = re.compile(
 _QUOTED = re.compile("(?<!\\w)[\"'\u2018\u201c\u00ab][^\"'\u2019\u201d\u00bb]{2,60}[\"'\u2019\u201d\u00bb](?!\\w)")
 # What may be or is wished for is seldom what was asked to be remembered.
 _HEDGE = re.compile(r"\b(?:would|could|maybe|might|if|wonder\w*|curious|hop(?:e|ing)|guess)\b", re.IGNORECASE)
+_PLAIN_CUES, _PLAIN_SPELT, _PLAIN_HEDGE = (re.compile(each.pattern) for each in (_CUES, _SPELT, _HEDGE))
 QUESTION = ("?", "\uff1f", "\u061f")
 
 _WORD = re.compile(r"[A-Za-z0-9_À-ɏ\u0370-\u1cff]{3,}|[\u2e80-\ud7af\u0e00-\u0e7f]{1,2}")
@@ -53,10 +56,21 @@ _WORD = re.compile(r"[A-Za-z0-9_À-ɏ\u0370-\u1cff]{3,}|[\u2e80-\ud7af\u0e00-\u0
 def sentences(text: str) -> Iterator[str]:
     """In their order, none empty, none longer than SENTENCE_CHARS_MAX, at most SENTENCES_MAX: of more the first and
     the last."""
-    found = list(_joined(_ENDS.split(text)))
+    found = list(_joined(_parts(text)))
     if len(found) > SENTENCES_MAX:
         found = found[: SENTENCES_MAX // 2] + found[-SENTENCES_MAX // 2 :]
     yield from found
+
+
+def _parts(text: str) -> list[str]:
+    if not text.isascii() or "\n" in text:
+        return _ENDS.split(text)
+    found, start = [], 0
+    for end in _ENDS_IN_LINE.finditer(text):
+        found.append(text[start : end.start() + 1])
+        start = end.end()
+    found.append(text[start:])
+    return found
 
 
 def _joined(parts: list[str]) -> Iterator[str]:
@@ -86,12 +100,16 @@ def _cut(sentence: str) -> Iterator[str]:
 
 def weight(sentence: str, position: int, of: int) -> float:
     """How much is lost with it, about 0 to 5; `position` counts from 0 in a text of `of` sentences."""
+    # Capitals are told apart with more work than there is to it, but beyond ASCII: there a letter may have several.
+    plain = sentence.isascii()
+    lower = sentence.lower() if plain else sentence
+    cues, spelt, hedge = (_PLAIN_CUES, _PLAIN_SPELT, _PLAIN_HEDGE) if plain else (_CUES, _SPELT, _HEDGE)
     found = 0.3 + (0.4 if position == 0 else 0.15 if position == of - 1 else 0.0)
     found += figures(sentence, most=3) * 0.6
-    found += 0.4 if _NUMBER.search(sentence) or _SPELT.search(sentence) else 0.0
-    found += min(len(_NAME.findall(sentence)), 3) * 0.5 + (0.4 if _QUOTED.search(sentence) else 0.0)
-    found += min(len(_CUES.findall(sentence)), 3) * 0.25
-    if _HEDGE.search(sentence):
+    found += 0.4 if _NUMBER.search(sentence) or spelt.search(lower) else 0.0
+    found += min(len(_NAME.findall(sentence)), 3) * 0.5 + (0.4 if _is_quoting(sentence) else 0.0)
+    found += min(len(cues.findall(lower)), 3) * 0.25
+    if hedge.search(lower):
         found -= 0.3
     if sentence.endswith(QUESTION):
         found -= 0.6
@@ -105,6 +123,8 @@ def weight(sentence: str, position: int, of: int) -> float:
 def figures(sentence: str, most: int) -> int:
     """How many numbers, amounts, codes, addresses and tags it holds, `most` at most; in time linear in its length."""
     if "@" not in sentence:
+        if not _NUMBER.search(sentence) and "#" not in sentence:
+            return 0
         return min(len(_FIGURE.findall(sentence)), most)
     found = at = 0
     while found < most:
@@ -118,6 +138,11 @@ def figures(sentence: str, most: int) -> int:
             assert figure is not None
             at = figure.end()
     return found
+
+
+def _is_quoting(sentence: str) -> bool:
+    may = not sentence.isascii() or '"' in sentence or "'" in sentence
+    return may and _QUOTED.search(sentence) is not None
 
 
 def _address(sentence: str, at: int) -> tuple[int, int] | None:

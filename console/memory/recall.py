@@ -17,7 +17,6 @@ from schemas.errors import PointsmanError
 from schemas.topology import Topology
 from streams.history.conversations import (
     Conversations,
-    Found,
     Reading,
     StoredFacts,
     StoredModel,
@@ -60,7 +59,8 @@ class StoreRecall:
             models = [each for each in found.models if (each.topic, each.partition, each.offset) not in void]
             gaps = [each.offset for each in valid if each.asked is None and each.topic in agents]
             through[key.agent_id] = min([through.get(key.agent_id, 0), *gaps])
-            memories[key] = _remembered(key, found, valid, models)
+            facts = [each for each in found.facts if (each.topic, each.partition, each.offset) not in void]
+            memories[key] = _remembered(key, valid, facts, models)
         return memories, through
 
 
@@ -71,21 +71,27 @@ def read_so_far(stored: Remembered, through: int) -> Remembered:
     return Remembered(kept, stored.facts_before, models)
 
 
-def _remembered(key: Key, found: Found, valid: Sequence[StoredOutcome], models: Sequence[StoredModel]) -> Remembered:
+def _remembered(
+    key: Key, valid: Sequence[StoredOutcome], facts: Sequence[StoredFacts], models: Sequence[StoredModel]
+) -> Remembered:
+    newest: dict[int, StoredFacts] = {}
+    for each in facts:
+        if each.ordinal not in newest or each.epoch > newest[each.ordinal].epoch:
+            newest[each.ordinal] = each
     made = (summary_of(each.summary, each.epoch, Place(each.topic, each.partition, each.offset)) for each in models)
     return Remembered(
         tuple(interaction_of(key, each, each.asked) for each in valid if each.asked is not None),
-        tuple(fact for each in found.facts for fact in _facts(key, each)),
+        tuple(fact for each in newest.values() for fact in _facts(key, each)),
         tuple(each for each in made if each is not None),
     )
 
 
 def _void(reading: Reading) -> set[tuple[str, int, int]]:
     """Where outcomes, and what models made of them, stand that were written behind the claim of a newer host."""
-    outcomes_and_models: list[StoredOutcome | StoredModel] = []
+    written_rows: list[StoredOutcome | StoredModel | StoredFacts] = []
     for found in reading.found.values():
-        outcomes_and_models += [*found.outcomes, *found.models]
-    places = sorted({(each.topic, each.partition, each.offset, each.epoch) for each in outcomes_and_models})
+        written_rows += [*found.outcomes, *found.models, *found.facts]
+    places = sorted({(each.topic, each.partition, each.offset, each.epoch) for each in written_rows})
     void = set()
     for log, outcomes in groupby(places, key=lambda place: place[:2]):
         claims: Mapping[int, int] = dict(reading.claims.get(log[0], ()))

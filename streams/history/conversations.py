@@ -32,10 +32,9 @@ _COLUMNS = (
     *("cause_id", "toUnixTimestamp64Micro(started_at)", "toUnixTimestamp64Micro(finished_at)", "tokens_in"),
     *("tokens_out", "cost_microusd", "agent_version", "topic", "partition", "offset"),
 )
-_NO_FACTS = "CAST([], 'Array(Tuple(Int64, String, Int32, String, Int64, Array(String)))')"
+_NO_FACTS = "CAST([], 'Array(Tuple(Int64, String, Int32, String, Int64, Array(String), Int64, String, Int32, Int64))')"
 # How far each log has been read, before all else. Then, of each conversation, how many interactions it has, and the
-# facts of those that are not read whole: in each place the newest epoch's, for what a fenced host wrote there has
-# pinned nothing.
+# facts of those that are not read whole, also what a fenced host wrote: claims, which come later, tell.
 _WHERE_NEXT = f"""
 SELECT '' AS tenant, topic AS name, '' AS conversation_id, max(offset) + 1 AS at, {_NO_FACTS} AS facts
 FROM {_LOG}
@@ -45,29 +44,28 @@ UNION ALL
 SELECT
     tenant, agent_id, conversation_id, max(ordinal) AS at,
     arraySlice(
-        arrayReverseSort(arrayFilter(
+        arrayReverseSort(arrayDistinct(arrayFilter(
             each -> each.1 <= at - {{last:Int64}},
-            groupArrayIf((ordinal, newest.1, newest.2, newest.3, newest.4, newest.5), notEmpty(newest.5))
-        )),
+            groupArrayIf(
+                (
+                    ordinal, task_id, attempt, toString(stage), toUnixTimestamp64Micro(finished_at), facts, epoch,
+                    toString(topic), partition, offset
+                ),
+                notEmpty(facts)
+            )
+        ))),
         1, {{facts_max:Int64}}
     )
-FROM
-(
-    SELECT
-        tenant, agent_id, conversation_id, ordinal,
-        argMax((task_id, attempt, toString(stage), toUnixTimestamp64Micro(finished_at), facts), epoch) AS newest
-    FROM {_LOG}
-    WHERE {_MINE} AND epoch <= {EPOCH_MAX}
-    GROUP BY tenant, agent_id, conversation_id, ordinal
-)
+FROM {_LOG}
+WHERE {_MINE} AND epoch <= {EPOCH_MAX}
 GROUP BY tenant, agent_id, conversation_id
 """  # noqa: S608 - constants
 # With them the claims, out of the same parts as what stands behind them, and what models made of these interactions:
-# their ordinals are negative (0017), the last that each stands for.
+# their ordinals are negative (0017), the last that each stands for. The bounds by `least` are for the primary key.
 _OUTCOMES = f"""
 SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}, summary
 FROM {_LOG}
-WHERE {_MINE} AND if(
+WHERE {_MINE} AND (ordinal >= {{least:Int64}} OR ordinal <= -{{least:Int64}} OR ordinal = 0) AND if(
     kind = 'NOTE' AND ordinal = 0,
     topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}},
     abs(ordinal) >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
@@ -119,7 +117,7 @@ class StoredOutcome(NamedTuple):
 
 
 class StoredFacts(NamedTuple):
-    """The facts of an older answer."""
+    """The facts of an older answer, and where it stands."""
 
     ordinal: int
     task_id: str
@@ -127,6 +125,10 @@ class StoredFacts(NamedTuple):
     stage: str
     at: int
     facts: tuple[str, ...]
+    epoch: int
+    topic: str
+    partition: int
+    offset: int
 
 
 class _Task(NamedTuple):
@@ -151,8 +153,8 @@ class StoredModel(NamedTuple):
 
 
 class Found(NamedTuple):
-    """`outcomes` by place, with copies that hosts of other epochs wrote; `facts` of those before, oldest first;
-    `models` of the same interactions as `outcomes`."""
+    """`outcomes` by place, with copies that hosts of other epochs wrote; `facts` of those before, oldest first, with
+    copies, too; `models` of the same interactions as `outcomes`."""
 
     outcomes: tuple[StoredOutcome, ...]
     facts: tuple[StoredFacts, ...] = ()
@@ -207,7 +209,7 @@ class Conversations:
                 if conversation_id or tenant:
                     key = tenant, name, conversation_id
                     counts[key] = at
-                    facts[key] = [StoredFacts._make((*each[:5], tuple(each[5]))) for each in reversed(said)]
+                    facts[key] = [StoredFacts._make((*each[:5], tuple(each[5]), *each[6:])) for each in reversed(said)]
                 else:
                     through[name] = min(at, through.get(name, at))  # the earliest answer holds for all
             if counts:
@@ -229,7 +231,7 @@ class Conversations:
         keys = {**floors, **{("", key[1], ""): 1 for key in floors if ("", key[1], "") not in floors}}
         outcomes: defaultdict[ConversationKey, list[StoredOutcome]] = defaultdict(list)
         models: defaultdict[ConversationKey, set[StoredModel]] = defaultdict(set)
-        asked = {**logs, "keys": list(keys), "floors": list(keys.values())}
+        asked = {**logs, "keys": list(keys), "floors": list(keys.values()), "least": min(floors.values())}
         for row in self._query(_OUTCOMES, asked):
             *values, summary = row[3:]
             each, key = StoredOutcome._make([*values, None, {}]), (row[0], row[1], row[2])

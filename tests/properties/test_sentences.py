@@ -8,7 +8,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agents.memory.sentences import _ABBREVIATION, SENTENCE_CHARS_MAX, SENTENCES_MAX, figures, sentences, weight
+from agents.memory.sentences import (
+    _ABBREVIATION,
+    _CUES,
+    _HEDGE,
+    _PLAIN_CUES,
+    _PLAIN_HEDGE,
+    _PLAIN_SPELT,
+    _QUOTED,
+    _SPELT,
+    SENTENCE_CHARS_MAX,
+    SENTENCES_MAX,
+    _is_quoting,
+    figures,
+    sentences,
+    weight,
+)
+from agents.memory.tokens import _BEYOND, _KEYS, _PIECES, _RARE, estimate
 
 FIGURE = re.compile(r"\b\d[\d.,:/-]*\d\b|[$€£¥]\s?\d|\d\s?%|\b[A-Z]{1,4}-?\d{2,}\b|\S+@\S+\.\w+|#\w+")
 ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|\s*\n+\s*")
@@ -60,3 +76,29 @@ def test_no_text_costs_more_than_its_length(unit: str) -> None:
     assert figures(text, 3) <= 3
     assert len(list(sentences(text))) <= SENTENCES_MAX
     assert weight(text, 0, 1) > -2
+
+
+ASCII = st.one_of(
+    st.text(st.characters(max_codepoint=127), max_size=80),
+    st.lists(
+        st.sampled_from(
+            ["Won't", "NAME is", "I Am", "maybe", "Twenty", "half", "aaaaaa", "'x y'", '"no"', "12345", "a1" * 8]
+        )
+    ).map(" ".join),
+)
+
+
+@given(st.one_of(ASCII, TEXTS, st.text(max_size=40)))
+@example("aaaaa bbbbbb 0000 !!! {}a0!")
+@example("two  blanks")
+def test_tokens_are_estimated_as_the_pattern_cuts_them(text: str) -> None:
+    keys = sum(len(key) // 3 for key in _KEYS.findall(text))
+    rare = len(_RARE.findall(text)) + 2 * len(_BEYOND.findall(text))
+    assert estimate(text) == len(_PIECES.findall(text)) + keys + rare
+
+
+@given(ASCII)
+def test_small_letters_alone_say_the_same_of_plain_text(text: str) -> None:
+    for plain, general in ((_PLAIN_CUES, _CUES), (_PLAIN_SPELT, _SPELT), (_PLAIN_HEDGE, _HEDGE)):
+        assert plain.findall(text.lower()) == [found.lower() for found in general.findall(text)]
+    assert _is_quoting(text) == (_QUOTED.search(text) is not None)
