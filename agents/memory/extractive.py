@@ -47,8 +47,8 @@ class _Candidate(NamedTuple):
 def summarise(interactions: Sequence[Interaction], first: int = 0, last: int = 0) -> Summary:
     """Of one chunk; `first` and `last` are its ordinals, where they are not those of the interactions because some
     were revoked."""
-    lines = tuple(each.line for each in _chosen(_candidates(interactions), CHUNK_TOKENS_MAX))
     members = tuple((each.ordinal, each.id) for each in interactions)
+    lines = tuple(each.line for each in _chosen(_candidates(interactions, members), CHUNK_TOKENS_MAX))
     ordinals = [ordinal for ordinal, _ in members] or [0]
     return Summary("extractive", VERSION, first or ordinals[0], last or ordinals[-1], members, lines)
 
@@ -59,18 +59,18 @@ def bounds(ordinal: int) -> tuple[int, int]:
     return first, first + CHUNK - 1
 
 
-def _candidates(interactions: Sequence[Interaction]) -> list[_Candidate]:
+def _candidates(interactions: Sequence[Interaction], members: Sequence[tuple[int, str]]) -> list[_Candidate]:
     found: list[_Candidate] = []
-    for interaction in interactions:
-        origins = (interaction.id,)
+    for interaction, (ordinal, id_) in zip(interactions, members, strict=True):
+        origins = (id_,)
         for label, text, share, source in _texts(interaction):
             # A call and its result stand in one line, whatever the signs in it.
-            said = [text] if label == "tool" and source is None else list(sentences(text))
+            said = [text] if label == "tool" and source is None else sentences(text)
             for position, sentence in enumerate(said):
                 weighs = round(share * weight(sentence, position, len(said)), 3)
                 written = f"{label}: {sentence}"
                 tokens = estimate(written) + LINE
-                line = SummaryLine(written, origins, interaction.ordinal, weighs, tokens, source)
+                line = SummaryLine(written, origins, ordinal, weighs, tokens, source)
                 found.append(_Candidate(line, words(sentence), len(found)))
     return found
 

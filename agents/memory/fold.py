@@ -44,53 +44,79 @@ def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHI
 
     Raises Diverged where a newer host wrote it in the place of one that is folded; ForeignInteraction.
     """
-    if interaction.key != state.key:
-        raise ForeignInteraction(f"{interaction.key} is not {state.key}")
-    ordinal = interaction.ordinal or state.count + 1
-    if interaction.epoch < state.epoch:
-        return state
-    if ordinal <= state.count and interaction.epoch > state.epoch:
-        raise Diverged
-    if ordinal <= state.count or _is_known(state, interaction):
-        return state
-    interaction = replace(interaction, ordinal=ordinal, sizes=sizes(interaction, estimate))
-    recent, chunks = state.recent, state.chunks
-    if state.count % CHUNK and bounds(ordinal) != bounds(state.count):  # some are missing
-        chunks = (*chunks, _sealed(recent, state.count))
-    shown = not revoked or interaction.id not in revoked
-    if shown:
-        recent = (*recent, interaction)
-    if ordinal % CHUNK == 0:
-        chunks = (*chunks, _sealed(recent, ordinal))
-    facts = state.facts
-    if interaction.facts and shown:
-        facts = pin(facts, facts_of(interaction))
-    horizon = reach(ordinal)
-    return State(
-        state.key,
-        ordinal,
-        interaction.epoch,
-        tuple(each for each in recent if each.ordinal > ordinal - RECENT),
-        tuple(each for each in chunks if each.first >= horizon),
-        tuple(each for each in state.models if each.first >= horizon),
-        facts,
-    )
+    folding = _Folding(state, revoked)
+    folding.take(interaction)
+    return folding.state()
 
 
-def _is_known(state: State, interaction: Interaction) -> bool:
-    """Whether it, or another outcome of the same attempt, is among the recent ones."""
-    attempt = _attempt(interaction)  # as good as its id, in one memory, and nothing to compute
-    return any(_attempt(each) == attempt for each in state.recent)
+class _Folding:
+    """A state in the making: what is dropped again before its end, and what only the end needs, costs nothing."""
+
+    def __init__(self, state: State, revoked: frozenset[str]) -> None:
+        self._begun, self._revoked = state, revoked
+        self._key, self._count, self._epoch = state.key, state.count, state.epoch
+        self._recent = list(state.recent)
+        # As good as their ids, in one memory, and nothing to compute.
+        self._attempts = [(each.task_id, each.attempt, each.stage) for each in self._recent]
+        self._ended: list[tuple[int, list[Interaction]]] = []
+        self._new_facts: list[Fact] = []
+
+    def take(self, interaction: Interaction) -> None:
+        """As `fold`."""
+        if interaction.key != self._key:
+            raise ForeignInteraction(f"{interaction.key} is not {self._key}")
+        ordinal = interaction.ordinal or self._count + 1
+        attempt = interaction.task_id, interaction.attempt, interaction.stage
+        if self._is_folded(ordinal, interaction.epoch) or attempt in self._attempts:
+            return
+        if interaction.ordinal != ordinal:
+            interaction = replace(interaction, ordinal=ordinal)
+        if self._count % CHUNK and bounds(ordinal) != bounds(self._count):  # some are missing
+            self._end_chunk(self._count)
+        if not self._revoked or interaction.id not in self._revoked:
+            self._recent.append(interaction)
+            self._attempts.append(attempt)
+            if interaction.facts:
+                self._new_facts += facts_of(interaction)
+        if ordinal % CHUNK == 0:
+            self._end_chunk(ordinal)
+        while self._recent and self._recent[0].ordinal <= ordinal - RECENT:
+            del self._recent[0], self._attempts[0]
+        self._count, self._epoch = ordinal, interaction.epoch
+
+    def _is_folded(self, ordinal: int, epoch: int) -> bool:
+        """Or a fenced host's."""
+        if epoch > self._epoch and ordinal <= self._count:
+            raise Diverged
+        return epoch < self._epoch or ordinal <= self._count
+
+    def _end_chunk(self, ordinal: int) -> None:
+        """A chunk is summed up ahead of need: all of its interactions are still shown verbatim."""
+        first, _ = bounds(ordinal)
+        self._ended.append((ordinal, [each for each in self._recent if each.ordinal >= first]))
+
+    def state(self) -> State:
+        """What was taken so far, folded."""
+        if self._count == self._begun.count:
+            return self._begun
+        horizon = reach(self._count)
+        ended = [(bounds(ordinal), members) for ordinal, members in self._ended]
+        return State(
+            self._key,
+            self._count,
+            self._epoch,
+            tuple(map(_sized, self._recent)),
+            (
+                *(each for each in self._begun.chunks if each.first >= horizon),
+                *(summarise(members, *chunk) for chunk, members in ended if chunk[0] >= horizon),
+            ),
+            tuple(each for each in self._begun.models if each.first >= horizon),
+            pin(self._begun.facts, self._new_facts) if self._new_facts else self._begun.facts,
+        )
 
 
-def _attempt(interaction: Interaction) -> tuple[str, int, str]:
-    return interaction.task_id, interaction.attempt, interaction.stage
-
-
-def _sealed(recent: tuple[Interaction, ...], ordinal: int) -> Summary:
-    """The summary of an interaction's chunk, made ahead of need: all of them are still shown verbatim."""
-    first, last = bounds(ordinal)
-    return summarise([each for each in recent if each.ordinal >= first], first, last)
+def _sized(interaction: Interaction) -> Interaction:
+    return interaction if interaction.sizes else replace(interaction, sizes=sizes(interaction, estimate))
 
 
 def refold(
@@ -112,9 +138,10 @@ def refold(
     older = [each for each in kept if each.ordinal < begin]
     facts = pin(facts, [fact for each in older for fact in facts_of(each) if fact.origin not in revoked])
     kept = kept[len(older) :]
-    state = State(key, kept[0].ordinal - 1 if kept else 0, facts=facts)
-    state = reduce(lambda held, each: fold(held, each, revoked), kept, state)
-    return reduce(with_model, models, state)
+    folding = _Folding(State(key, kept[0].ordinal - 1 if kept else 0, facts=facts), revoked)
+    for each in kept:
+        folding.take(each)
+    return reduce(with_model, models, folding.state())
 
 
 def resolve(interactions: Iterable[Interaction]) -> list[Interaction]:

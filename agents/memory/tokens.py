@@ -28,14 +28,12 @@ _PIECES = re.compile(
     r"|[!-/:-@\[-`{-~]{1,2}"
     r"|[\x00-\x08\x0b-\x1f\x7f]"
 )
-# Words that mix digits and letters, or cases, as keys and hashes do: they are cut in small pieces.
-_KEYS = re.compile(r"(?=[A-Za-z]*[0-9])[A-Za-z0-9]{12,}")
+# Words that mix digits and letters, as keys and hashes do, are cut in small pieces: such of these as have a digit.
+_LONG_WORDS = re.compile(r"[A-Za-z0-9]{12,}")
 # Characters that cost more than one: of scripts that are rare, and beyond the basic plane (emoji, old scripts).
 _RARE = re.compile(r"[\u0700-\u1cff\u2c00-\u2dff\ua000-\uabff\ufe00-\ufe0f\u200d]")
 _BEYOND = re.compile(r"[\U00010000-\U0010ffff]")
 
-
-KEY_CHARS_MIN = 12
 
 # A line of plain text is mostly this: letters, figures, signs and single blanks. Each becomes its kind's sign, and each
 # piece of a run, the longest first, becomes one sign of no kind: as the pattern cuts it, without an object for each.
@@ -51,8 +49,7 @@ def estimate(text: str) -> int:
     """An upper bound for most texts, in time linear in their length."""
     plain = text.isascii() and text.isprintable() and "  " not in text
     found = _pieces(text) if plain else len(_PIECES.findall(text))
-    if max(map(len, text.split()), default=0) >= KEY_CHARS_MIN:
-        found += sum([len(key) // 3 for key in _KEYS.findall(text)])
+    found += sum([len(word) // 3 for word in _LONG_WORDS.findall(text) if not word.isalpha()])
     if text.isascii():
         return found
     return found + len(_RARE.findall(text)) + 2 * len(_BEYOND.findall(text))

@@ -12,21 +12,28 @@ from agents.memory.sentences import (
     _ABBREVIATION,
     _CUES,
     _HEDGE,
+    _NAME,
     _PLAIN_CUES,
     _PLAIN_HEDGE,
     _PLAIN_SPELT,
     _QUOTED,
     _SPELT,
+    _WORD,
     SENTENCE_CHARS_MAX,
     SENTENCES_MAX,
+    _found,
     _is_quoting,
+    _said,
     figures,
     sentences,
     weight,
+    words,
 )
-from agents.memory.tokens import _BEYOND, _KEYS, _PIECES, _RARE, estimate
+from agents.memory.tokens import _BEYOND, _PIECES, _RARE, estimate
 
 FIGURE = re.compile(r"\b\d[\d.,:/-]*\d\b|[$€£¥]\s?\d|\d\s?%|\b[A-Z]{1,4}-?\d{2,}\b|\S+@\S+\.\w+|#\w+")
+NAME = re.compile(r"(?<=[\w,;:]\s)[A-ZÀ-ÖØ-ÞА-Я][\w-]+")
+KEYS = re.compile(r"(?=[A-Za-z]*[0-9])[A-Za-z0-9]{12,}")
 ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061f])|\s*\n+\s*")
 
 TEXTS = st.text(st.sampled_from("aZ1\uff12@.,#$% -\"'\n\t。é"), max_size=60)
@@ -37,8 +44,9 @@ LONG = 300_000
 """Letters: the square of so many steps takes a quarter of an hour."""
 
 
-@given(TEXTS, st.integers(0, 5))
+@given(st.one_of(TEXTS, st.text(st.sampled_from("AB12.-_ :é%"), max_size=30)), st.integers(0, 5))
 @example(".1@1", 1)
+@example("A-123 ABCD12 1.2. x1 A-1", 5)
 def test_figures_are_counted_as_one_pattern_would(text: str, most: int) -> None:
     assert figures(text, most) == min(len(FIGURE.findall(text)), most)
 
@@ -82,9 +90,12 @@ ASCII = st.one_of(
     st.text(st.characters(max_codepoint=127), max_size=80),
     st.lists(
         st.sampled_from(
-            ["Won't", "NAME is", "I Am", "maybe", "Twenty", "half", "aaaaaa", "'x y'", '"no"', "12345", "a1" * 8]
+            [
+                *("Won't", "NAME is", "I Am", "maybe", "Twenty", "half", "aaaaaa", "'x y'", '"no"', "12345", "a1" * 8),
+                *("decided", "Decid", "preferences", "must", "name", "can", "not", "hoping", "wonders", "_my", "twice"),
+            ]
         )
-    ).map(" ".join),
+    ).flatmap(lambda said: st.sampled_from([" ", "-", ", ", "'", "_"]).map(lambda between: between.join(said))),
 )
 
 
@@ -92,7 +103,7 @@ ASCII = st.one_of(
 @example("aaaaa bbbbbb 0000 !!! {}a0!")
 @example("two  blanks")
 def test_tokens_are_estimated_as_the_pattern_cuts_them(text: str) -> None:
-    keys = sum(len(key) // 3 for key in _KEYS.findall(text))
+    keys = sum(len(key) // 3 for key in KEYS.findall(text))
     rare = len(_RARE.findall(text)) + 2 * len(_BEYOND.findall(text))
     assert estimate(text) == len(_PIECES.findall(text)) + keys + rare
 
@@ -102,3 +113,14 @@ def test_small_letters_alone_say_the_same_of_plain_text(text: str) -> None:
     for plain, general in ((_PLAIN_CUES, _CUES), (_PLAIN_SPELT, _SPELT), (_PLAIN_HEDGE, _HEDGE)):
         assert plain.findall(text.lower()) == [found.lower() for found in general.findall(text)]
     assert _is_quoting(text) == (_QUOTED.search(text) is not None)
+
+
+@given(ASCII)
+def test_words_of_plain_text_are_looked_up_as_patterns_find_them(text: str) -> None:
+    assert _said(text) == _found(text, _CUES, _SPELT, _HEDGE)
+    assert words(text) == frozenset(_WORD.findall(text.lower()))
+
+
+@given(st.one_of(ASCII, TEXTS, st.text(st.sampled_from("AÀЯa ,;:\n-_"), max_size=30)))
+def test_names_are_found_wherever_the_pattern_begins(text: str) -> None:
+    assert _NAME.findall(text) == NAME.findall(text)
