@@ -17,9 +17,7 @@ from agents.dispatches import Dispatched
 from agents.outcome_columns import Given, Outcomes
 from agents.rows import Rows, merged, sliced
 from schemas.ids import joined, task_fact_ids
-from schemas.records import record, table
-
-_TYPES = {field.name: field.type for field in record("AgentEvent").arrow}
+from schemas.records import table
 
 
 class Block(NamedTuple):
@@ -53,29 +51,15 @@ def event_table(blocks: Sequence[Block], outcomes: Outcomes, versions: Mapping[s
     columns: dict[str, Any] = {
         **outcomes.columns,
         "kind": outcomes.kinds,
-        "started_at": np.repeat(np.array([block.started_at for block in blocks]), sizes),
-        "finished_at": np.repeat(np.array([block.finished_at for block in blocks]), sizes),
+        "started_at": pa.array(np.repeat([block.started_at for block in blocks], sizes)),
+        "finished_at": pa.array(np.repeat([block.finished_at for block in blocks], sizes)),
         "event_id": _event_ids(blocks, pieces, outcomes.kinds_of_each(), epochs.tolist()),
         "slip": _gathered(pieces, lambda source: source.slips),
         "task": _gathered(pieces, lambda source: source.identities),
-        "epoch": epochs,
+        "epoch": pa.array(epochs),
         "agent_version": _repeated([versions[block.agent_id] for block in blocks], sizes),
     }
-    return table(
-        "AgentEvent", {name: _column(column, name, sum(sizes)) for name, column in columns.items()}, sum(sizes)
-    )
-
-
-def _column(column: Any, name: str, n: int) -> Any:
-    """In a form that a table takes: a list is one value here, and not one for each row."""
-    if isinstance(column, np.ndarray):
-        return pa.array(column)
-    if isinstance(column, list) and name in _LISTS:
-        return pa.repeat(pa.scalar(column, _TYPES[name]), n)
-    return column
-
-
-_LISTS = frozenset(name for name, kind in _TYPES.items() if pa.types.is_list(kind))
+    return table("AgentEvent", columns, sum(sizes))
 
 
 def _repeated(values: Sequence[str], sizes: Sequence[int]) -> Any:

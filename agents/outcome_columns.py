@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,9 @@ from agents.contract import BATCH_OUTPUT, BATCH_REFUSED
 from agents.outcome import COMPLETED, ERROR_CHARS_MAX, FAILED, REFUSED, SILENT, Outcome, column_of, rows_of
 from schemas.reasons import ErrorClass
 
-# What a row has of which its agent says nothing; in columns nothing is remembered.
-_UNSAID: Mapping[str, Any] = {
-    **dict.fromkeys(("answer", "vote_key", "payload", "confidence", "tool_calls")),
-    "citations": [],
-    "facts": [],
-    **dict.fromkeys(("tokens_in", "tokens_out", "cost_microusd", "ordinal"), 0),
-}
+# What stands in the place of null where the log takes none; all else that its agent leaves unsaid is null there.
+_EMPTY: Mapping[str, Any] = {"citations": [], "facts": [], "tokens_in": 0, "tokens_out": 0, "cost_microusd": 0}
+_ERRORS = frozenset({"error_class", "error"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,14 +53,16 @@ def failed_of(verdicts: Sequence[Outcome], which: npt.NDArray[np.integer[Any]]) 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcomes:
-    """Columns of AgentEvent of `n` rows, but for their times; the ordinary ones are one value for all rows."""
+    """Columns of AgentEvent of `n` rows, but for their times. Of what no row states there is no column: it is as the
+    defaults of AgentEvent, and of Outcome, have it."""
 
     n: int
     kinds: Any
-    columns: Mapping[str, Any]
+    columns: Mapping[str, pa.Array]
 
     def kinds_of_each(self) -> list[str]:
-        return _list(self.kinds, self.n)
+        kinds: list[str] = [self.kinds] * self.n if isinstance(self.kinds, str) else self.kinds.to_pylist()
+        return kinds
 
     def counts(self, sizes: Sequence[int]) -> list[Mapping[str, int]]:
         """How many there are of each kind, among so many rows, and so many behind them, and so on."""
@@ -77,11 +76,12 @@ class Outcomes:
 
     def rows(self) -> list[Outcome]:
         """The same, one object a row."""
-        columns = {name: _list(column, self.n) for name, column in self.columns.items()}
-        columns["citations"], columns["facts"] = (list(map(tuple, columns[name])) for name in ("citations", "facts"))
+        columns = {name: column.to_pylist() for name, column in self.columns.items()}
+        columns |= {name: list(map(tuple, columns[name])) for name in ("citations", "facts") if name in columns}
+        stated = zip(*columns.values(), strict=True) if columns else repeat(())
         return [
             Outcome(kind, **dict(zip(columns, row, strict=True)))
-            for kind, row in zip(self.kinds_of_each(), zip(*columns.values(), strict=True), strict=True)
+            for kind, row in zip(self.kinds_of_each(), stated, strict=False)
         ]
 
 
@@ -90,20 +90,17 @@ def judged(parts: Sequence[Given]) -> Outcomes:
     n = sum(map(len, parts))
     stated = {name for part in parts for name in part.columns}
     found = {each.name: _together(parts, each) for each in BATCH_OUTPUT if each.name in stated}
-    plain = {**_UNSAID, **{name: _filled(column, _UNSAID[name]) for name, column in found.items() if name in _UNSAID}}
+    plain = {name: _filled(column, _EMPTY.get(name)) for name, column in found.items() if name not in _ERRORS}
     error_class, answer = found.get("error_class"), found.get("answer")
     none_failed = error_class is None or error_class.null_count == n
     if none_failed and answer is not None and not answer.null_count:
-        return Outcomes(n, COMPLETED, {**plain, "error_class": None, "error": None})
+        return Outcomes(n, COMPLETED, plain)
     error_class, answer, error = (_stated(found.get(name), n) for name in ("error_class", "answer", "error"))
     named, answered = error_class.is_valid(), answer.is_valid()
     refused = pc.fill_null(pc.equal(error_class, BATCH_REFUSED), pa.scalar(False))
     completed = pc.and_(pc.invert(named), answered)
     kinds = pc.if_else(refused, REFUSED, pc.if_else(completed, COMPLETED, FAILED))
-    columns: dict[str, Any] = {
-        name: pc.if_else(completed, column, _nothing(column.type)) if isinstance(column, pa.Array) else column
-        for name, column in plain.items()
-    }
+    columns = {name: pc.if_else(completed, column, _nothing(column.type)) for name, column in plain.items()}
     said = pc.if_else(named, pc.fill_null(error, ""), SILENT)
     columns["error"] = _cut(pc.if_else(completed, _nothing(pa.string()), said))
     # No agent that writes is served in columns: what stays silent has done nothing.
@@ -137,7 +134,3 @@ def _nothing(kind: pa.DataType) -> pa.Scalar:
 
 def _cut(texts: pa.Array) -> pa.Array:
     return pc.utf8_slice_codeunits(texts, 0, ERROR_CHARS_MAX)
-
-
-def _list(column: Any, n: int) -> list[Any]:
-    return column.to_pylist() if isinstance(column, pa.Array) else [column] * n
