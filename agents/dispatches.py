@@ -80,9 +80,9 @@ class Dispatched:
         begins_ms = np.minimum(np.maximum(routed_ms, self.read_ms), latest_ms)
         return np.asarray(np.minimum(begins_ms + timeout_ms, deadline_ms), np.int64)
 
-    def ids(self) -> list[AttemptId]:
+    def ids(self, start: int = 0, stop: int | None = None) -> list[AttemptId]:
         """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
-        return list(zip(*self.id_columns(), strict=True))
+        return list(zip(*(column[start:stop] for column in self.id_columns()), strict=True))
 
     def id_columns(self) -> tuple[list[Any], ...]:
         """The same as a list for each of AttemptId's fields, made once."""

@@ -112,8 +112,9 @@ class Intake:
         for run, expires_ms in zip(runs, ends, strict=True):
             inbox, start, stop = run
             if inbox.agent_id in self._in_columns:
-                span = Span(inbox, start, stop, ids[start:stop], offsets[start:stop], expires_ms)
-                if inbox.known.meet_all(span.ids, offsets[start]):
+                met = inbox.known.meet_all(ids[start:stop], offsets[start])
+                if met is not None:
+                    span = Span(inbox, start, stop, met, offsets[start:stop], expires_ms)
                     columns.setdefault(inbox.agent_id, []).append(span)
                     continue
                 if inbox.agent_id in columns:  # what comes one by one comes behind what is there already

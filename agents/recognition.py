@@ -66,46 +66,75 @@ FOREVER = Memory(writes=False, outcomes_max=RECENT_MAX, horizon_us=1 << 62, kept
 
 
 class _Ended:
-    """Attempts that have ended, each with the time of its outcome in us, or less. The oldest are forgotten first.
+    """Attempts that have ended one by one, each with the time of its outcome in us, or less. The oldest are forgotten
+    first."""
 
-    Those that ended together are kept together, and forgotten together: of them nothing is done one by one. So as many
-    as one call of an agent had may be remembered beyond `outcomes_max`.
-    """
-
-    __slots__ = ("_all_grouped", "_groups", "_memory", "_single")
+    __slots__ = ("_memory", "_times")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._single: OrderedDict[AttemptId, int] = OrderedDict()
-        self._groups: deque[tuple[int, set[AttemptId]]] = deque()
-        self._all_grouped: set[AttemptId] = set()
+        self._times: OrderedDict[AttemptId, int] = OrderedDict()
 
     def at(self, attempt: AttemptId) -> int | None:
         """When; None where it has not, or that is forgotten."""
-        found = self._single.get(attempt)
-        if found is None and attempt in self._all_grouped:
-            return next(at for at, group in self._groups if attempt in group)
-        return found
+        return self._times.get(attempt)
 
     def isdisjoint(self, attempts: set[AttemptId]) -> bool:
-        return self._all_grouped.isdisjoint(attempts) and (not self._single or self._single.keys().isdisjoint(attempts))
+        return not self._times or self._times.keys().isdisjoint(attempts)
 
     def add(self, attempt: AttemptId, at: int) -> list[AttemptId]:
         """Gives those that are forgotten for it."""
-        single, since = self._single, at - self._memory.kept_us
-        single[attempt] = at
+        times, since = self._times, at - self._memory.kept_us
+        times[attempt] = at
         forgotten = []
-        while single and (len(single) > self._memory.outcomes_max or next(iter(single.values())) < since):
-            forgotten.append(single.popitem(last=False)[0])
+        while times and (len(times) > self._memory.outcomes_max or next(iter(times.values())) < since):
+            forgotten.append(times.popitem(last=False)[0])
         return forgotten
 
-    def add_all(self, attempts: set[AttemptId], at: int) -> None:
-        """None of them is among them."""
-        groups, every, since = self._groups, self._all_grouped, at - self._memory.kept_us
+
+class _Together:
+    """Attempts that were met together: in hand, or ended and remembered. Most are.
+
+    A set of all that is remembered is larger than the caches, and each look costs: so one set holds both, and who ends
+    is only put into a group. Groups are forgotten as a whole, the oldest first: as many as one call of an agent had may
+    be remembered beyond `outcomes_max`.
+    """
+
+    __slots__ = ("_all", "_ended", "_groups", "_memory")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._all: set[AttemptId] = set()
+        self._groups: deque[tuple[int, set[AttemptId]]] = deque()
+        self._ended = 0  # how many the groups hold
+
+    def __contains__(self, attempt: AttemptId) -> bool:
+        return attempt in self._all
+
+    def meet(self, attempts: set[AttemptId]) -> bool:
+        """Whether none of them is among them; then they all are, in hand."""
+        if not self._all.isdisjoint(attempts):
+            return False
+        self._all |= attempts
+        return True
+
+    def discard(self, attempt: AttemptId) -> None:
+        """It is remembered elsewhere, or not at all."""
+        self._all.discard(attempt)
+
+    def ended(self, attempts: set[AttemptId], at: int) -> None:
+        """They have been met and are in hand no more; `at` in us."""
+        groups, since = self._groups, at - self._memory.kept_us
         groups.append((at, attempts))
-        every |= attempts
-        while groups and (len(every) - len(groups[0][1]) >= self._memory.outcomes_max or groups[0][0] < since):
-            every -= groups.popleft()[1]
+        self._ended += len(attempts)
+        while groups and (self._ended - len(groups[0][1]) >= self._memory.outcomes_max or groups[0][0] < since):
+            forgotten = groups.popleft()[1]
+            self._ended -= len(forgotten)
+            self._all -= forgotten
+
+    def at(self, attempt: AttemptId) -> int | None:
+        """When one of them ended; None where it is in hand."""
+        return next((at for at, group in self._groups if attempt in group), None)
 
 
 class Recognition:
@@ -116,8 +145,8 @@ class Recognition:
         self, logged: Mapping[AttemptId, Logged] | None = None, until: int = 0, memory: Memory | None = None
     ) -> None:
         self._logged, self._until, self._memory = dict(logged or {}), until, memory or FOREVER
-        self._in_hand: set[AttemptId] = set()
-        self._ended = _Ended(self._memory)
+        self._in_hand: set[AttemptId] = set()  # of those that were met one by one
+        self._ended, self._together = _Ended(self._memory), _Together(self._memory)
         self._writes: dict[tuple[str, str], AttemptId] = {}
         if self._memory.writes:
             self._writes = {attempt[:2]: attempt for attempt in self._logged}
@@ -132,6 +161,10 @@ class Recognition:
         if attempt in self._in_hand:
             return IN_HAND
         ended_at = self._ended.at(attempt)
+        if ended_at is None and attempt in self._together:
+            ended_at = self._together.at(attempt)
+            if ended_at is None:
+                return IN_HAND
         if ended_at is not None and not self._is_forgotten(ended_at, routed_at):
             return IN_HAND
         logged = self._logged.pop(attempt, None)
@@ -145,34 +178,34 @@ class Recognition:
         self._in_hand.add(attempt)
         return Logged(STARTED) if began else None
 
-    def meet_all(self, attempts: Sequence[AttemptId], offset: int) -> bool:
-        """Whether all of them are new, and differ: then they are in hand from now on; else nothing has changed.
+    def meet_all(self, attempts: Sequence[AttemptId], offset: int) -> set[AttemptId] | None:
+        """The same as a set, if all of them are new, and differ: then they are in hand from now on. Else None, and
+        nothing has changed.
 
         `offset` is that of the first. Not for agents that write.
         """
         self._catch_up(offset)
         distinct = set(attempts)
         if self._logged or len(distinct) < len(attempts):
-            return False
-        if not (self._in_hand.isdisjoint(distinct) and self._ended.isdisjoint(distinct)):
-            return False
-        self._in_hand |= distinct
-        return True
+            return None
+        is_new = self._in_hand.isdisjoint(distinct) and self._ended.isdisjoint(distinct)
+        return distinct if is_new and self._together.meet(distinct) else None
 
     def ended(self, attempt: AttemptId, at: int) -> None:
         """It has its outcome; `at` in us."""
-        self._in_hand.discard(attempt)
+        self.forget(attempt)
         self._remember(attempt, at)
 
-    def ended_all(self, attempts: Sequence[AttemptId], at: int) -> None:
+    def ended_all(self, attempts: set[AttemptId], at: int) -> None:
         """As `ended`, for many that were met together."""
-        ended = set(attempts)
-        self._in_hand -= ended
-        self._ended.add_all(ended, at)
+        self._together.ended(attempts, at)
 
     def forget(self, attempt: AttemptId) -> None:
         """It was given up without an outcome."""
-        self._in_hand.discard(attempt)
+        if attempt in self._in_hand:
+            self._in_hand.remove(attempt)
+        else:
+            self._together.discard(attempt)
 
     def _is_forgotten(self, ended_at: int, routed_at: int) -> bool:
         return routed_at - ended_at > self._memory.horizon_us

@@ -28,15 +28,19 @@ class Span(NamedTuple):
     inbox: Inbox
     start: int
     stop: int
-    ids: Sequence[AttemptId]
+    ids: set[AttemptId]
     offsets: Sequence[int]
     expires_ms: tuple[int, int]
 
-    def part(self, start: int, stop: int, expires_ms: npt.NDArray[np.int64]) -> Span:
-        """Rows `start` to `stop` of these, with their own times."""
+    def part(self, source: Dispatched, start: int, stop: int) -> Span:
+        """Rows `start` to `stop` of the batch, which are some of these."""
+        if (start, stop) == (self.start, self.stop):
+            return self
+        expires_ms, first = source.expires_ms()[start:stop], self.start
         ends = int(expires_ms.min()), int(expires_ms.max())
-        first = self.start
-        return Span(self.inbox, first + start, first + stop, self.ids[start:stop], self.offsets[start:stop], ends)
+        return Span(
+            self.inbox, start, stop, set(source.ids(start, stop)), self.offsets[start - first : stop - first], ends
+        )
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -81,15 +85,13 @@ class Rows:
 
     def split(self, now_us: int) -> tuple[Rows | None, Rows | None]:
         """Those that are overdue, and the others; None where there are none."""
-        expires_ms = self.source.expires_ms()
-        overdue = expires_ms * 1000 <= now_us
+        overdue = self.source.expires_ms() * 1000 <= now_us
         late: list[Span] = []
         others: list[Span] = []
         for span in self.spans:
-            starts = np.flatnonzero(changes(overdue[span.start : span.stop])).tolist()
-            for start, stop in pairwise([*starts, span.stop - span.start]):
-                part = span.part(start, stop, expires_ms[span.start + start : span.start + stop])
-                (late if overdue[part.start] else others).append(part)
+            starts = (span.start + np.flatnonzero(changes(overdue[span.start : span.stop]))).tolist()
+            for start, stop in pairwise([*starts, span.stop]):
+                (late if overdue[start] else others).append(span.part(self.source, start, stop))
         return self._of(late), self._of(others)
 
     def _of(self, spans: Sequence[Span]) -> Rows | None:

@@ -23,46 +23,58 @@ class Columns:
 
     def __init__(self, memory: Memory = MEMORY, *, in_columns: bool = True) -> None:
         self.known, self._in_columns = Recognition(memory=memory), in_columns
-        self._open: list[tuple[bool, list[AttemptId]]] = []
+        self._open: list[tuple[set[AttemptId], list[AttemptId]]] = []  # met together, or one by one
         self._offset = 0
 
     def read(self, numbers: Sequence[int], now_us: int) -> list[int]:
         """Which of them are new."""
         attempts, offset = list(map(attempt, numbers)), self._offset
         self._offset += len(numbers)
-        if self._in_columns and self.known.meet_all(attempts, offset):
-            self._open.append((True, attempts))
+        if self._in_columns and (met := self.known.meet_all(attempts, offset)) is not None:
+            self._open.append((met, []))
             return list(numbers)
         new = [at for at, each in enumerate(attempts) if self.known.meet(each, offset + at, now_us) is None]
-        self._open.append((False, [attempts[at] for at in new]))
+        self._open.append((set(), [attempts[at] for at in new]))
         return [numbers[at] for at in new]
 
-    def end(self, now_us: int) -> None:
-        """What was read first has its outcomes."""
+    def end(self, now_us: int, *, apart: bool = False) -> None:
+        """What was read first has its outcomes; of what was met together `apart` from each other, as what overruns."""
         together, attempts = self._open.pop(0)
-        if together:
-            self.known.ended_all(attempts, now_us)
-        else:
-            for each in attempts:
-                self.known.ended(each, now_us)
+        if not apart:
+            self.known.ended_all(together, now_us)
+        for each in sorted(together) * apart + attempts:
+            self.known.ended(each, now_us)
+
+    def give_up(self) -> None:
+        """What was read first never has an outcome here."""
+        together, attempts = self._open.pop(0)
+        for each in sorted(together) + attempts:
+            self.known.forget(each)
 
 
 @examples(100)
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.booleans(), st.integers(0, 15)), max_size=20
+        st.tuples(
+            st.lists(st.integers(0, 20), min_size=1, max_size=8),
+            st.sampled_from(["goes on", "ends", "ends apart", "is given up"]),
+            st.integers(0, 15),
+        ),
+        max_size=20,
     )
 )
-def test_what_is_new_is_the_same_in_columns_and_one_by_one(polls: list[tuple[list[int], bool, int]]) -> None:
-    """Each poll comes some seconds after the one before; then one that was read may end."""
+def test_what_is_new_is_the_same_in_columns_and_one_by_one(polls: list[tuple[list[int], str, int]]) -> None:
+    """Each poll comes some seconds after the one before; then what becomes of the first that is in hand."""
     columns, rows = Columns(), Columns(in_columns=False)
     now = 0
-    for numbers, ends, later_s in polls:
+    for numbers, what, later_s in polls:
         now += later_s * S
         assert columns.read(numbers, now) == rows.read(numbers, now)
-        if ends:
-            for each in (columns, rows):
-                each.end(now)
+        for each in (columns, rows):
+            if what == "is given up":
+                each.give_up()
+            elif what != "goes on":
+                each.end(now, apart=what == "ends apart")
 
 
 @examples(50)
