@@ -194,7 +194,7 @@ class Loader:
             self._client.raw_insert(name, columns, stream_of(batches), settings=INSERT_SETTINGS, fmt="ArrowStream")
             return
         with self._engine.handle({name: str(value) for name, value in INSERT_SETTINGS.items()}) as handle:
-            handle.insert_rows(f"INSERT INTO {name} ({', '.join(columns)})", batches)
+            handle.insert_rows(name, batches)
 
 
 def _aligned(parts: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
