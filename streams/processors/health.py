@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from schemas.codec import Codec
-from schemas.records import table
 from schemas.topics import Topics
 from streams.core.health import Counts
 from streams.processors.outbox import Sender
@@ -27,13 +27,10 @@ class HealthReport:
         if not counts:
             return
         fields = [asdict(each) for each in counts.values()]
-        columns = {name: [each[name] for each in fields] for name in fields[0]}
+        columns: dict[str, Any] = {name: [each[name] for each in fields] for name in fields[0]}
         agents = list(counts)
-        batch = table(
-            "HealthCounts",
-            {**columns, "agent_id": agents, "partition": partition, "window_id": now_ms},
-            len(agents),
-        )
-        for agent_id, value in zip(agents, self._codec.encode(batch, "HealthCounts"), strict=True):
+        columns |= {"agent_id": agents, "partition": partition, "window_id": now_ms}
+        values = self._codec.encode_values(columns, len(agents), "HealthCounts")
+        for agent_id, value in zip(agents, values, strict=True):
             key = agent_id.encode()
             self._producer.send_one(self._topics.health, value, key, partition_of(key, self._topics.partitions))

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtest.invariants import Mode
-from schemas.records import record, table
 from streams.transport.partitioner import partition_of
 from tests.simulation import agents
 from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
@@ -242,10 +241,8 @@ class Run:
 def encoded(submitted: Submitted, now_us: int, record_bytes_max: int) -> bytes:
     task = submitted.task
     assert task is not None
-    defaults = record("TaskSubmitted").defaults
     columns = {"text": "do it", "submitted_at": now_us, **task}
-    values = {name: [columns.get(name, defaults.get(name))] for name in columns}
-    return shared_codec(record_bytes_max).encode(table("TaskSubmitted", values, 1), "TaskSubmitted")[0]
+    return shared_codec(record_bytes_max).encode_values(columns, 1, "TaskSubmitted")[0]
 
 
 def play(seed: int, profile: str | None = None, *, traced: bool = False) -> Report:

@@ -279,19 +279,22 @@ class Thread:
 
     def _away(self) -> None:
         """To the scheduler and back; what asyncio knows of this operating system's thread is put aside meanwhile."""
-        loop = asyncio._get_running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
-        if task is not None:
-            asyncio.tasks._leave_task(loop, task)  # type: ignore[arg-type]
-        asyncio._set_running_loop(None)
         parent = self._greenlet.parent
         assert parent is not None
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            parent.switch()
+            return
+        task = asyncio.current_task(loop)
+        if task is not None:
+            asyncio.tasks._leave_task(loop, task)
+        asyncio._set_running_loop(None)
         try:
             parent.switch()
         finally:
             asyncio._set_running_loop(loop)
             if task is not None:
-                asyncio.tasks._enter_task(loop, task)  # type: ignore[arg-type]
+                asyncio.tasks._enter_task(loop, task)
 
     def unwind(self) -> None:
         if self._greenlet.dead or not self._greenlet:
