@@ -205,8 +205,9 @@ class Host:
                 is_ready = True
             for service in self._services.values():
                 service.pump()
-            await self._regulation.regulate()
-            await self._commit_if_due()
+            if not self._positions.at_stake:
+                await self._regulation.regulate()
+                await self._commit_if_due()
             await self._measure()
         drain_s = min(self._limits.drain_ms / 1000, DRAIN_MAX_S)
         done = await self._tenure.give_up(list(self._inboxes), drain_s, SETTLE_S / 8)

@@ -22,11 +22,16 @@ Committed: TypeAlias = dict[TopicPartition, tuple[int, str]]
 
 
 class Positions:
-    """Of one host. `inboxes` are those that it has by now; `committed`, up to where each is committed by this host."""
+    """Of one host. `inboxes` are those that it has by now; `committed`, up to where each is committed by this host.
+
+    While they are `at_stake`, between two generations of the group, nothing is committed, and nobody is told that they
+    are ours: the client may be of the new generation already, and not have said yet which inboxes are another's in it.
+    """
 
     def __init__(self, consumer: BatchConsumer, inboxes: Mapping[TopicPartition, Inbox]) -> None:
         self._consumer, self._inboxes = consumer, inboxes
         self.committed: dict[TopicPartition, int] = {}
+        self.at_stake = False
         # What stands for each inbox at the broker, to be committed once more.
         self._standing: Committed = {}
 
@@ -57,6 +62,8 @@ class Positions:
 
     def commit(self, positions: Committed) -> None:
         """What is not committed now is committed later, or by the next owner."""
+        if self.at_stake:
+            return
         try:
             self._consumer.commit(positions)
         except (CommitRejectedError, CommitUnavailableError) as error:
@@ -70,7 +77,7 @@ class Positions:
     def are_ours(self) -> bool:
         """Whether the broker says so, now."""
         try:
-            return self.stand()
+            return not self.at_stake and self.stand()
         except (CommitRejectedError, CommitUnavailableError) as error:
             log.debug("a write has to wait until it is known whose the inboxes are", why=str(error))
             return False

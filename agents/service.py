@@ -67,6 +67,7 @@ class Service:
         self._running: set[Work] = set()
         self._ends = Ends(agent_id, events, memory.contexts, room)
         self._overran, self._tells_at = 0, 0.0
+        self._rests = False
 
     @property
     def taken(self) -> int:
@@ -89,6 +90,8 @@ class Service:
 
     def pump(self) -> None:
         """Start what may start."""
+        if self._rests:
+            return
         if self._lanes.waiting and self._paused():
             self._lanes.drop(self._turn_away)
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
@@ -114,6 +117,18 @@ class Service:
         work.expand()
         work.attempts = self._callable(work.attempts)
         return not work.attempts
+
+    async def rest(self, timeout_s: float) -> None:
+        """Of an agent that writes: begin nothing until `go_on`, and give what runs this time to end. Who takes an inbox
+        over repeats what others have begun, but not writes: a person has to look after each of them."""
+        if self._writes:
+            self._rests, deadline = True, time.monotonic() + timeout_s
+            while self._running and time.monotonic() < deadline:  # noqa: ASYNC110  calls need not tell it
+                await asyncio.sleep(POLL_S)
+
+    def go_on(self) -> None:
+        """The rest is over."""
+        self._rests = False
 
     async def release(self, inboxes: set[Inbox], timeout_s: float) -> None:
         """Give these inboxes up: what waits is dropped, what runs gets this time and is then cancelled."""

@@ -1,5 +1,9 @@
 """Inboxes come and go: what a host does with those that its group gives it, and before it gives some up.
 
+The group takes all of them from everybody, and deals them out again, each time that a member comes or goes. Most come
+back. So what a host is told to give up is at stake first, and its work goes on; once the group has dealt, what went is
+forgotten, and what is back in the very next generation is as it was: nobody else can have had it in between.
+
 The callbacks run in the reader's thread, inside a poll. State belongs to the event loop, which they ask, and wait for.
 I/O: Kafka.
 """
@@ -37,6 +41,9 @@ MEMORY_S = 120.0  # what reading snapshots and the rest of the logs may take whe
 ANSWER_EACH_S = 0.02
 ANSWER_S = 10.0  # longest time that a rebalance callback waits for the loop
 
+NO_GENERATION = -1
+"""Of who is in no group; the first generation is 1."""
+
 T = TypeVar("T")
 
 
@@ -66,15 +73,44 @@ class Tenure:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_assigned = False
         self.closing = False
+        self._generation = NO_GENERATION  # in which this host got what it has
 
     def begin(self, topics: Iterable[str]) -> None:
         """Join the group, for these inboxes. To be called in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
-    def _assigned(self, tps: list[TopicPartition]) -> None:
+    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Gives where reading goes on, of inboxes that were not another's since this host read them."""
         if self.closing:  # it leaves the group, which then hears of it
-            return
+            return {}
+        began, generation = time.monotonic(), self._consumer.generation()
+        begin = self._ask(self._keep(self._kept(tps, generation)))
+        self._positions.at_stake = False  # those that went are forgotten
+        self._take(new := [tp for tp in tps if tp not in self._inboxes])
+        self._generation = generation
+        log.info("inboxes assigned", inboxes=len(tps), new=len(new), seconds=round(time.monotonic() - began, 3))
+        return begin
+
+    def _kept(self, tps: Iterable[TopicPartition], generation: int) -> set[TopicPartition]:
+        """Inboxes that this host had in the generation before this one. Each generation deals once: of one that passed
+        without this host nothing is known, and of one in which it was expelled, it is told nothing."""
+        return self._inboxes.keys() & set(tps) if generation == self._generation + 1 else set()
+
+    async def _keep(self, kept: set[TopicPartition]) -> dict[TopicPartition, int]:
+        """Forgets all others; gives how far each that is kept was read, where anything of it was."""
+        gone = [tp for tp in self._inboxes if tp not in kept]
+        for tp in gone:
+            self._inboxes[tp].lost = True  # its next owner may have claimed the log
+        if gone:
+            await self.give_up(gone, 0.0, 0.0)
+        for service in self._services.values():
+            service.go_on()
+        read = {tp: self._inboxes[tp].tracker.taken_until for tp in kept}
+        return {tp: offset for tp, offset in read.items() if offset is not None}
+
+    def _take(self, tps: list[TopicPartition]) -> None:
+        """Of these it has to be known what is in the logs."""
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
         committed = self._positions.read(tps)
@@ -87,7 +123,6 @@ class Tenure:
         self._ask(self._take_over(recovered, states))
         # The next owner has to know of this one's claims, though this one may come to nothing.
         self._positions.commit(self._positions.claimed(recovered.inboxes))
-        log.info("inboxes assigned", inboxes=len(tps))
 
     def _claim(
         self, newest: Mapping[TopicPartition, int], versions: Mapping[TopicPartition, str]
@@ -110,9 +145,23 @@ class Tenure:
 
     def _revoked(self, tps: list[TopicPartition]) -> None:
         if not self.closing:
-            done = self._ask(self.give_up(tps, REVOKE_S, SETTLE_S), meanwhile=self._questions.answer)
+            began = time.monotonic()
+            done = self._ask(self._stake(tps), meanwhile=self._questions.answer)
             self._positions.commit(done)
-            log.info("inboxes given up", inboxes=len(tps))
+            self._positions.at_stake = True
+            log.info("inboxes at stake", inboxes=len(tps), seconds=round(time.monotonic() - began, 3))
+
+    async def _stake(self, tps: Iterable[TopicPartition]) -> Committed:
+        """Gives what may be committed of these, should they go. Their work goes on, save that no write begins."""
+        self._events.hold(False)  # a write that is to end waits for its STARTED to be in the log
+        await asyncio.gather(*(service.rest(REVOKE_S) for service in self._services.values()))
+        self._events.hold(True)  # what goes on would never let all be delivered
+        delivered = await self._events.settle(SETTLE_S)
+        news = self._positions.news(self._inboxes[tp] for tp in tps if tp in self._inboxes) if delivered else {}
+        self._events.hold(False)
+        for tp in tps:
+            self._forget(tp)
+        return news
 
     def _lost(self, tps: list[TopicPartition]) -> None:
         if not self.closing:
@@ -146,8 +195,8 @@ class Tenure:
     async def give_up(self, tps: Iterable[TopicPartition], run_s: float, settle_s: float) -> Committed:
         """Ends the work on these inboxes and forgets them; gives what may be committed of them."""
         inboxes = {self._inboxes[tp] for tp in tps if tp in self._inboxes}
-        await asyncio.gather(*(service.release(inboxes, run_s) for service in self._services.values()))
         self._events.hold(False)
+        await asyncio.gather(*(service.release(inboxes, run_s) for service in self._services.values()))
         delivered = await self._events.settle(settle_s)
         positions = self._positions.news(inbox for inbox in inboxes if not inbox.lost) if delivered else {}
         for inbox in inboxes:

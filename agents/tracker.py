@@ -59,6 +59,11 @@ class OffsetTracker:
         return self._open[0] if self._open else self._next
 
     @property
+    def taken_until(self) -> int | None:
+        """One past the last record that was taken; None before any."""
+        return self._next
+
+    @property
     def low_watermark_ms(self) -> int | None:
         """A time, in milliseconds, at or before which no record from `position` on was appended; None before any.
 

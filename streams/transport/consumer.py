@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from streams.transport.gathering import Gathering
 
     RebalanceCallback = Callable[[list[TopicPartition]], None]
+    # Gives where reading goes on, of those that are not to be read from what is committed.
+    AssignCallback = Callable[[list[TopicPartition]], Mapping[TopicPartition, int] | None]
 
 log = logging.getLogger("pointsman.kafka")
 
@@ -67,7 +69,7 @@ class BatchConsumer:
         self,
         topics: Iterable[str],
         *,
-        on_assign: RebalanceCallback | None = None,
+        on_assign: AssignCallback | None = None,
         on_revoke: RebalanceCallback | None = None,
         on_lost: RebalanceCallback | None = None,
     ) -> None:
@@ -78,8 +80,9 @@ class BatchConsumer:
 
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
-            if on_assign:
-                on_assign(ours(partitions))
+            begin = on_assign(ours(partitions)) if on_assign else None
+            if begin:
+                self._consumer.assign([ck.TopicPartition(*tp, begin.get(tp, NO_OFFSET)) for tp in ours(partitions)])
 
         def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1

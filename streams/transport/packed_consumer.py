@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from streams.transport.clients import ConnectionWatch
-    from streams.transport.consumer import RebalanceCallback
+    from streams.transport.consumer import AssignCallback, RebalanceCallback
     from streams.transport.requests import TP
 
 log = logging.getLogger("pointsman.kafka")
@@ -90,7 +90,7 @@ class PackedConsumer:
         self,
         topics: Iterable[str],
         *,
-        on_assign: RebalanceCallback | None = None,
+        on_assign: AssignCallback | None = None,
         on_revoke: RebalanceCallback | None = None,
     ) -> None:
         """Join the group; as `BatchConsumer.subscribe`."""
@@ -99,8 +99,10 @@ class PackedConsumer:
             self._group.assign({})  # the place in the group is kept, and nothing is fetched
             self._fetches.drop_all()
             self._unplaced = list(partitions)
-            if on_assign:
-                on_assign(partitions)
+            begin = on_assign(partitions) if on_assign else None
+            if begin:
+                self._fetches.begin(begin)
+                self._unplaced = [tp for tp in partitions if tp not in begin]
 
         def revoked(partitions: list[TopicPartition]) -> None:
             if on_revoke:

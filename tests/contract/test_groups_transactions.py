@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import confluent_kafka as ck
@@ -33,17 +33,25 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
 class Member:
     """A member of a group, and what it was told."""
 
-    def __init__(self, broker: str, group: str, topic: str, **config: Any) -> None:
+    def __init__(
+        self, broker: str, group: str, topic: str, begin: Mapping[TopicPartition, int] | None = None, **config: Any
+    ) -> None:
         settings = client_config(Settings(broker), None, "consumer", group=group)
         self.source = BatchConsumer({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
         self.told: list[tuple[str, list[int]]] = []
         self.values: list[bytes | None] = []
         self.source.subscribe(
             [topic],
-            on_assign=lambda tps: self.told.append(("assigned", sorted(tp.partition for tp in tps))),
+            on_assign=self._assigned,
             on_revoke=lambda tps: self.told.append(("revoked", sorted(tp.partition for tp in tps))),
             on_lost=lambda tps: self.told.append(("lost", sorted(tp.partition for tp in tps))),
         )
+
+        self._begin = begin
+
+    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int] | None:
+        self.told.append(("assigned", sorted(tp.partition for tp in tps)))
+        return self._begin
 
     @property
     def held(self) -> list[int]:
@@ -188,6 +196,25 @@ def test_one_that_does_not_poll_is_told_that_it_has_lost_them(broker: str, prefi
     assert slow.source.committed([(topic, 0)]) == {(topic, 0): (NO_OFFSET, "")}
     until(lambda: slow.told[1:] == [("lost", [0]), ("assigned", [0])], slow)
     slow.source.close()
+
+
+def test_who_is_told_where_to_go_on_reads_from_there_and_the_rest_from_what_is_committed(
+    broker: str, prefix: str
+) -> None:
+    topic = make(broker, f"{prefix}going-on", 2)
+    out = Producer(client_config(Settings(broker), None, "producer"))
+    for number in range(2):
+        out.send(topic, number, [b"%d%d" % (number, row) for row in range(4)])
+    out.flush(20)
+    one = Member(broker, f"{prefix}group", topic)
+    until(lambda: len(one.values) == 8, one)
+    one.source.commit({(topic, 0): (1, ""), (topic, 1): (2, "")})
+    one.source.close()
+    two = Member(broker, f"{prefix}group", topic, begin={TopicPartition(topic, 0): 3})
+    until(lambda: len(two.values) >= 3, two)
+    assert sorted(two.values, key=repr) == [b"03", b"12", b"13"]
+    assert two.held == [0, 1]
+    two.source.close()
 
 
 def test_what_was_paused_when_it_was_given_up_is_read_when_it_is_assigned_again(broker: str, prefix: str) -> None:

@@ -41,13 +41,21 @@ def members() -> Iterator[ExitStack]:
 class Member:
     """A consumer of one topic, and all that it was ever given, by topic-partition."""
 
-    def __init__(self, address: str, topic: str, group: str, stack: ExitStack, rows_max: int = 1000) -> None:
+    def __init__(
+        self,
+        address: str,
+        topic: str,
+        group: str,
+        stack: ExitStack,
+        rows_max: int = 1000,
+        begin: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
         config = client_config(Settings(address), None, "consumer", group=group, fetch="prompt")
         self.source = PackedConsumer(config, lambda _: PACKED, frozenset({PACKED}), rows_max=rows_max, poll_s=0.1)
         stack.callback(self.source.close, 5.0)
         self.read: dict[TopicPartition, list[tuple[int, bytes | None]]] = {}
         self.largest, self.revoked = 0, 0
-        self.source.subscribe([topic], on_revoke=self._revoked)
+        self.source.subscribe([topic], on_assign=lambda _: begin, on_revoke=self._revoked)
 
     def _revoked(self, _: list[TopicPartition]) -> None:
         self.revoked += 1
@@ -103,6 +111,20 @@ def test_every_compression_is_read(address: str, prefix: str, members: ExitStack
     assert member.values() == numbered(0, 500)
     assert [offset for offset, _ in member.read[TopicPartition(topic, 0)]] == list(range(250))
     assert member.largest <= 60
+
+
+def test_who_is_told_where_to_go_on_reads_from_there_and_the_rest_from_what_is_committed(
+    address: str, prefix: str, members: ExitStack
+) -> None:
+    topic = made(address, f"{prefix}going-on")
+    send(address, topic, numbered(0, 20))
+    with ExitStack() as before:
+        one = Member(address, topic, f"{prefix}g", before)
+        one.poll_until(lambda: len(one.values()) == 20)
+        one.source.commit({(topic, 0): (1, ""), (topic, 1): (7, "")})
+    two = Member(address, topic, f"{prefix}g", members, begin={TopicPartition(topic, 0): 8})
+    two.poll_until(lambda: len(two.values()) >= 5)
+    assert {tp.partition: [offset for offset, _ in own] for tp, own in two.read.items()} == {0: [8, 9], 1: [7, 8, 9]}
 
 
 def test_what_a_transaction_that_failed_wrote_is_not_read(address: str, prefix: str, members: ExitStack) -> None:

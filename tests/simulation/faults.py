@@ -166,6 +166,13 @@ def _zombies(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     return [*pauses, Fault(rng.uniform(0.5, 3.0), "add_host")]
 
 
+def _deals(rng: Random, slots: int, weather: Weather) -> list[Fault]:
+    """Hosts come one soon after the other, and some hear late what they got: a group deals its inboxes out anew before
+    all have heard, and what was at stake for one is another's for a while. All tasks are for an agent that writes."""
+    weather.dealt_late_share = 0.5
+    return [Fault(rng.uniform(0.3, 6.0), rng.choice(("add_host", "add_host", "retire")), slots) for _ in range(6)]
+
+
 def _store(rng: Random, slots: int, weather: Weather) -> list[Fault]:
     """Stores are killed around their inserts and commits, stopped, started anew; ClickHouse is away for a while."""
     last = slots - 1
@@ -222,5 +229,6 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "full": (1, _full),
     "zombies": (1, _zombies),
     "early": (1, _early),
+    "deals": (1, _deals),
     "everything": (2, _everything),
 }

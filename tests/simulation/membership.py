@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Callback = Callable[..., None]
 JOIN_AGAIN_S = 1.0
+_ANOTHER_IS_COMING = int(ck.KafkaError.REBALANCE_IN_PROGRESS)
 
 
 class Membership:
@@ -116,7 +117,19 @@ class Membership:
     def _joined(self, number: int, member_id: str, generation: int, tps: list[tuple[str, int]]) -> None:
         if number != self._join_number or not self._topics:
             return
-        self.member_id, self.generation, self._is_stable = member_id, generation, True
+        self.member_id, self.generation = member_id, generation
+        if wait_s := self._consumer.cluster.dealt_late_s():
+            self._consumer.process.later(wait_s, lambda: self._synced(number, member_id, generation, tps))
+        else:
+            self._synced(number, member_id, generation, tps)
+
+    def _synced(self, number: int, member_id: str, generation: int, tps: list[tuple[str, int]]) -> None:
+        if number != self._join_number or not self._topics:
+            return
+        if self._consumer.broker.group(self.group).heartbeat(member_id, generation) == _ANOTHER_IS_COMING:
+            self._join()  # what it was to have in this generation, in which others are at work by now, it never hears
+            return
+        self._is_stable = True
         self._ops.append(lambda: self._assign(list(tps)))
         self._consumer.came.set()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.dispatches import Dispatched, _child
 from agents.event_log import EventLog
+from agents.tenure import Tenure
 from streams.core.cell import Cell
 from streams.core.hosts import ALL_READ, Hosts
 from tests.simulation.mutant import Mutant
@@ -50,11 +51,27 @@ async def _settled_at_once(self: EventLog, timeout_s: float) -> bool:
     return True
 
 
+def _whatever_generation_it_is(self: Tenure, tps: Any, generation: int) -> Any:
+    """What was another's in between is kept, too."""
+    return self._inboxes.keys() & set(tps)
+
+
+def _none_gone(self: Tenure, tps: Any, generation: int) -> Any:
+    """What went is kept, too."""
+    return set(self._inboxes) if generation == self._generation + 1 else set()
+
+
 UNREAD = frozenset({"T2"})
 
 HOSTS: Mapping[str, Mutant] = {
     "inboxes are given up before what was written for them is delivered": Mutant(
         "agents.event_log.EventLog.settle", _settled_at_once, frozenset({"P3"}), 60, "moves"
+    ),
+    "what a host had before is as it was, whoever had it since": Mutant(
+        "agents.tenure.Tenure._kept", _whatever_generation_it_is, frozenset({"E1"}), 60, "deals"
+    ),
+    "what went to another host is kept": Mutant(
+        "agents.tenure.Tenure._kept", _none_gone, frozenset({"P3", "P5"}), 60, "doubts"
     ),
     "what lies unread is overdue": Mutant("streams.core.cell.Cell.tick", _as_if_all_were_read, UNREAD, 60, "absent"),
     "what lies unread is held against its agent": Mutant(

@@ -192,8 +192,8 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     submissions = _submissions(
         rng,
         EARLY_S if profile == "early" else TASKS_S,
-        many=profile in ("writes", "full", "late", "regained", "halves", "takeovers"),
-        writes_only=profile == "writes",
+        many=profile in ("writes", "deals", "full", "late", "regained", "halves", "takeovers"),
+        writes_only=profile in ("writes", "deals"),
         panels_only=profile == "halves",
     )
     mode, bounds = _mode_and_bounds(rng, profile)

@@ -29,6 +29,8 @@ class Weather:
     slow_share: float = 0.0
     slow_max_s: float = 0.5
     lost_answers_share: float = 0.0
+    dealt_late_share: float = 0.0
+    dealt_late_max_s: float = 2.5
     stuck_share: float = 0.0
     """How often a partition takes a write only after up to `stuck_max_s`: its leader has moved, or its disk is busy."""
     stuck_max_s: float = 4.0
@@ -74,6 +76,13 @@ class Cluster:
         if weather.slow_share and rng.random() < weather.slow_share:
             return rng.uniform(weather.delay_max_s, weather.slow_max_s)
         return rng.uniform(weather.delay_min_s, weather.delay_max_s)
+
+    def dealt_late_s(self) -> float:
+        """For how long who has joined a group does not hear what it got."""
+        weather, rng = self.weather, self.world.rng
+        if weather.dealt_late_share and rng.random() < weather.dealt_late_share:
+            return rng.uniform(0.0, weather.dealt_late_max_s)
+        return 0.0
 
     def stuck_s(self) -> float:
         """What a write waits beyond what any request does."""

@@ -65,3 +65,10 @@ def test_the_low_watermark_is_that_of_the_batch_with_the_position() -> None:
     assert tracker.low_watermark_ms == 1000
     tracker.finish(1)
     assert (tracker.position, tracker.low_watermark_ms) == (4, 2000)
+
+
+def test_what_was_taken_ends_behind_the_last_record_whatever_is_done_with() -> None:
+    tracker = OffsetTracker()
+    assert tracker.taken_until is None
+    tracker.take([7, 9], appended_ms=1000)
+    assert (tracker.taken_until, tracker.position) == (10, 7)
