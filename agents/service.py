@@ -35,6 +35,7 @@ PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not c
 DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
 POLL_S = 0.005
 TELL_S = 1.0
+QUICK_S = 0.5
 
 
 class Service:
@@ -119,12 +120,12 @@ class Service:
         return not work.attempts
 
     async def rest(self, timeout_s: float) -> None:
-        """Of an agent that writes: begin nothing until `go_on`, and give what runs this time to end. Who takes an inbox
-        over repeats what others have begun, but not writes: a person has to look after each of them."""
-        if self._writes:
-            self._rests, deadline = True, time.monotonic() + timeout_s
-            while self._running and time.monotonic() < deadline:  # noqa: ASYNC110  calls need not tell it
-                await asyncio.sleep(POLL_S)
+        """Begin nothing until `go_on`, and give what runs time to end: this time, where to repeat it is dear, or
+        impossible; else so much of it as a quick agent needs. What runs on is not cut off."""
+        self._rests = True
+        deadline = time.monotonic() + (timeout_s if self._agent.logs_start else min(timeout_s, QUICK_S))
+        while self._running and time.monotonic() < deadline:  # noqa: ASYNC110  calls need not tell it
+            await asyncio.sleep(POLL_S)
 
     def go_on(self) -> None:
         """The rest is over."""

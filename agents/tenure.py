@@ -1,7 +1,7 @@
 """Inboxes come and go: what a host does with those that its group gives it, and before it gives some up.
 
 The group takes all of them from everybody, and deals them out again, each time that a member comes or goes. Most come
-back. So what a host is told to give up is at stake first, and its work goes on; once the group has dealt, what went is
+back. So what a host is told to give up is at stake first, and what runs goes on; once the group has dealt, what went is
 forgotten, and what is back in the very next generation is as it was: nobody else can have had it in between.
 
 The callbacks run in the reader's thread, inside a poll. State belongs to the event loop, which they ask, and wait for.
@@ -152,8 +152,8 @@ class Tenure:
             log.info("inboxes at stake", inboxes=len(tps), seconds=round(time.monotonic() - began, 3))
 
     async def _stake(self, tps: Iterable[TopicPartition]) -> Committed:
-        """Gives what may be committed of these, should they go. Their work goes on, save that no write begins."""
-        self._events.hold(False)  # a write that is to end waits for its STARTED to be in the log
+        """Gives what may be committed of these, should they go. What runs goes on, and nothing new begins."""
+        self._events.hold(False)  # what is to end may wait for its STARTED to be in the log
         await asyncio.gather(*(service.rest(REVOKE_S) for service in self._services.values()))
         self._events.hold(True)  # what goes on would never let all be delivered
         delivered = await self._events.settle(SETTLE_S)
