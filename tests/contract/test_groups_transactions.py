@@ -33,9 +33,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
 class Member:
     """A member of a group, and what it was told."""
 
-    def __init__(
-        self, broker: str, group: str, topic: str, begin: Mapping[TopicPartition, int] | None = None, **config: Any
-    ) -> None:
+    def __init__(self, broker: str, group: str, topic: str, **config: Any) -> None:
         settings = client_config(Settings(broker), None, "consumer", group=group)
         self.source = BatchConsumer({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
         self.told: list[tuple[str, list[int]]] = []
@@ -47,11 +45,11 @@ class Member:
             on_lost=lambda tps: self.told.append(("lost", sorted(tp.partition for tp in tps))),
         )
 
-        self._begin = begin
+        self.begin: Mapping[TopicPartition, int] = {}
 
-    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int] | None:
+    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         self.told.append(("assigned", sorted(tp.partition for tp in tps)))
-        return self._begin
+        return self.begin
 
     @property
     def held(self) -> list[int]:
@@ -210,7 +208,8 @@ def test_who_is_told_where_to_go_on_reads_from_there_and_the_rest_from_what_is_c
     until(lambda: len(one.values) == 8, one)
     one.source.commit({(topic, 0): (1, ""), (topic, 1): (2, "")})
     one.source.close()
-    two = Member(broker, f"{prefix}group", topic, begin={TopicPartition(topic, 0): 3})
+    two = Member(broker, f"{prefix}group", topic)
+    two.begin = {TopicPartition(topic, 0): 3}
     until(lambda: len(two.values) >= 3, two)
     assert sorted(two.values, key=repr) == [b"03", b"12", b"13"]
     assert two.held == [0, 1]

@@ -68,7 +68,7 @@ def test_the_low_watermark_is_that_of_the_batch_with_the_position() -> None:
 
 
 def test_what_was_taken_ends_behind_the_last_record_whatever_is_done_with() -> None:
+    assert OffsetTracker().taken_until is None
     tracker = OffsetTracker()
-    assert tracker.taken_until is None
     tracker.take([7, 9], appended_ms=1000)
     assert (tracker.taken_until, tracker.position) == (10, 7)
