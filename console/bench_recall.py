@@ -31,6 +31,7 @@ from streams.history.engine import Engine
 from streams.history.migrations import migrate
 from streams.history.queries import connect
 from streams.history.summaries import Summaries
+from streams.transport.garbage import calm_collector
 
 LONG = 60_000
 BLOCK = 100_000
@@ -134,6 +135,7 @@ def main() -> None:
         numbers = [drawn.randrange(conversations) for _ in range(asked.windows)]
         cold = [(Key("acme", "a", f"c{number}"), number % PARTITIONS) for number in numbers]
         measure(recall, cold[:5])
+        calm_collector()  # as a host does
         show("cold", *measure(recall, cold))
         show(f"of {LONG} interactions", *measure(recall, [(Key("acme", "a", "long"), 0)] * max(asked.windows // 10, 1)))
         make(recall, Summaries(door.url))

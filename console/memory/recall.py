@@ -15,13 +15,8 @@ from agents.memory.tokens import MESSAGE
 from schemas.epochs import LogEpochs
 from schemas.errors import PointsmanError
 from schemas.topology import Topology
-from streams.history.conversations import (
-    Conversations,
-    Reading,
-    StoredFacts,
-    StoredModel,
-    StoredOutcome,
-)
+from streams.history.conversation_rows import StoredFacts, StoredModel, StoredOutcome
+from streams.history.conversations import Conversations, Reading
 
 LAST = 160
 """Interactions that are read: a state depends on 120 (`agents.memory.fold.reach`), and fenced hosts may have written

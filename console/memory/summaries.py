@@ -17,7 +17,8 @@ from agents.memory.fold import reach, resolve
 from agents.memory.model import CHUNK, SUMMARISED, Interaction, Key, Summary
 from agents.memory.ports import Recall
 from console.memory.recall import read_so_far
-from streams.history.conversations import KEYS_MAX, ConversationKey
+from streams.history.conversation_rows import ConversationKey
+from streams.history.conversations import KEYS_MAX
 from streams.history.summaries import StoredSummary, Summaries
 from streams.transport.telemetry import get_logger
 

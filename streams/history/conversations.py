@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.codes import ErrorCode
 from schemas.epochs import EPOCH_MAX
 from schemas.errors import UnreachableError
 from streams.history.connection import Connection
+from streams.history.conversation_rows import (
+    COLUMNS,
+    NOTE,
+    ConversationKey,
+    Found,
+    Parted,
+    StoredFacts,
+    StoredOutcome,
+    parted,
+)
 from streams.history.queries import HINT
 
 TIMEOUT_S = 1
@@ -23,24 +33,41 @@ KEYS_MAX = 64
 TASKS_MAX = 2_000
 """Tasks in one statement, likewise."""
 
+WHOLE_ROWS = 512
+"""Rows of a conversation that are read as a whole, facts and all, in one statement: some times those of a memory. A
+longer one is asked about twice."""
+
 # A memory is at most some hundred rows, of which copies fold here: FINAL would read the whole conversation's texts.
 _LOG = "conversation_outcomes_log"
 _KEYS = "{keys:Array(Tuple(String, String, String))}"
 _MINE = f"(tenant, agent_id, conversation_id) IN {_KEYS}"
-_COLUMNS = (
-    *("ordinal", "event_id", "task_id", "attempt", "stage", "kind", "epoch", "answer", "tool_calls", "facts", "error"),
-    *("cause_id", "toUnixTimestamp64Micro(started_at)", "toUnixTimestamp64Micro(finished_at)", "tokens_in"),
-    *("tokens_out", "cost_microusd", "agent_version", "topic", "partition", "offset"),
-)
-_NO_FACTS = "CAST([], 'Array(Tuple(Int64, String, Int32, String, Int64, Array(String), Int64, String, Int32, Int64))')"
-# How far each log has been read, before all else. Then, of each conversation, how many interactions it has, and the
-# facts of those that are not read whole, also what a fenced host wrote: claims, which come later, tell.
-_WHERE_NEXT = f"""
-SELECT '' AS tenant, topic AS name, '' AS conversation_id, max(offset) + 1 AS at, {_NO_FACTS} AS facts
+_HERE = "topic IN {topics:Array(String)} AND partition = {partition:Int32}"
+_ASKED = """
+SELECT tenant, conversation_id, task_id, offset, text, labels
+FROM conversation_tasks_log
+WHERE (tenant, conversation_id) IN {conversations:Array(Tuple(String, String))}
+"""
+# How far each log has been read: asked before all else, so that no row is missing before it. With it what was asked, of
+# conversations that are not too long: of what is answered later, the log has to tell.
+_FIRST = f"""
+SELECT topic AS tenant, '' AS conversation_id, '' AS task_id, max(offset) + 1 AS offset, '' AS text,
+    CAST(map(), 'Map(String, String)') AS labels
 FROM {_LOG}
-WHERE topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}}
+WHERE {_HERE}
 GROUP BY topic, partition
 UNION ALL
+SELECT * FROM ({_ASKED} LIMIT {{rows_max:Int64}})
+"""  # noqa: S608 - constants
+# With outcomes come the claims, out of the same parts as what stands behind them, and what models made of them.
+_WHOLE = f"""
+SELECT {", ".join(COLUMNS)}
+FROM {_LOG}
+WHERE {_MINE} AND (kind != '{NOTE}' OR ordinal != 0 OR {_HERE})
+LIMIT {{rows_max:Int64}}
+"""  # noqa: S608 - constants
+# How many interactions each conversation has, and the facts of those that are not read as outcomes, also what a fenced
+# host wrote: claims, which come later, tell.
+_EXTENT = f"""
 SELECT
     tenant, agent_id, conversation_id, max(ordinal) AS at,
     arraySlice(
@@ -60,75 +87,21 @@ FROM {_LOG}
 WHERE {_MINE} AND epoch <= {EPOCH_MAX}
 GROUP BY tenant, agent_id, conversation_id
 """  # noqa: S608 - constants
-# With them the claims, out of the same parts as what stands behind them, and what models made of these interactions:
-# their ordinals are negative (0017), the last that each stands for. The bounds by `least` are for the primary key.
-_OUTCOMES = f"""
-SELECT tenant, agent_id, conversation_id, {", ".join(_COLUMNS)}, summary
+# The bounds by `least` are for the primary key.
+_END = f"""
+SELECT {", ".join(COLUMNS)}
 FROM {_LOG}
 WHERE {_MINE} AND (ordinal >= {{least:Int64}} OR ordinal <= -{{least:Int64}} OR ordinal = 0) AND if(
-    kind = 'NOTE' AND ordinal = 0,
-    topic IN {{topics:Array(String)}} AND partition = {{partition:Int32}},
+    kind = '{NOTE}' AND ordinal = 0,
+    {_HERE},
     abs(ordinal) >= {{floors:Array(Int64)}}[indexOf({_KEYS}, (tenant, toString(agent_id), conversation_id))]
 )
 """  # noqa: S608 - constants
-_TASKS = """
-SELECT tenant, conversation_id, task_id, offset, text, labels
-FROM conversation_tasks_log
-WHERE (tenant, conversation_id) IN {conversations:Array(Tuple(String, String))}
-    AND task_id IN {tasks:Array(String)}
-"""
-# The key names a granule or two of each part. To think about which columns to read first takes longer than to read all.
-_SETTINGS = {"optimize_move_to_prewhere": "0", "max_streams_for_merge_tree_reading": "1"}
-
-NOTE = "NOTE"
-"""The kind of a claim, or of what a model made, among outcomes."""
-
-ConversationKey = tuple[str, str, str]
-"""Tenant, agent, conversation."""
-
-
-class StoredOutcome(NamedTuple):
-    """A row of the history: an outcome, and what was asked. `asked` is None where the submission is not stored yet, or
-    no more. Times are in microseconds since the epoch, costs in millionths of a dollar."""
-
-    ordinal: int
-    event_id: str
-    task_id: str
-    attempt: int
-    stage: str
-    kind: str
-    epoch: int
-    answer: str | None
-    tool_calls: str | None
-    facts: tuple[str, ...]
-    error: str | None
-    cause_id: str | None
-    started_at: int
-    finished_at: int
-    tokens_in: int
-    tokens_out: int
-    cost_microusd: int
-    agent_version: str
-    topic: str
-    partition: int
-    offset: int
-    asked: str | None
-    labels: Mapping[str, str]
-
-
-class StoredFacts(NamedTuple):
-    """The facts of an older answer, and where it stands."""
-
-    ordinal: int
-    task_id: str
-    attempt: int
-    stage: str
-    at: int
-    facts: tuple[str, ...]
-    epoch: int
-    topic: str
-    partition: int
-    offset: int
+_TASKS = f"{_ASKED}    AND task_id IN {{tasks:Array(String)}}"
+# The key names a granule or two of each part. To think about which columns to read first takes longer than to read all;
+# to look for a projection takes longer still. Blocks are small, so that a limit ends the reading soon.
+_SETTINGS = {"optimize_move_to_prewhere": "0", "max_streams_for_merge_tree_reading": "1", "max_block_size": "2048"}
+_BY_KEY = {**_SETTINGS, "optimize_use_projections": "0", "optimize_use_implicit_projections": "0"}
 
 
 class _Task(NamedTuple):
@@ -140,25 +113,12 @@ class _Task(NamedTuple):
 
 
 _UNKNOWN = _Task(-1, None, {})
+_Tasks = Mapping[tuple[str, str, str], _Task]
+"""By tenant, conversation and task."""
 
 
-class StoredModel(NamedTuple):
-    """What a model made of interactions, as the note in the agent's log has it."""
-
-    epoch: int
-    summary: str
-    topic: str
-    partition: int
-    offset: int
-
-
-class Found(NamedTuple):
-    """`outcomes` by place, with copies that hosts of other epochs wrote; `facts` of those before, oldest first, with
-    copies, too; `models` of the same interactions as `outcomes`."""
-
-    outcomes: tuple[StoredOutcome, ...]
-    facts: tuple[StoredFacts, ...] = ()
-    models: tuple[StoredModel, ...] = ()
+Claims = Mapping[str, set[tuple[int, int]]]
+"""Offset and epoch of each, by topic."""
 
 
 class Reading(NamedTuple):
@@ -199,77 +159,113 @@ class Conversations:
         found: dict[ConversationKey, Found] = {}
         through: dict[str, int] = {}
         claims: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
-        logs = {"topics": sorted(topics), "partition": partition}
+        here = {"topics": sorted(topics), "partition": partition}
         wanted = sorted(keys)
         for start in range(0, len(wanted), KEYS_MAX):
-            counts: dict[ConversationKey, int] = {}
-            facts: dict[ConversationKey, Sequence[StoredFacts]] = {}
-            asked = {**logs, "keys": wanted[start : start + KEYS_MAX], "last": last, "facts_max": facts_max}
-            for tenant, name, conversation_id, at, said in self._query(_WHERE_NEXT, asked):
-                if conversation_id or tenant:
-                    key = tenant, name, conversation_id
-                    counts[key] = at
-                    facts[key] = [StoredFacts._make((*each[:5], tuple(each[5]), *each[6:])) for each in reversed(said)]
-                else:
-                    through[name] = min(at, through.get(name, at))  # the earliest answer holds for all
-            if counts:
-                floors = {key: max(at - last + 1, 1) for key, at in counts.items()}
-                outcomes, models = self._outcomes(floors, logs, claims)
-                found |= {key: Found(tuple(outcomes[key]), tuple(facts[key]), tuple(models[key])) for key in counts}
+            some = wanted[start : start + KEYS_MAX]
+            at, tasks = self._first(some, here)
+            for topic, offset in at.items():
+                through[topic] = min(offset, through.get(topic, offset))  # the earliest answer holds for all
+            read, said = self._whole(some, here, last, facts_max, tasks) or self._ends(some, here, last, facts_max)
+            found |= read
+            for topic, places in said.items():
+                claims[topic] |= places
         return Reading(found, through, {topic: sorted(places) for topic, places in claims.items()})
 
     def close(self) -> None:
         self._history.close()
 
-    def _outcomes(
+    def _first(self, keys: Sequence[ConversationKey], here: Mapping[str, Any]) -> tuple[dict[str, int], _Tasks | None]:
+        """How far the logs were read, by topic; and what was asked, None where there is too much of it."""
+        conversations = sorted({key[::2] for key in keys})
+        rows_max = WHOLE_ROWS * len(conversations)
+        asked = {**here, "conversations": conversations, "rows_max": rows_max}
+        at: dict[str, int] = {}
+        tasks: list[Sequence[Any]] = []
+        for row in self._query(_FIRST, asked, _SETTINGS):
+            if row[2]:
+                tasks.append(row)
+            else:
+                at[row[0]] = row[3]
+        return at, _earliest(tasks) if len(tasks) < rows_max else None
+
+    def _whole(
         self,
-        floors: Mapping[ConversationKey, int],
-        logs: Mapping[str, Any],
-        claims: defaultdict[str, set[tuple[int, int]]],
-    ) -> tuple[Mapping[ConversationKey, Sequence[StoredOutcome]], Mapping[ConversationKey, Collection[StoredModel]]]:
-        """Of each conversation from its floor on, copies folded. Claims are added to `claims`."""
-        keys = {**floors, **{("", key[1], ""): 1 for key in floors if ("", key[1], "") not in floors}}
-        outcomes: defaultdict[ConversationKey, list[StoredOutcome]] = defaultdict(list)
-        models: defaultdict[ConversationKey, set[StoredModel]] = defaultdict(set)
-        asked = {**logs, "keys": list(keys), "floors": list(keys.values()), "least": min(floors.values())}
-        for row in self._query(_OUTCOMES, asked):
-            *values, summary = row[3:]
-            each, key = StoredOutcome._make([*values, None, {}]), (row[0], row[1], row[2])
-            if each.kind != NOTE:
-                if key in floors:
-                    outcomes[key].append(each)
-            elif summary is None:
-                claims[each.topic].add((each.offset, each.epoch))
-            elif key in floors:
-                models[key].add(StoredModel(each.epoch, summary, each.topic, each.partition, each.offset))
-        tasks = self._tasks({(*key[::2], each.task_id) for key, found in outcomes.items() for each in found})
-        for key, found in outcomes.items():
-            found.sort(key=lambda each: (each.ordinal, each.epoch, each.offset))
-            first = {(each.event_id, each.epoch): each for each in reversed(found)}
-            outcomes[key] = [
-                each._replace(facts=tuple(each.facts), asked=text, labels=labels)
-                for each in found
-                if first[each.event_id, each.epoch] is each
-                for _, text, labels in [tasks.get((*key[::2], each.task_id), _UNKNOWN)]
-            ]
-        return outcomes, {key: sorted(models[key], key=lambda each: (each.topic, each.offset)) for key in floors}
+        keys: Sequence[ConversationKey],
+        here: Mapping[str, Any],
+        last: int,
+        facts_max: int,
+        tasks: _Tasks | None,
+    ) -> tuple[Mapping[ConversationKey, Found], Claims] | None:
+        """Found, and the claims; None where there is too much of it."""
+        rows_max = WHOLE_ROWS * len(keys)
+        asked = {**here, "keys": _with_claims(keys), "rows_max": rows_max}
+        rows = self._query(_WHOLE, asked)
+        if len(rows) >= rows_max:
+            return None
+        conversations, claims = parted(rows)
+        facts = {key: each.take_older(last, facts_max) for key, each in conversations.items()}
+        if tasks is None:
+            tasks = self._tasks(conversations)
+        return {key: _found(each, facts[key], tasks) for key, each in conversations.items()}, claims
 
-    def _tasks(self, wanted: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], _Task]:
-        """What was asked, by tenant, conversation and task: of several submissions the first."""
-        found: dict[tuple[str, str, str], _Task] = {}
-        ordered = sorted(wanted)
-        for start in range(0, len(ordered), TASKS_MAX):
-            part = ordered[start : start + TASKS_MAX]
+    def _ends(
+        self, keys: Sequence[ConversationKey], here: Mapping[str, Any], last: int, facts_max: int
+    ) -> tuple[Mapping[ConversationKey, Found], Claims]:
+        """As `_whole`, of conversations of any length."""
+        floors: dict[ConversationKey, int] = {}
+        facts: dict[ConversationKey, tuple[StoredFacts, ...]] = {}
+        for *key, at, said in self._query(_EXTENT, {"keys": keys, "last": last, "facts_max": facts_max}):
+            floors[key[0], key[1], key[2]] = max(at - last + 1, 1)
+            facts[key[0], key[1], key[2]] = tuple(
+                StoredFacts._make((*each[:5], tuple(each[5]), *each[6:])) for each in reversed(said)
+            )
+        if not floors:
+            return {}, {}
+        bounds = dict.fromkeys(_with_claims(list(floors)), 1) | floors
+        asked = {**here, "keys": list(bounds), "floors": list(bounds.values()), "least": min(floors.values())}
+        conversations, claims = parted(self._query(_END, asked))
+        tasks = self._tasks(conversations)
+        return {key: _found(conversations.get(key, Parted()), facts[key], tasks) for key in floors}, claims
+
+    def _tasks(self, conversations: Mapping[ConversationKey, Parted]) -> _Tasks:
+        """What was asked of these outcomes."""
+        wanted = sorted({(*key[::2], row.task_id) for key, each in conversations.items() for row in each.outcomes})
+        found: list[Sequence[Any]] = []
+        for start in range(0, len(wanted), TASKS_MAX):
+            part = wanted[start : start + TASKS_MAX]
             asked = {"conversations": sorted({key[:2] for key in part}), "tasks": sorted({key[2] for key in part})}
-            for *key, offset, text, labels in self._query(_TASKS, asked):
-                tenant, conversation_id, task_id = key
-                known = found.get((tenant, conversation_id, task_id))
-                if known is None or offset < known.offset:
-                    found[tenant, conversation_id, task_id] = _Task(offset, text, labels)
-        return found
+            found += self._query(_TASKS, asked)
+        return _earliest(found)
 
-    def _query(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    def _query(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, str] = _BY_KEY
+    ) -> Sequence[Sequence[Any]]:
         if time.monotonic() > self._until:
             why = f"it took more than {self._timeout_s:g} s"
             raise UnreachableError("ClickHouse", self._history.url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
-        return self._history.look_up(sql, parameters, _SETTINGS)
+        return self._history.look_up(sql, parameters, settings)
+
+
+def _with_claims(keys: Sequence[ConversationKey]) -> list[ConversationKey]:
+    """Claims stand under their agent alone."""
+    return [*keys, *({("", agent_id, "") for _, agent_id, _ in keys} - set(keys))]
+
+
+def _earliest(rows: Iterable[Sequence[Any]]) -> _Tasks:
+    """Of several submissions the first."""
+    found: dict[tuple[str, str, str], _Task] = {}
+    for tenant, conversation_id, task_id, *said in rows:
+        known = found.get((tenant, conversation_id, task_id))
+        if known is None or said[0] < known.offset:
+            found[tenant, conversation_id, task_id] = _Task._make(said)
+    return found
+
+
+def _found(read: Parted, facts: tuple[StoredFacts, ...], tasks: _Tasks) -> Found:
+    """With what was asked."""
+    outcomes = []
+    for row in read.outcomes:
+        _, text, labels = tasks.get((row.tenant, row.conversation_id, row.task_id), _UNKNOWN)
+        outcomes.append(StoredOutcome.of(row, text, labels))
+    return Found(tuple(outcomes), facts, read.made())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from streams.history.connection import Connection
-from streams.history.conversations import ConversationKey
+from streams.history.conversation_rows import ConversationKey
 
 TIMEOUT_S = 60
 TABLE = "conversation_summaries"

@@ -25,6 +25,7 @@ from console.cli.memory_checks import revoke, verify_context
 from console.cli.output import Format, Output
 from console.memory.recall import LAST, StoreRecall, read_so_far
 from console.memory.summaries import row_of
+from streams.history import conversations as conversations_module
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.migrations import lost, migrate
@@ -34,7 +35,7 @@ from streams.history.tables import COPIES
 from tests.support.contract import breaches, promises
 from tests.support.history import T0_US, Deployment, slip, task
 from tests.support.history_door import migrated, opened
-from tests.support.history_memory import NOBODY, TOPOLOGY, claim, tell, tell_models
+from tests.support.history_memory import LOG, NOBODY, TOPOLOGY, claim, tell, tell_models
 from tests.support.history_rows import insert
 from tests.support.memories import KEY, history, interaction, mark
 
@@ -152,6 +153,42 @@ def test_people_see_what_models_made_beside_the_others_until_something_of_it_is_
 
 def test_more_is_read_than_a_state_depends_on() -> None:
     assert all(count - reach(count) < LAST for count in range(1, 1_000))
+
+
+def told(client: Any) -> None:
+    """Two conversations, one of them long, with facts, copies, a fenced host's words, and models' summaries."""
+    said = [replace(each, facts=(f"fact {each.ordinal}",) if each.ordinal % 7 == 3 else ()) for each in history(230)]
+    claim(client, 1, 0)
+    tell(client, said[:200], 1, times=2)
+    tell_models(client, models_of(said[:200]), 201)
+    claim(client, 2, 230)
+    tell(client, [replace(each, answer="a sleeper's", facts=("no fact",)) for each in said[200:210]], 231)
+    tell(client, [replace(each, epoch=2) for each in said[200:]], 241)
+    tell(client, history(4, KEY._replace(conversation_id="c2")), 280)
+    tell(client, [interaction(5, KEY._replace(conversation_id="c2"))], 290, asked=False)
+
+
+@pytest.mark.parametrize("last", [1, 20, 160, 500])
+@pytest.mark.parametrize("facts_max", [5, 100])
+def test_conversations_read_as_a_whole_and_by_their_ends_are_the_same(
+    door: Door, client: Any, monkeypatch: pytest.MonkeyPatch, last: int, facts_max: int
+) -> None:
+    told(client)
+    keys = [(*KEY,), ("acme", KEY.agent_id, "c2"), ("acme", KEY.agent_id, "nothing")]
+    conversations = Conversations(door.url, timeout_s=60)
+    read = []
+    for rows in (conversations_module.WHOLE_ROWS, 100, 1):  # all is read as a whole, what was asked alone, nothing
+        monkeypatch.setattr(conversations_module, "WHOLE_ROWS", rows)
+        read.append(conversations.read(keys, [LOG], 0, last, facts_max))
+    conversations.close()
+    assert read[0].through == read[1].through == read[2].through == {LOG: 291}
+    assert read[0].claims == read[1].claims == read[2].claims == {LOG: [(0, 1), (230, 2)]}
+    assert read[0].found == read[1].found == read[2].found
+    assert len(read[0].found) == 2
+    before = max(230 - last, 0)
+    fenced = min(max(before - 200, 0), 10)  # of whom claims tell that they are nobody's
+    assert len(read[0].found[keys[0]].facts) == min(facts_max, (before + 4) // 7 + fenced)
+    assert len(read[0].found[keys[0]].models) == len([each for each in range(10, 201, 10) if each > before])
 
 
 def test_memories_are_apart(client: Any, recall: StoreRecall) -> None:
