@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from agents.admission import Admission
 from agents.calls import Caller, wall_us
 from agents.contract import EMPTY_CONTEXT
 from agents.dispatches import Attempt
@@ -17,22 +18,17 @@ from agents.ends import Ends
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.lanes import Lanes
-from agents.outcome import Outcome, failed, timed_out
-from agents.outcome_columns import Given, failed_of, judged
+from agents.outcome import Outcome, timed_out
+from agents.outcome_columns import Given, judged
 from agents.recollection import Recollection
 from agents.rows import Rows
 from agents.work import Room, Work
-from schemas.reasons import ErrorClass
 from schemas.topology import Agent
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.host")
 
-NOT_CALLED = timed_out("the time was over before the agent was called")
-READ_LATE = failed(ErrorClass.OVERLOADED, "the time was over before the host read it: the agent was not called")
 OVERRUN = timed_out("the agent did not answer in time")
-PAUSED = failed(ErrorClass.PAUSED, "the agent is paused or retired: it was not called")
-DOUBTFUL = failed(ErrorClass.UNKNOWN_OUTCOME, "an earlier host called the agent and left no outcome")
 POLL_S = 0.005
 TELL_S = 1.0
 QUICK_S = 0.5
@@ -61,12 +57,12 @@ class Service:
         self.agent_id, self._agent, self._caller = agent_id, agent, caller
         self._events, self._contexts, self._room, self._fail = events, memory.contexts, room, fail
         self._memory, self._remembers = memory, memory.contexts.remembers(agent_id)
-        self._owns, self._paused = owns, paused
-        self._writes = agent.effect == "write"
+        self._owns, self._writes = owns, agent.effect == "write"
         # Of a batch agent one call at a time: its rows stay in order.
         self._lanes: Lanes[Work] = Lanes(1 if caller.batched else agent.running_max)
         self._running: set[Work] = set()
         self._ends = Ends(agent_id, events, memory.contexts, room)
+        self._admission = Admission(self._ends, paused, writes=self._writes)
         self._overran, self._tells_at = 0, 0.0
         self._rests = False
 
@@ -93,31 +89,13 @@ class Service:
         """Start what may start."""
         if self._rests:
             return
-        if self._lanes.waiting and self._paused():
-            self._lanes.drop(self._turn_away)
+        if self._lanes.waiting and self._admission.is_paused():
+            self._lanes.drop(self._admission.turn_away)
         while self._room.running < self._room.running_max and (work := self._lanes.next()) is not None:
-            if work.rows is not None:
-                self._end_overdue(work)
-            if work.rows is None:
-                work.attempts = self._callable(work.attempts)
-            if work.rows is not None or work.attempts:
+            if self._admission.admit(work):
                 self._begin(work)
             else:
                 self._lanes.done(work)
-
-    def _end_overdue(self, work: Work) -> None:
-        """As `_callable`, of rows: in a backlog it is most of them."""
-        now_us = wall_us()
-        if work.rows is None or work.rows.expires_ms[0] * 1000 > now_us:
-            return
-        overdue, work.rows = work.rows.split(now_us)
-        if overdue is not None:
-            self._ends.end_rows(overdue, failed_of((NOT_CALLED, READ_LATE), overdue.read_late().astype(int)), now_us)
-
-    def _turn_away(self, work: Work) -> bool:
-        work.expand()
-        work.attempts = self._callable(work.attempts)
-        return not work.attempts
 
     async def rest(self, timeout_s: float) -> None:
         """Begin nothing until `go_on`, and give what runs time to end: this time, where to repeat it is dear, or
@@ -176,7 +154,7 @@ class Service:
             if self._writes:
                 # Who takes over after this finds STARTED in the log; who took over before it may be writing already.
                 await self._owns()
-            work.attempts = self._callable(work.attempts)
+            self._admission.sort_out(work)
             work.started_us = wall_us()
         if not work.attempts:
             return []
@@ -197,7 +175,7 @@ class Service:
             work.shown = shown
             for conversation in shown:
                 self._contexts.begin(conversation)
-        work.attempts = self._callable(work.attempts)
+        self._admission.sort_out(work)
 
     def _rows_called(self, work: Work, n: int, call: asyncio.Future[Given]) -> None:
         if call.cancelled():
@@ -265,21 +243,3 @@ class Service:
             attempt.inbox.known.forget(attempt.id)
         self._ends.count(-len(gone))
         return not work.attempts
-
-    def _callable(self, attempts: list[Attempt]) -> list[Attempt]:
-        """Those that may be called now; the others end here.
-
-        What is late is not begun, and what an earlier host began to write is never written again.
-        """
-        now_us, paused = wall_us(), self._paused()
-        ready = []
-        for attempt in attempts:
-            if self._writes and attempt.began_before:
-                self._ends.end([attempt], [DOUBTFUL], now_us)
-            elif attempt.expires_ms * 1000 <= now_us:
-                self._ends.end([attempt], [READ_LATE if attempt.was_read_late else NOT_CALLED], now_us)
-            elif paused:
-                self._ends.end([attempt], [PAUSED], now_us)
-            else:
-                ready.append(attempt)
-        return ready

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from agents.admission import Admission
 from agents.event_log import EventLog
 from agents.inbox import Inbox
 from agents.intake import Intake
@@ -19,8 +20,8 @@ from agents.ownership import Ownership
 from agents.readback import ReadBack, Recovered
 from agents.rebuild import Rebuilder, Rebuilt
 from agents.recognition import Recognition
-from agents.service import Service
 from agents.tracker import OffsetTracker
+from agents.work import Work
 from streams.core.cell import Cell
 from streams.core.effects import Effects
 from streams.core.finished import Finished
@@ -40,13 +41,13 @@ from tests.simulation.mutants_turns import TURNS
 
 # ---------------------------------------------------------------------- recovery
 
-_facts, _starts, _cut, _tick, _read, _callable, _take = (
+_facts, _starts, _cut, _tick, _read, _sort_out, _take = (
     Recovery._facts,
     Recovery._starts,
     Cuts.cut,
     Worker._tick,
     ReadBack.read,
-    Service._callable,
+    Admission.sort_out,
     Intake.take,
 )
 
@@ -188,10 +189,10 @@ async def _not_started(self: EventLog, attempts: Any, started_at: int) -> None:
     pass
 
 
-def _begun_anew(self: Service, attempts: Any) -> Any:
-    for attempt in attempts:
+def _begun_anew(self: Admission, work: Work) -> None:
+    for attempt in work.attempts:
         attempt.began_before = False
-    return _callable(self, attempts)
+    _sort_out(self, work)
 
 
 def _caught_up_ahead(self: Intake, batch: Any) -> Any:
@@ -301,7 +302,7 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "STARTED is not logged": Mutant("agents.event_log.EventLog.start", _not_started, frozenset({"E1"}), 60, "crashes"),
     "what was begun is begun again": Mutant(
-        "agents.service.Service._callable", _begun_anew, frozenset({"E1"}), 60, "crashes"
+        "agents.admission.Admission.sort_out", _begun_anew, frozenset({"E1"}), 60, "crashes"
     ),
     "a host forgets what its log says with the first poll that reads beyond it": Mutant(
         "agents.intake.Intake.take", _caught_up_ahead, frozenset({"E1"}), 60, "writes"
