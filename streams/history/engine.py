@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 # Bounds that a caller may change for one query; the engine itself has none.
 DEFAULTS: Mapping[str, str] = {
     "async_insert": "0",
+    # Groups and sorts that are larger go on in the data directory, instead of being refused for want of memory.
+    "max_bytes_before_external_group_by": str(512 * 1024**2),
+    "max_bytes_before_external_sort": str(512 * 1024**2),
     "max_execution_time": "120",
     "max_memory_usage": str(2 * 1024**3),
     "max_result_bytes": str(512 * 1024**2),
+    "max_temporary_data_on_disk_size_for_query": str(8 * 1024**3),
     "result_overflow_mode": "throw",
 }
 _MESSAGE = re.compile(r"Code: (?P<code>\d+)\.(?P<text>.*)", re.DOTALL)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from console.bench_history import QUERIES, history, measure
 from console.cli.output import Output
 from console.synthetic import Lives
 from schemas.topology import load_topology
+from streams.history.engine import Engine
 
 TASKS = 5_000
 
@@ -33,3 +35,10 @@ def test_a_store_of_made_up_lives_answers_every_query_and_folds_what_was_written
         panels = one("SELECT count() FROM results WHERE notEmpty(votes)")
         assert one("SELECT sum(votes) / 2 FROM calibration") == panels
         assert one("SELECT sum(attempts) FROM results") == outcomes
+
+
+def test_groups_that_memory_has_no_room_for_go_on_in_the_data_directory(tmp_path: Path) -> None:
+    long_groups = "SELECT number, groupArray(repeat(toString(number % 10), 800)) AS texts FROM numbers(2500000) GROUP BY 1"
+    with closing(Engine(tmp_path / "h")) as engine, engine.handle() as handle:
+        answer = handle.run(f"SELECT count(), max(length(texts[1])) FROM ({long_groups})")
+        assert bytes(answer.body) == b"2500000\t800\n"

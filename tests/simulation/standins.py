@@ -217,7 +217,7 @@ def waiter(world: World) -> Callable[[Sequence[concurrent.futures.Future[Any]], 
 def replaced(*places: tuple[str, Any]) -> Iterator[None]:
     """Each place is the dotted path of a name in a module of the product, with what stands there meanwhile.
 
-    Raises AttributeError where there is no such name. As mock.patch, which costs a hundred places 5 ms.
+    Raises AttributeError where there is no such name. As mock.patch, which costs a hundred places a millisecond.
     """
     before: list[tuple[Any, str, Any]] = []
     try:
