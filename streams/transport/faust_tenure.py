@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, NotYetError, TransportError
+from streams.transport.clients import CommitRejectedError, HangingTransactionError, NotYetError, TransportError
 from streams.transport.faust_handover import Handed
 from streams.transport.faust_options import DriverOptions
 from streams.transport.faust_reader import Reader
-from streams.transport.requests import commit, committed, lag
+from streams.transport.requests import commit, committed, lag, watermarks
 
 T = TypeVar("T")
 
@@ -125,15 +125,22 @@ class Driver:
         """Committed next offset and metadata of each; (-1001, "") where nothing is committed.
 
         Waits while positions are in a transaction that has not ended: that of a former owner who was killed.
+
+        Raises NotYetError where nobody answers for too long, HangingTransactionError where only this is not answered.
         """
         wanted, deadline = list(tps), self._loop.time() + STABLE_TIMEOUT_S
         while True:
             try:
                 # In slices, for no rebalance is served meanwhile.
                 return await self._ask(lambda consumer: committed(consumer, wanted, _STABLE_SLICE_S))
-            except NotYetError:
+            except NotYetError as error:
                 if self._loop.time() > deadline:
-                    raise
+                    await self._ask(lambda consumer: watermarks(consumer, wanted[:1]))  # raises where nobody answers
+                    raise HangingTransactionError(
+                        f"{error}, though it does for others: positions of the group are in a transaction that is long "
+                        "over, and that the broker neither commits nor aborts. An operator can end it: "
+                        "kafka-transactions.sh find-hanging says where it begins in __consumer_offsets"
+                    ) from error
 
     async def lag(self) -> dict[TopicPartition, int]:
         """Records appended and not read, of each topic-partition that was read from, as of the last fetch."""

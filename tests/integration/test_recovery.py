@@ -171,7 +171,10 @@ def test_everything_resumes_by_itself_after_the_broker_was_gone(
         load = Load(fleet, TEXTS, 2_400, RATE / 2)
         load.start()
         time.sleep(2.0)
-        broker.stop()
+        if delivery == "exactly_once":
+            broker.kill()  # one that stops may end a transaction without a marker, for good (KAFKA-20734)
+        else:
+            broker.stop()
         time.sleep(outage_s)
         broker.start(PATIENCE * 60.0)
         load.finish(120)

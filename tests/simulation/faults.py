@@ -213,6 +213,7 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "calm": (1, _calm),
     "crashes": (6, _crashes),
     "moves": (3, _moves),
+    "deals": (1, _deals),
     "outages": (3, _outages),
     "pauses": (3, _pauses),
     "refusals": (1, _refusals),
@@ -229,6 +230,5 @@ PROFILES: Mapping[str, tuple[int, Maker]] = {
     "full": (1, _full),
     "zombies": (1, _zombies),
     "early": (1, _early),
-    "deals": (1, _deals),
     "everything": (2, _everything),
 }
