@@ -78,10 +78,10 @@ class Outcomes:
         """The same, one object a row."""
         columns = {name: column.to_pylist() for name, column in self.columns.items()}
         columns |= {name: list(map(tuple, columns[name])) for name in ("citations", "facts") if name in columns}
-        stated = zip(*columns.values(), strict=True) if columns else repeat(())
+        stated = zip(*columns.values(), strict=True) if columns else repeat((), self.n)
         return [
             Outcome(kind, **dict(zip(columns, row, strict=True)))
-            for kind, row in zip(self.kinds_of_each(), stated, strict=False)
+            for kind, row in zip(self.kinds_of_each(), stated, strict=True)
         ]
 
 

@@ -12,14 +12,6 @@ from schemas.epochs import EPOCH_MAX
 NOTE = "NOTE"
 """The kind of a claim, or of what a model made, among outcomes."""
 
-COLUMNS = (
-    *("tenant", "agent_id", "conversation_id", "ordinal", "event_id", "task_id", "attempt", "stage", "kind", "epoch"),
-    *("answer", "tool_calls", "facts", "error", "cause_id", "toUnixTimestamp64Micro(started_at)"),
-    *("toUnixTimestamp64Micro(finished_at)", "tokens_in", "tokens_out", "cost_microusd", "agent_version", "topic"),
-    *("partition", "offset", "summary"),
-)
-"""What a statement asks for, in the order of `Row`."""
-
 ConversationKey = tuple[str, str, str]
 """Tenant, agent, conversation."""
 
@@ -56,6 +48,11 @@ class Row(NamedTuple):
     @property
     def key(self) -> ConversationKey:
         return self[:3]
+
+
+_TIMES = ("started_at", "finished_at")
+COLUMNS = tuple(f"toUnixTimestamp64Micro({name})" if name in _TIMES else name for name in Row._fields)
+"""What a statement asks for, to make a `Row` of it."""
 
 
 class StoredOutcome(NamedTuple):
