@@ -21,7 +21,7 @@ from agents.memory.ports import Remembered
 from agents.memory.sources import Asked
 from agents.memory.sources import interaction_of as joined
 from agents.outcome import NOTE, OUTCOMES
-from agents.readback import events_in, places_in
+from agents.readback import events_in
 from agents.recognition import AttemptId
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
@@ -171,17 +171,18 @@ class LogRecall:
         """The interactions in the order of the log, and what models made of them, without what is void."""
         start, end = span
         for batch in self._consumer.read_to_end({log: start}, {log: end}):
-            events, places, passed_over = events_in(self._codec, batch, epochs)
+            events, rows, void = events_in(self._codec, batch, epochs)
+            passed_over = frozenset(void.tolist())
             slips, tasks = events.column("slip"), events.column("task")
             columns = zip(
-                places,
+                batch.offsets[rows].tolist(),
                 attempt_ids(slips, tasks),
                 slips.field("routed_at").to_pylist(),
                 zip(*(tasks.field(name).to_pylist() for name in _IDENTITY), strict=True),
                 zip(*(events.column(name).to_pylist() for name in _Event._fields), strict=True),
                 strict=True,
             )
-            for row, ((_, offset), attempt, routed_at, identity, values) in enumerate(columns):
+            for row, (offset, attempt, routed_at, identity, values) in enumerate(columns):
                 kind, ordinal = values[:2]
                 if ordinal and kind in OUTCOMES and identity[0] is not None and row not in passed_over:
                     key = Key(attempt.tenant, agent_id, identity[0])
@@ -212,12 +213,12 @@ class LogRecall:
             decoded = self._codec.decode(batch.values, "TaskDispatched")
             slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
             columns = zip(
-                places_in(batch, decoded.rows.tolist()),
+                batch.offsets[decoded.rows].tolist(),
                 attempt_ids(slips, tasks),
                 tasks.field("text").to_pylist(),
                 strict=True,
             )
-            for (_, offset), attempt, said in columns:
+            for offset, attempt, said in columns:
                 if attempt in wanted:
                     found.setdefault(attempt, (said, Place(inbox.topic, inbox.partition, offset)))
         return found

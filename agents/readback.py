@@ -8,9 +8,11 @@ come again and be called (agents/recognition.py). What the agent remembers is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from agents.calls import wall_us
@@ -20,8 +22,9 @@ from agents.outcome import OUTCOMES, STARTED
 from agents.recognition import AttemptId, Logged, Memory, Recognition
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
+from schemas.runs import by_value
 from schemas.topology import Topology
-from streams.transport.batch import Batch, TopicPartition
+from streams.transport.batch import PILE_ROWS, Batch, TopicPartition, piled
 from streams.transport.consumer import BatchConsumer
 from streams.transport.requests import NO_OFFSET
 
@@ -114,44 +117,47 @@ class ReadBack:
         versions: dict[TopicPartition, str],
     ) -> None:
         """The last event of each attempt, in the order of the log, and who answered last; without what is void."""
-        for batch in self._consumer.read_to_end(starts, ends):
-            events, places, passed_over = events_in(self._codec, batch, epochs)
-            columns = zip(
-                places,
-                attempt_ids(events.column("slip"), events.column("task")),
-                *(events.column(name).to_pylist() for name in ("kind", "answer", "finished_at", "agent_version")),
-                strict=True,
-            )
-            for row, ((tp, _), attempt, kind, answer, at, version) in enumerate(columns):
-                if row in passed_over:
-                    continue
-                versions[tp] = version
-                of_log = logged.setdefault(tp, {})
-                if kind in OUTCOMES:
-                    if attempt in of_log and of_log[attempt].kind != STARTED:
-                        continue  # the first outcome counts
-                    of_log.pop(attempt, None)
-                    of_log[attempt] = Logged(kind, answer, at)
-                elif kind == STARTED:
-                    of_log.setdefault(attempt, Logged(STARTED))
+        for batch in piled(self._consumer.read_to_end(starts, ends), PILE_ROWS):
+            events, rows, void = events_in(self._codec, batch, epochs)
+            numbers, valid = batch.partitions[rows], np.delete(np.arange(len(rows)), void)
+            of_logs: dict[int, dict[AttemptId, Logged]] = {}
+            for number, places in by_value(numbers[valid]):
+                tp = TopicPartition(batch.channel, number)
+                versions[tp] = events.column("agent_version")[valid[places[-1]]].as_py()
+                of_logs[number] = logged.setdefault(tp, {})
+            _note(events, [of_logs.get(number, {}) for number in numbers.tolist()], frozenset(void.tolist()))
+
+
+def _note(events: pa.RecordBatch, logged: Sequence[dict[AttemptId, Logged]], void: Collection[int]) -> None:
+    """`logged`: what the log of each event held before it."""
+    ids = attempt_ids(events.column("slip"), events.column("task"))
+    columns = (events.column(name).to_pylist() for name in ("kind", "answer", "finished_at"))
+    for row, (of_log, attempt, kind, answer, at) in enumerate(zip(logged, ids, *columns, strict=True)):
+        if row in void:
+            continue
+        if kind in OUTCOMES:
+            before = of_log.get(attempt)
+            if before is not None:
+                if before.kind != STARTED:
+                    continue  # the first outcome counts
+                del of_log[attempt]
+            of_log[attempt] = Logged(kind, answer, at)
+        elif kind == STARTED:
+            of_log.setdefault(attempt, Logged(STARTED))
 
 
 def events_in(
     codec: Codec, batch: Batch, epochs: Epochs
-) -> tuple[pa.RecordBatch, list[tuple[TopicPartition, int]], frozenset[int]]:
-    """What a batch of agents' logs holds, where each row of it stands, and which rows are void (schemas/epochs.py).
+) -> tuple[pa.RecordBatch, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """What a batch of agents' logs holds, which of its records each row of that is, and which rows are void
+    (schemas/epochs.py).
 
     `epochs` takes note of the claims among them.
     """
     decoded = codec.decode(batch.values, "AgentEvent")
     rows = decoded.rows
-    places = places_in(batch, rows.tolist())
     written = decoded.batch.column("epoch").to_numpy(zero_copy_only=False)
-    topics = [tp.topic for tp, _ in places]
-    void = epochs.void(topics, batch.partitions[rows], batch.offsets[rows], written)
-    return decoded.batch, places, frozenset(() if void is None else void.tolist())
-
-
-def places_in(batch: Batch, rows: Iterable[int]) -> list[tuple[TopicPartition, int]]:
-    partitions, offsets = batch.partitions.tolist(), batch.offsets.tolist()
-    return [(TopicPartition(batch.topics[row], partitions[row]), offsets[row]) for row in rows]
+    void = epochs.void(
+        [batch.topics[row] for row in rows.tolist()], batch.partitions[rows], batch.offsets[rows], written
+    )
+    return decoded.batch, rows, np.empty(0, np.intp) if void is None else void

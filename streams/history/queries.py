@@ -157,8 +157,8 @@ class History:
     def facts(self, kind: str, task_ids: str = "") -> list[Hashable]:
         """The identities of all facts of a kind, as often as its view shows them (which should be once); with
         `task_ids`, those of tasks whose ids begin so."""
-        rows = self.query(*_identities(kind, task_ids)).rows
-        return [row[0] for row in rows] if len(_FACTS[kind]) == 1 else list(rows)
+        columns = [column.to_pylist() for column in self.fact_columns(kind, task_ids).columns]
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def fact_columns(self, kind: str, task_ids: str = "") -> Any:
         """As `facts`, as an Arrow table, for millions of them."""

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from streams.core.rows import at
 from streams.core.task import TaskKey
 from streams.processors.fencing import split
 from streams.processors.spill import latest, spilled_of
-from streams.transport.batch import Batch, TopicPartition, merged
+from streams.transport.batch import PILE_ROWS, Batch, TopicPartition, piled
 from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
@@ -41,9 +40,6 @@ from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 log = get_logger("pointsman.recovery")
 
 LOW_WATERMARK, EPOCHS = "low_watermark_ms", "epochs"
-
-PILE_ROWS = 20_000
-"""Records that are folded at once: some tens of MB."""
 
 Positions = dict[TopicPartition, int]
 
@@ -255,19 +251,17 @@ class Recovery:
 
         Gives how many records that were. Each batch is of one topic, which its channel names.
         """
-        read, piled, piles = 0, 0, dict[str, list[Batch]]()
-        for batch in chain(batches, [None]):
-            if self._is_given_up.is_set():
-                raise GivenUpError("partitions were taken away while they were read back")
-            if batch is not None:
-                piles.setdefault(batch.channel, []).append(batch)
-                piled += len(batch)
-            if batch is None or piled >= PILE_ROWS:
-                for topic, pile in piles.items():
-                    self.fold(merged(pile), folds)
-                    RECOVERY_RECORDS.labels(topic=topic).inc(sum(map(len, pile)))
-                read, piled, piles = read + piled, 0, {}
+        read = 0
+        for batch in piled(map(self._still_wanted, batches), PILE_ROWS):
+            self.fold(batch, folds)
+            RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
+            read += len(batch)
         return read
+
+    def _still_wanted(self, batch: Batch) -> Batch:
+        if self._is_given_up.is_set():
+            raise GivenUpError("partitions were taken away while they were read back")
+        return batch
 
     def fold(self, batch: Batch, folds: Mapping[int, Fold]) -> None:
         """One batch of one topic. What cannot be decoded decides nothing: it is dead-lettered where it is read live."""

@@ -14,12 +14,15 @@ import numpy as np
 from schemas.runs import by_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
 Headers = list[tuple[str, bytes | None]]
 _NO_HEADERS: Headers = []
+
+PILE_ROWS = 20_000
+"""Records that who reads much takes at once: some tens of MB."""
 
 
 class TopicPartition(NamedTuple):
@@ -97,6 +100,21 @@ def merged(batches: Sequence[Batch]) -> Batch:
         headers=None,
         ends=ends,
     )
+
+
+def piled(batches: Iterable[Batch], rows_max: int) -> Iterator[Batch]:
+    """The same records, many of a channel at once: a small batch costs nearly as much as a large one.
+
+    Each channel's come in their order. `rows_max` of all channels together are held; a batch may go beyond.
+    """
+    rows, piles = 0, dict[str, list[Batch]]()
+    for batch in batches:
+        piles.setdefault(batch.channel, []).append(batch)
+        rows += len(batch)
+        if rows >= rows_max:
+            yield from map(merged, piles.values())
+            rows, piles = 0, {}
+    yield from map(merged, piles.values())
 
 
 def from_messages(messages: Sequence[Any], channel: str, *, with_headers: bool = False) -> Batch:
