@@ -4,13 +4,14 @@ A partition flows again with the first COMPLETED result of a task that was meant
 fleet whose hosts do nothing any more still gives results, of tasks that ran out of time. A fault that the deployment
 mends by itself (a process was killed) counts from its injection, or from when the broker is back. The slowest partition
 is the measure, and times are those at which the broker appended the results. What concerns the history alone has
-recovered when the store has committed all that stood in the topics when the fault was over. I/O: none.
+recovered when the store has committed all that stood in the topics when the fault was over; nor does time count for it
+in which another fault keeps ClickHouse from the store. I/O: none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,10 @@ from console.chaos.schedule import Due
 # Faults of agents and of records interrupt nothing: there is nothing to recover from.
 UNMEASURED = frozenset({"corrupt", "agent-slow", "agent-fails", "agent-hangs", "agent-unsure", "agent-wrong"})
 HISTORY = frozenset({"store", "clickhouse"})
+_NEEDED = frozenset({"broker"})
+"""While these are away, nothing recovers."""
+_NEEDED_BY_HISTORY = frozenset({"broker", "clickhouse"})
+_SLOWS = "delay"  # who is slow is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +79,26 @@ def since_ms(injected: Injected, every: Sequence[Injected]) -> int:
 def recovery_s(injected: Injected, results: Results, every: Sequence[Injected] = ()) -> float | None:
     """None where it is not measured: nothing was interrupted, or nothing was sent afterwards.
 
-    Time in which other faults kept the broker away does not count, wherever it falls. All other faults that came before
-    this one had recovered do (`overlapping`): nobody could tell apart what each of them cost.
+    Time in which other faults kept the broker away does not count, wherever it falls, nor, for the history, such in
+    which they kept ClickHouse away. All other faults that came before this one had recovered do (`overlapping`): nobody
+    could tell apart what each of them cost.
     """
     since = since_ms(injected, every)
     if injected.kind in UNMEASURED:
         return None
     if injected.due.on in HISTORY:
-        return injected.history_s
+        return None if injected.history_s is None else _history_s(injected, every, injected.history_s)
     until = _answered_ms(results, since)
-    return None if until is None else max(0.0, (until - since - _away_ms(injected, every, since, until)) / 1000)
+    if until is None:
+        return None
+    return max(0.0, (until - since - _away_ms(injected, every, since, until, _NEEDED)) / 1000)
+
+
+def _history_s(injected: Injected, every: Sequence[Injected], took_s: float) -> float:
+    """The store's way to where the topics ended when the fault was over, `took_s` long."""
+    since = injected.injected_ms if injected.healed_ms is None else injected.healed_ms
+    until = since + round(took_s * 1000)
+    return max(0.0, took_s - _away_ms(injected, every, since, until, _NEEDED_BY_HISTORY) / 1000)
 
 
 def overlapping(injected: Injected, results: Results, every: Sequence[Injected]) -> list[Injected]:
@@ -106,11 +121,11 @@ def _answered_ms(results: Results, since: int) -> int | None:
     return max(firsts, default=None)
 
 
-def _away_ms(injected: Injected, every: Sequence[Injected], since: int, until: int) -> int:
-    """For how long of this time other faults kept the broker away, what overlaps counted once."""
+def _away_ms(injected: Injected, every: Sequence[Injected], since: int, until: int, needed: Collection[str]) -> int:
+    """For how long of this time other faults kept away what is needed, what overlaps counted once."""
     away = 0
     for each in sorted(every, key=lambda each: each.injected_ms):
-        if each is not injected and each.due.on == "broker":
+        if each is not injected and each.due.on in needed and each.kind != _SLOWS:
             began, ended = max(each.injected_ms, since), min(each.healed_ms or until, until)
             away += max(0, ended - began)
             since = max(since, ended)

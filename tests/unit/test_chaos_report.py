@@ -89,6 +89,20 @@ def test_other_faults_before_it_is_over_are_named_and_not_taken_off() -> None:
     assert overlapping(store, found, every) == []
 
 
+def test_the_history_does_not_recover_while_clickhouse_is_away_or_the_broker() -> None:
+    found = results((0, 1200, 1100))
+    pause = Injected(due("pause", "store", for_s=1.0), 1000, 2000, history_s=7.0)  # until 9000
+    cut = Injected(due("cut", "clickhouse", for_s=2.0), 3000, 5000)
+    broker = Injected(due("broker-kill", "broker"), 4500, 6000)
+    slow = Injected(due("delay", "clickhouse", for_s=2.0), 6500, 8500)
+    host = Injected(due("kill", "host"), 6000, 6000)
+    assert recovery_s(pause, found, [pause, host, slow]) == 7.0, "none of these keeps it from what it needs"
+    assert recovery_s(pause, found, [pause, cut]) == 5.0
+    assert recovery_s(pause, found, [broker, cut, host, pause]) == 4.0, "3 to 6 s, what overlaps counted once"
+    earlier = Injected(due("errors", "clickhouse", for_s=2.0), 0, 2500)
+    assert recovery_s(pause, found, [earlier, pause]) == 6.5
+
+
 def test_what_interrupts_nothing_has_no_recovery_and_the_history_has_its_own() -> None:
     found = results((0, 1600, 1100))
     assert recovery_s(Injected(due("corrupt", "topics"), 1000, 1000), found) is None
