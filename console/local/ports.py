@@ -12,13 +12,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
+from itertools import chain, repeat
 from pathlib import Path
+from random import SystemRandom
 
 from console.local.holders import holder_of, refusal
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError
 
 FILE = "ports.json"
+CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LASTING_FROM = 20_000
+"""What is below is full of services that people know by their ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +153,34 @@ def _why_not(port: int, claims: Claims) -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody holds now on either loopback address; all held at once while choosing, so they differ."""
+    """Ports that nobody holds now on either loopback address; all held at once while choosing, so they differ.
+
+    They are none of those that the kernel gives to who connects somewhere, as long as it leaves enough: between two
+    lives of a service any client's connection might take its port.
+    """
     with ExitStack() as held:
         found: list[int] = []
-        while len(found) < count:
+        for candidate in chain(_lasting(), repeat(0)):
+            if len(found) == count:
+                break
             each = held.enter_context(socket.socket())
-            each.bind(("127.0.0.1", 0))
+            try:
+                each.bind(("127.0.0.1", candidate))
+            except OSError:
+                if candidate:
+                    continue
+                raise
             port = int(each.getsockname()[1])
             if refusal(port, socket.AF_INET6, "::1") != errno.EADDRINUSE:
                 found.append(port)
         return found
+
+
+def _lasting() -> list[int]:
+    """Ports below the kernel's range for connections, in any order; none where that range is unknown or begins low."""
+    try:
+        first = int(CONNECTIONS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return []
+    usable = range(LASTING_FROM, first)
+    return SystemRandom().sample(usable, len(usable))

@@ -139,6 +139,24 @@ def test_no_two_services_get_one_port() -> None:
         )
 
 
+def test_no_connection_takes_a_free_port_before_its_service_has_it() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found = free_ports(50)
+    assert len(set(found)) == 50
+    assert not set(found) & set(range(first, last + 1))
+
+
+@pytest.mark.parametrize("text", ["", "no numbers", "1024 65000"])
+def test_where_the_kernel_leaves_no_room_any_free_port_will_do(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "range").write_text(text)
+    monkeypatch.setattr("console.local.ports.CONNECTIONS", tmp_path / "range")
+    assert len(set(free_ports(3))) == 3
+    monkeypatch.setattr("console.local.ports.CONNECTIONS", tmp_path / "none")
+    assert [holder_of(port) for port in free_ports(3)] == [None] * 3
+
+
 def test_free_ports_are_free_on_both_loopback_addresses() -> None:
     assert [holder_of(port) for port in free_ports(5)] == [None] * 5
 
