@@ -21,6 +21,7 @@ from agents.memory.ports import Remembered
 from agents.memory.sources import Asked
 from agents.memory.sources import interaction_of as joined
 from agents.outcome import NOTE, OUTCOMES
+from agents.questions import Questions, questions_in
 from agents.readback import events_in
 from agents.recognition import AttemptId
 from schemas.codec import Codec
@@ -124,8 +125,9 @@ class LogRecall:
         memories = self._outcomes(agent_id, log, (max(low, since), high), known, wanted, found, bytes_max)
         asked = self._asked(inbox, marks[inbox], memories)
         for key, memory in memories.items():
+            pairs = ((each, asked.of(each.attempt, key.conversation_id, each.routed_at)) for each in memory.done)
             found.memories[key] = Remembered(
-                tuple(interaction_of(key, each, *asked[each.attempt]) for each in memory.done if each.attempt in asked),
+                tuple(interaction_of(key, each, said.text, said.place) for each, said in pairs if said is not None),
                 memory.facts,
                 tuple(memory.models),
             )
@@ -197,30 +199,20 @@ class LogRecall:
                     if summary is not None:
                         yield Key(attempt.tenant, agent_id, identity[0]), summary
 
-    def _asked(
-        self, inbox: TopicPartition, marks: tuple[int, int], memories: Mapping[Key, _Memory]
-    ) -> dict[AttemptId, tuple[str, Place]]:
-        """What the attempts were asked, and where that stands; of copies the first."""
-        wanted = {each.attempt for memory in memories.values() for each in memory.done}
+    def _asked(self, inbox: TopicPartition, marks: tuple[int, int], memories: Mapping[Key, _Memory]) -> Questions:
+        """What the attempts were asked, and where that stands."""
+        wanted = {(each.attempt, key.conversation_id) for key, memory in memories.items() for each in memory.done}
+        found = Questions()
         if not wanted:
-            return {}
+            return found
         # A dispatch is appended after it was routed, by a worker whose clock may differ.
         first_ms = min(each.routed_at for memory in memories.values() for each in memory.done) // 1000 - self._margin_ms
-        found: dict[AttemptId, tuple[str, Place]] = {}
         low, high = marks
         low = max(low, self._consumer.offsets_for_times({inbox: max(first_ms, 0)})[inbox])
         for batch in self._consumer.read_to_end({inbox: low}, {inbox: high}):
-            decoded = self._codec.decode(batch.values, "TaskDispatched")
-            slips, tasks = decoded.batch.column("slip"), decoded.batch.column("task")
-            columns = zip(
-                batch.offsets[decoded.rows].tolist(),
-                attempt_ids(slips, tasks),
-                tasks.field("text").to_pylist(),
-                strict=True,
-            )
-            for offset, attempt, said in columns:
-                if attempt in wanted:
-                    found.setdefault(attempt, (said, Place(inbox.topic, inbox.partition, offset)))
+            for each in questions_in(self._codec, batch):
+                if (each.attempt, each.conversation_id) in wanted:
+                    found.add(each)
         return found
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from agents.dispatches import attempt_ids
 from agents.logrecall import LogRecall, interaction_of
 from agents.memory.model import Diverged, Interaction, Key, Summary
 from agents.memory.rebuild import Rebuild
 from agents.memory.snapshot import Found, Part, Position, Refused, Snapshot, newest, of_record
+from agents.questions import Question, Questions, questions_in
 from agents.recognition import AttemptId
 from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
@@ -47,29 +46,28 @@ class Rebuilt:
         return Snapshot(agent_id, partition, epoch, self.position, kept, version)
 
 
-class _Question(NamedTuple):
-    attempt: AttemptId
-    text: str
-    routed_at: int
-
-
 class _Asked:
-    """Texts of dispatches, read as far as the log asks for them, and forgotten once they are answered."""
+    """What was asked, read as far as the log asks for it, and forgotten once it is answered."""
 
-    def __init__(self, batches: Iterator[Sequence[_Question]]) -> None:
+    def __init__(self, batches: Iterator[Sequence[Question]]) -> None:
         self._batches = batches
-        self._held: dict[AttemptId, _Question] = {}
+        self._held = Questions()
         self._read_until_us = 0
 
-    def of(self, attempt: AttemptId, routed_at: int) -> _Question | None:
+    def of(self, attempt: AttemptId, conversation_id: str, routed_at: int) -> Question | None:
         """None of what is not in the inbox any more, or was answered before."""
-        while attempt not in self._held and self._read_until_us < routed_at + SLACK_US:
+        said = attempt, conversation_id, routed_at
+        while self._read_until_us < routed_at + SLACK_US and not self._held.has(*said):
             batch = next(self._batches, None)
             if batch is None:
-                return None
-            self._held.update((each.attempt, each) for each in batch)
+                break
+            for each in batch:
+                self._held.add(each)
             self._read_until_us = max(each.routed_at for each in batch)
-        return self._held.pop(attempt, None)
+        found = self._held.of(*said)
+        if found is not None:
+            self._held.forget(found)
+        return found
 
 
 class Rebuilder:
@@ -144,14 +142,11 @@ class Rebuilder:
             else:
                 memory.take(each)
 
-    def _questions(self, inbox: TopicPartition, start: int, end: int) -> Iterator[Sequence[_Question]]:
+    def _questions(self, inbox: TopicPartition, start: int, end: int) -> Iterator[Sequence[Question]]:
         for batch in self._inbox.read_to_end({inbox: start}, {inbox: end}):
             self._read_bytes += 2 * sum(map(len, filter(None, batch.values)))  # its outcome is about as long
-            decoded = self._codec.decode(batch.values, "TaskDispatched").batch
-            slips, tasks = decoded.column("slip"), decoded.column("task")
-            texts, times = tasks.field("text").to_pylist(), slips.field("routed_at").to_pylist()
-            if texts:
-                yield list(map(_Question, attempt_ids(slips, tasks), texts, times))
+            if found := list(questions_in(self._codec, batch)):
+                yield found
 
     def _events_of(
         self, agent_id: str, log: TopicPartition, start: int, end: int, epochs: LogEpochs, asked: _Asked
@@ -160,5 +155,7 @@ class Rebuilder:
             if isinstance(done, Summary):
                 if done.place is None or done.place.offset < end:
                     yield key, done
-            elif done.place.offset < end and (question := asked.of(done.attempt, done.routed_at)) is not None:
-                yield key, interaction_of(key, done, question.text, None)
+            elif done.place.offset < end:
+                question = asked.of(done.attempt, key.conversation_id, done.routed_at)
+                if question is not None:
+                    yield key, interaction_of(key, done, question.text, None)
