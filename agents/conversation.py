@@ -15,6 +15,7 @@ from typing import NamedTuple
 from agents.memory.fold import facts_of, fold, pin, refold, resolve, with_model
 from agents.memory.model import (
     Directives,
+    Fact,
     ForeignInteraction,
     Interaction,
     Key,
@@ -144,7 +145,9 @@ class Held:
         self.unseen: deque[Noted] = deque(maxlen=UNSEEN_MAX)
         self.view: View | None = None
         self.calls, self.stale = 0, False
-        if any(each.key != read.key for each in read.remembered.interactions):
+        facts = read.remembered.facts_before
+        is_own = all(each.key == read.key for each in read.remembered.interactions)
+        if not is_own or any(each.id != Fact.of(read.key, each.text).id for each in facts):
             raise ForeignInteraction(f"what was read for {read.key} is not all its own")
         kept = resolve(read.remembered.interactions)
         self.base: State | Read = read._replace(remembered=replace(read.remembered, interactions=tuple(kept)))

@@ -17,6 +17,8 @@ from agents.memory.tokens import estimate
 
 FORMAT = 1
 
+_KEY_FIELD, _DECODER = b',"key":', json.JSONDecoder()
+
 T = TypeVar("T")
 
 _INTERACTION = (
@@ -63,6 +65,19 @@ def state_of(data: bytes) -> State:
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UnknownFormat(f"no state: {error}") from error
+
+
+def key_of(data: bytes) -> Key | None:
+    """Whose state these bytes are, without reading all of it; None where they do not say it as `state_bytes` does.
+
+    Quotes within texts are escaped, and nothing else in a state has a field of this name.
+    """
+    _, _, rest = data.rpartition(_KEY_FIELD)
+    try:
+        tenant, agent_id, conversation_id = _DECODER.raw_decode(rest.decode("utf-8", "surrogatepass"))[0]
+    except (ValueError, TypeError):
+        return None
+    return Key(tenant, agent_id, conversation_id)
 
 
 def window_bytes(window: Window) -> bytes:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple, get_type_hints
 
 from agents.memory.canonical import FORMAT as STATE_FORMAT
-from agents.memory.canonical import digest, state_bytes
+from agents.memory.canonical import digest, key_of, state_bytes
 from agents.memory.model import Key, State
 from schemas.epochs import LogEpochs
 
@@ -33,7 +33,7 @@ class Refused(StrEnum):
     INCOMPLETE = "INCOMPLETE"  # parts are missing: its host died, or is still at it
     FORMAT = "FORMAT"  # another version's
     HASH = "HASH"  # its bytes are not those that were hashed
-    FOREIGN = "FOREIGN"  # another agent's or partition's
+    FOREIGN = "FOREIGN"  # another agent's or partition's, or a memory in it is another's than it is said to be
     EPOCH = "EPOCH"  # its writer did not own the log at that position
     BEYOND = "BEYOND"  # it stands for events that the log does not have
     GAP = "GAP"  # what came after it is not in the log any more
@@ -159,6 +159,8 @@ def unpack(parts: Iterable[Part]) -> Snapshot | Refused:
         return Refused.HASH
     if len(states) != head.states or hash_of(states) != head.state_hash:
         return Refused.HASH
+    if not all(key.agent_id == head.agent_id and key_of(data) == key for key, data in states.items()):
+        return Refused.FOREIGN
     position = Position(head.inbox_offset, head.log_offset)
     return Snapshot(head.agent_id, head.partition, head.epoch, position, states, head.agent_version)
 

@@ -201,6 +201,38 @@ def test_memories_are_apart(client: Any, recall: StoreRecall) -> None:
     }
 
 
+ODD = (
+    "c1",
+    "c1 ",
+    "C1",
+    "c1'",
+    "c1\\'",
+    'c1"',
+    "c1\\",
+    "c1\t",
+    "c1\n",
+    "c1')], [('acme",
+    "c%31",
+    "{keys}",
+    "c\u0301",
+    "\u0107",
+    "",
+)
+
+
+def test_memories_are_apart_whatever_signs_their_names_have(client: Any, recall: StoreRecall) -> None:
+    """They go to ClickHouse as parameters, in the request's address."""
+    keys = [KEY._replace(conversation_id=name) for name in ODD] + [KEY._replace(tenant=f"acme{name}") for name in ODD]
+    for number, key in enumerate(keys):
+        tell(client, [replace(each, answer=f"of number {number}.") for each in history(2, key)], 10 * number)
+    for wanted in (keys, *([key] for key in keys)):
+        memories, _ = recall.recall(0, wanted)
+        assert {key: {each.answer for each in found.interactions} for key, found in memories.items()} == {
+            key: {f"of number {keys.index(key)}."} for key in wanted
+        }
+        assert all(each.asked for found in memories.values() for each in found.interactions)
+
+
 def test_what_stands_behind_a_newer_claim_is_nobodys_memory(client: Any, recall: StoreRecall) -> None:
     claim(client, 1, 0)
     tell(client, history(5), 1)
