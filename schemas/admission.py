@@ -12,16 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.codec import Codec, Decoded, DecodeFault
+from schemas.codec import Codec, Decoded, DecodedLog, DecodeFault
 from schemas.reasons import DeadReason
 
 KEY_RULE = "the key must be the conversation id where the task has one, else the task id"
+
+SUBMISSION = "TaskSubmitted"
+"""What anybody may write."""
 
 
 def admit(codec: Codec, record_name: str, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> Decoded:
     """Decodes records; a submission under a key that is not its own is a fault like any other."""
     decoded = codec.decode(values, record_name)
-    if record_name != "TaskSubmitted":
+    if record_name != SUBMISSION:
         return decoded
     batch, rows = decoded.batch, decoded.rows
     own = [keys[row] for row in rows.tolist()]
@@ -32,6 +35,16 @@ def admit(codec: Codec, record_name: str, values: Sequence[bytes | None], keys: 
     misplaced = [DecodeFault(int(rows[row]), reason, KEY_RULE) for row, reason in misfits]
     faults = sorted([*decoded.faults, *misplaced], key=lambda fault: fault.row)
     return Decoded(batch.take(pa.array(kept)), rows[kept], faults, decoded.schema_ids[kept])
+
+
+def admit_log(codec: Codec, record_name: str, batches: Sequence[bytes], rows: int) -> DecodedLog | None:
+    """As `Codec.decode_log`; submissions only where all are let in, and each is just what it would be by itself."""
+    is_submission = record_name == SUBMISSION
+    decoded = codec.decode_log(batches, rows, record_name, doubted=is_submission)
+    if decoded is None or not is_submission:
+        return decoded
+    wanted = pc.coalesce(decoded.batch.column("conversation_id"), decoded.batch.column("task_id"))
+    return decoded if pc.all(pc.equal(decoded.keys, wanted)).as_py() else None
 
 
 def key_faults(

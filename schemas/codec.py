@@ -62,8 +62,9 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class DecodedLog:
-    """As `Decoded`, of records that are all valid; `offset_deltas` and `time_deltas` as `Unwrapped` has them."""
+    """As `Decoded`, of records that are all valid; the other columns as `Unwrapped` has them."""
 
+    keys: pa.StringArray
     batch: pa.RecordBatch
     offset_deltas: npt.NDArray[np.int64]
     time_deltas: npt.NDArray[np.int64]
@@ -169,12 +170,14 @@ class Codec:
         n = len(values)
         return Decoded(batch, np.arange(n), [], np.full(n, reader.schema_id, np.int64))
 
-    def decode_log(self, batches: Sequence[bytes], rows: int, record_name: str) -> DecodedLog | None:
+    def decode_log(
+        self, batches: Sequence[bytes], rows: int, record_name: str, *, doubted: bool = False
+    ) -> DecodedLog | None:
         """`rows` records of this type out of Kafka record batches, without their headers and uncompressed.
 
         None where they are not all valid, or not written alike, with a key and without headers: then `decode` says of
-        each what it is. Whoever may write to a log can have a record read otherwise here than there, by bytes behind a
-        datum: this is for what our own processes write.
+        each what it is. Whoever may write to a log could have a record read otherwise here than there, by bytes behind
+        a datum: what others than our own processes write is to be `doubted`.
         """
         frame = first_frame(batches[0]) if batches else None
         reader = None if frame is None else self._reader_of(frame, record_name)
@@ -184,14 +187,14 @@ class Codec:
         if envelope is None:
             _make_room(self._envelopes)
             envelope = self._envelopes[reader.schema_id, record_name] = Envelope(frame, reader.schema)
-        found = envelope.read(batches, rows)
+        found = envelope.read(batches, rows, doubted=doubted)
         if found is None or found.value_bytes > self._bytes_max(record_name):
             return None
         try:
             batch = reader.as_today(pa.RecordBatch.from_struct_array(found.values))
         except _MalformedError:
             return None
-        return DecodedLog(batch, found.offset_deltas, found.time_deltas)
+        return DecodedLog(found.keys, batch, found.offset_deltas, found.time_deltas)
 
     def _decode_mixed(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
         bytes_max = self._bytes_max(record_name)

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyruhvro
 
+from schemas.definitions import UnsupportedSchemaError, expand
+from schemas.extent import sizes_of
 from schemas.plain import long
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class Unwrapped:
     `offset_deltas` and `time_deltas` (int64) count from what the batch of each says, `value_bytes` is the largest size.
     """
 
+    keys: pa.StringArray
     values: pa.StructArray
     offset_deltas: npt.NDArray[np.int64]
     time_deltas: npt.NDArray[np.int64]
@@ -64,11 +68,14 @@ class Envelope:
         record = {"type": "record", "name": "PointsmanRecord", "fields": fields}
         array = {"type": "array", "items": record}
         whole = {"type": "record", "name": "PointsmanLog", "fields": [_field("records", array), _field("mark", "long")]}
-        self._schema = json.dumps(whole)
+        self._schema, self._fields = json.dumps(whole), expand(record)["fields"]
 
-    def read(self, batches: Sequence[bytes], rows: int) -> Unwrapped | None:
+    def read(self, batches: Sequence[bytes], rows: int, *, doubted: bool = False) -> Unwrapped | None:
         """`rows` records from batches without their headers, uncompressed; None where any of them is not of this kind:
         a value that is null or framed otherwise, a key that is null, a record with headers, a malformed datum.
+
+        Where they are `doubted`, also where any has a byte too much, or is not written as briefly as it can be: so
+        whoever wrote them cannot have one be read in another's place. Keys are any bytes, taken for text.
         """
         data = b"".join((long(rows), *batches, _END_OF_ARRAY, long(_MARK)))
         try:
@@ -80,8 +87,11 @@ class Envelope:
         records = whole.column("records").flatten()
         if len(records) != rows or not self._are_alike(records):
             return None
+        if doubted and not self._fit(records, sum(map(len, batches))):
+            return None
         sizes = _numbers(records, "value_bytes")
         return Unwrapped(
+            records.field("key"),
             records.field("value"),
             _numbers(records, "offset_delta"),
             _numbers(records, "time_delta"),
@@ -92,7 +102,27 @@ class Envelope:
         """The decoder would as well read another schema's data where they happen to fit."""
         frames = records.field("schema_id").to_numpy().view(np.int32)
         ours = np.array([self._frame], np.float32).view(np.int32)
-        return bool((frames == ours).all()) and not _numbers(records, "headers").any()
+        is_framed = bool((frames == ours).all()) and not pc.any(records.field("magic")).as_py()
+        return is_framed and not _numbers(records, "headers").any()
+
+    def _fit(self, records: pa.StructArray, size: int) -> bool:
+        """Whether each record ends where its batch says, all of them being `size` bytes.
+
+        A record takes at least what it takes at the briefest. If all of these together are all bytes that there are,
+        each took just that; and if that is the length that stands before it, it ends where the next begins. What is
+        true of the first is then true of the second, which begins where it should, and so on.
+        """
+        try:
+            sizes = {each["name"]: sizes_of(records.field(each["name"]), each["type"]) for each in self._fields}
+        except UnsupportedSchemaError:
+            return False
+        taken = sum(sizes.values(), np.zeros(len(records), np.int64))
+        lengths, values = _numbers(records, "length"), FRAME.size + sizes["value"]
+        return bool(
+            int(taken.sum()) == size
+            and (lengths + sizes["length"] == taken).all()
+            and (_numbers(records, "value_bytes") == values).all()
+        )
 
 
 def first_frame(records: bytes) -> bytes | None:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from schemas.admission import admit
+from schemas.admission import admit, admit_log
 from schemas.codec import FEW, Codec, DecodeFault
 from schemas.errors import PointsmanError, UnreachableError
 from schemas.reasons import DeadReason
@@ -118,7 +118,7 @@ class Loader:
     def read(self, batch: Batch | Packed) -> Rows:
         """The rows of a batch."""
         if isinstance(batch, Packed):
-            whole = self._of_log(batch)
+            whole = self.read_whole(batch)
             return whole if whole is not None else self.read(batch.unpacked())
         said = len(batch), next_positions(batch), int(batch.timestamps_ms.min())
         if batch.channel == self._topics.dead:
@@ -132,11 +132,11 @@ class Loader:
         places = places_of(batch, decoded.rows)
         return Rows(TABLES[batch.channel].name, decoded.batch, places, bad, faults, *said)
 
-    def _of_log(self, log: Packed) -> Rows | None:
-        """Of packs that hold nothing but valid records, all of them wanted."""
+    def read_whole(self, log: Packed) -> Rows | None:
+        """The rows of packs that hold nothing but valid records, all of them wanted; None where they may not."""
         if len(log) < FEW or any(pack.start > pack.base for pack in log.packs):
             return None
-        decoded = self._codec.decode_log([pack.records() for pack in log.packs], len(log), log.channel)
+        decoded = admit_log(self._codec, log.channel, [pack.records() for pack in log.packs], len(log))
         if decoded is None:
             return None
         places, oldest_ms = places_of_log(log, decoded), min(pack.first_ms for pack in log.packs)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from schemas.access import used_by
+from schemas.admission import SUBMISSION
 from schemas.topics import Topics
 from schemas.topology import Limits, Topology
 from streams.history.commits import Commits
@@ -34,9 +35,8 @@ POLL_ROWS_MAX = 8_000
 POLL_BYTES_MAX = 64 * 1024 * 1024
 # A batch has a price of its own: at small rates this is what makes it worth it.
 POLL_S = 0.25
-SUBMISSIONS = "TaskSubmitted"
-# What workers and hosts write, and nobody else may.
-OURS = frozenset({"TaskDispatched", "AgentEvent", "TaskResult", "OrchestratorEvent"})
+# What comes in numbers, and as whole record batches.
+MANY = frozenset({SUBMISSION, "TaskDispatched", "AgentEvent", "TaskResult", "OrchestratorEvent"})
 DRAIN_S = 2.0
 # What an insert costs beside its rows is 4 ms a table: where that many rows come in one interval, two share it.
 BUSY_ROWS = 10_000
@@ -140,11 +140,9 @@ class Sink:
             self._begin()
 
     def _take(self, batch: Batch | Packed) -> None:
-        """All of it but submissions whose schema is not known yet, and what follows those."""
-        if self._held is None or isinstance(batch, Packed) or batch.channel != SUBMISSIONS:
-            self._waiting.add(self._loader.read(batch))
-        elif (admitted := self._held.admit(batch)) is not None:
-            self._waiting.add(self._loader.read(admitted))
+        rows = rows_now(batch, self._loader, self._held)
+        if rows is not None:
+            self._waiting.add(rows)
 
     def _release(self) -> None:
         """Go on with what is known by now; read on only where nothing is held."""
@@ -233,10 +231,24 @@ def _consumer(
     config = client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store")
     rows_max = min(POLL_ROWS_MAX, topology.limits.history_rows_max)
     if can_fetch(config):
-        return PackedConsumer(config, channel_of, OURS, rows_max=rows_max, poll_s=POLL_S)
+        return PackedConsumer(config, channel_of, MANY, rows_max=rows_max, poll_s=POLL_S)
     return BatchConsumer(
         config, channel_of, rows_max=rows_max, bytes_max=POLL_BYTES_MAX, poll_s=POLL_S, with_headers=True
     )
+
+
+def rows_now(batch: Batch | Packed, loader: Loader, held: HeldBack | None) -> Rows | None:
+    """All of it but submissions whose schema is not known yet, and what follows those: that is held."""
+    if isinstance(batch, Packed):
+        waits = held is not None and not held.tps.isdisjoint(batch.next_positions())
+        whole = None if waits else loader.read_whole(batch)
+        if whole is not None:
+            return whole
+        batch = batch.unpacked()
+    if held is None or batch.channel != SUBMISSION:
+        return loader.read(batch)
+    admitted = held.admit(batch)
+    return None if admitted is None else loader.read(admitted)
 
 
 def is_due(rows: int, waited_s: float, limits: Limits) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,18 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.admission import admit_log
 from schemas.codec import Codec, DecodedLog
+from schemas.envelope import _after, _zigzag
+from schemas.extent import sizes_of
+from schemas.plain import long
+from schemas.records import record
 from streams.history.tables import places_of, places_of_log
 from streams.transport.batch import TopicPartition
 from streams.transport.compression import NAMES, compressed
 from streams.transport.packed import Pack, Packed, packs_of
 from tests.properties.test_codec import CODEC, EVERY_RECORD, GOOD, PER_RECORD, REFUSED, mixed_codec
-from tests.support.wire import records_of, to_batch
+from tests.support.wire import definition, encode, records_of, task, to_batch
 
 TP = TopicPartition("some.events", 3)
 NOBODY = -1
@@ -46,8 +51,31 @@ def log_of(data: bytes, start: int = 0) -> Packed:
     return Packed("AgentEvent", packs_of(TP, data, start, ())[0])
 
 
-def decoded(codec: Codec, log: Packed, name: str) -> DecodedLog | None:
-    return codec.decode_log([each.records() for each in log.packs], len(log), name)
+def decoded(codec: Codec, log: Packed, name: str, *, doubted: bool = False) -> DecodedLog | None:
+    return codec.decode_log([each.records() for each in log.packs], len(log), name, doubted=doubted)
+
+
+def bare(offset: int, key: bytes, value: bytes) -> bytes:
+    """A record as it stands in a batch."""
+    body = b"\0" + long(0) + long(offset) + long(len(key)) + key + long(len(value)) + value + long(0)
+    return long(len(body)) + body
+
+
+def values_in(records: bytes) -> list[bytes] | None:
+    """The values of plain records, each taken from where the lengths before it say; None where these do not fit."""
+    found, at = [], 0
+    try:
+        while at < len(records):
+            size, start = _zigzag(records, at)
+            key_bytes, place = _zigzag(records, _after(records, _after(records, start + 1)))
+            value_bytes, place = _zigzag(records, place + key_bytes)
+            at = start + size
+            if key_bytes < 0 or value_bytes < 0 or place + value_bytes + 1 != at or records[at - 1 : at] != b"\0":
+                return None
+            found.append(records[place : place + value_bytes])
+    except IndexError:
+        return None
+    return found if at == len(records) else None
 
 
 @EVERY_RECORD
@@ -73,6 +101,23 @@ def test_whole_batches_hold_what_their_records_hold(name: str, data: st.DataObje
     assert whole.batch.equals(expected.batch)
     assert whole.batch.schema == expected.batch.schema
     assert places_of_log(packed, whole).equals(places_of(single, expected.rows))
+    doubted = decoded(CODEC, packed, name, doubted=True)
+    assert doubted is not None
+    assert doubted.batch.equals(expected.batch)
+    assert [key.as_buffer().to_pybytes() for key in doubted.keys] == single.keys
+
+
+@EVERY_RECORD
+@PER_RECORD
+@given(data=st.data())
+def test_a_datum_takes_as_many_bytes_as_its_columns_say(name: str, data: st.DataObject) -> None:
+    values = data.draw(records_of(name))
+    batch = to_batch(name, values)
+    sizes = sizes_of(batch.to_struct_array(), record(name).definition)
+    assert sizes.tolist() == [len(datum) for datum in CODEC.encode_datums(batch, name)]
+    assert sizes.tolist() == [len(encode(definition(name), value)) for value in values]  # by fastavro
+    if values:
+        assert sizes_of(batch.slice(1).to_struct_array(), record(name).definition).tolist() == sizes[1:].tolist()
 
 
 @given(
@@ -109,6 +154,45 @@ def test_no_damage_makes_it_fail(name: str, data: st.DataObject) -> None:
     if whole is not None:
         assert whole.batch.num_rows == len(values)
         whole.batch.validate(full=True)
+    doubted = CODEC.decode_log([bytes(records)], len(values), name, doubted=True)
+    if doubted is not None:  # then each is what it would be by itself
+        taken_apart = values_in(bytes(records))
+        assert taken_apart is not None
+        assert doubted.batch.equals(CODEC.decode(taken_apart, name).batch)
+
+
+def test_a_record_within_a_record_does_not_pass_for_the_next() -> None:
+    """Behind the first datum begins a forged record, whose key is the second, and whose value stands behind that."""
+    values = CODEC.encode(to_batch("TaskSubmitted", [task(task_id=each) for each in "abf"]), "TaskSubmitted")
+    first, second, forged = values
+    behind = long(len(forged)) + forged
+    real = bare(1, b"b", second + behind)
+    key_bytes = len(real) - len(behind)  # with the byte that ends the first, and without that which ends the second
+    head = b"\0" + long(0) + long(1) + long(key_bytes)
+    records = bare(0, b"a", first + long(0) + long(0) + head) + real
+    taken_apart = CODEC.decode(values_in(records) or [], "TaskSubmitted").batch
+    assert taken_apart.column("task_id").to_pylist() == ["a", "b"]
+    believed = CODEC.decode_log([records], 2, "TaskSubmitted")
+    assert believed is not None
+    assert believed.batch.column("task_id").to_pylist() == ["a", "f"]
+    assert CODEC.decode_log([records], 2, "TaskSubmitted", doubted=True) is None
+
+
+@pytest.mark.parametrize("broken", [lambda v: b"\x01" + v[1:], lambda v: v + b"\0", lambda v: v[:-1]])
+def test_a_doubted_record_that_is_not_brief_and_whole_is_left_to_the_other_decoder(
+    broken: Callable[[bytes], bytes],
+) -> None:
+    (value,) = CODEC.encode(to_batch("TaskSubmitted", [task()]), "TaskSubmitted")
+    records = bare(0, b"k", value) + bare(1, b"k", broken(value)) + bare(2, b"k", value)
+    assert CODEC.decode_log([records], 3, "TaskSubmitted", doubted=True) is None
+
+
+def test_submissions_are_let_in_whole_where_all_of_them_are() -> None:
+    tasks = [task(task_id="a"), task(task_id="b", conversation_id="c")]
+    values = CODEC.encode(to_batch("TaskSubmitted", tasks), "TaskSubmitted")
+    for keys, are_let_in in ((b"ac", True), (b"ab", False), (b"a\xff", False)):
+        records = b"".join(bare(row, keys[row : row + 1], value) for row, value in enumerate(values))
+        assert (admit_log(CODEC, "TaskSubmitted", [records], 2) is not None) == are_let_in
 
 
 def test_what_stands_behind_a_datum_is_seen() -> None:
