@@ -191,7 +191,8 @@ class PackedConsumer:
 class Fetches:
     """One request under way to each broker, for all that it leads of `positions` and that is not in `paused`.
 
-    Its event loop runs while somebody waits; what arrives meanwhile is taken then.
+    Its event loop runs while somebody waits; what arrives meanwhile, for the next request is made with each answer, is
+    taken then.
     """
 
     def __init__(self, config: Mapping[str, Any], watch: ConnectionWatch) -> None:
@@ -252,6 +253,10 @@ class Fetches:
                 self._watch.up()
                 self._backoff_s = _BACKOFF_S
                 found += self._taken(asked, answer)
+        if found and not self._is_stale:
+            # The broker gets the next answer ready while this one is decoded; once the loop has run it is asked.
+            self._ask()
+            await asyncio.sleep(0)
         if self._is_stale and not found:
             await asyncio.sleep(min(_BACKOFF_S, timeout_s))
         return found

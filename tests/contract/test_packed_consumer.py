@@ -199,8 +199,8 @@ def test_where_the_log_has_been_cut_reading_goes_on_with_what_is_left(
     member = Member(address, topic, f"{prefix}g", members)
     member.poll_until(lambda: len(member.values()) >= 10)
     member.source.pause([(topic, 0)])
-    member.poll()
     send(address, topic, numbered(10, 100), 1)
+    member.poll()  # what was asked for before the pause is not taken
     admin = AdminClient({"bootstrap.servers": address})
     for done in admin.delete_records([ck.TopicPartition(topic, 0, 50)]).values():
         done.result(WAIT_S)

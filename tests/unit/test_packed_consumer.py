@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -87,6 +88,28 @@ def test_who_may_not_read_a_topic_is_told_so(consumer: PackedConsumer) -> None:
     consumer._fetches.begin({TP: 0})
     with pytest.raises(TransportError, match="events: TOPIC_AUTHORIZATION_FAILED"):
         consumer._fetches._taken({TP: 0}, answered(29))
+
+
+def test_the_next_answer_is_asked_for_before_this_one_is_decoded(
+    consumer: PackedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetches, asked = consumer._fetches, []
+
+    async def send(node: int, request: Any) -> Answer:
+        del node
+        asked.append(request.topics[0][1][0][1])
+        if len(asked) > 1:
+            await asyncio.sleep(60)
+        return answered(0, pack([b"a"], [b"k"]))
+
+    monkeypatch.setattr(fetches._brokers, "leader", lambda _: 0)
+    monkeypatch.setattr(fetches._brokers, "send", send)
+    fetches.begin({TP: 0})
+    fetches._is_stale = False
+    assert [each.rows for each in fetches.wait(1.0)] == [1]
+    assert asked == [0, 1]
+    assert fetches.wait(0.0) == []  # it is under way, and not asked again
+    assert asked == [0, 1]
 
 
 def test_an_answer_for_where_nobody_reads_any_more_is_not_taken(consumer: PackedConsumer) -> None:
