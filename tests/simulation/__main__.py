@@ -39,8 +39,10 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
     quiet()
     seeds = [given.seed] if given.seed is not None else list(range(given.first, given.first + given.seeds))
+    if given.mutants is not None and given.catches:
+        return _measure_mutants(_chosen(given.mutants), seeds, given.catches)
     if given.mutants is not None:
-        return _judge_mutants(given.mutants, given.jobs)
+        return _judge_mutants(_chosen(given.mutants), given.jobs)
     progress, failures, points = Progress(len(seeds)), 0, 0
     for done, report in enumerate(reports(seeds, given.profile, given.jobs, traced=given.trace), 1):
         failures, points = failures + bool(report.breaches), points + report.points
@@ -80,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="WORDS",
         help="play broken builds until they are caught: those whose names hold these words, or all",
+    )
+    parser.add_argument(
+        "--catches",
+        type=int,
+        default=0,
+        help="with --mutants: play seeds of each until so many have caught it, and say what one catch takes",
     )
     return parser
 
@@ -156,8 +164,34 @@ def _tried(chosen: Mapping[str, Mutant], jobs: int) -> Iterator[tuple[Mutant, tu
         yield from zip(chosen.values(), pool.map(caught, chosen), strict=True)
 
 
-def _judge_mutants(words: Sequence[str], jobs: int) -> int:
-    chosen = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
+def _chosen(words: Sequence[str]) -> Mapping[str, Mutant]:
+    return {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
+
+
+def effort(mutant: Mutant, seeds: Sequence[int], catches: int) -> tuple[int, int, float]:
+    """How many seeds were played, how many of them caught it, and their CPU time in seconds.
+
+    What a suite is worth is what it finds in a given time: seeds that cost less may find less (docs/simulation.md).
+    """
+    began, played, found = time.process_time(), 0, 0
+    with applied(mutant):
+        for seed in seeds:
+            played += 1
+            found += bool(mutant.codes & {breach.code for breach in play(seed, mutant.profile).breaches})
+            if found == catches:
+                break
+    return played, found, time.process_time() - began
+
+
+def _measure_mutants(chosen: Mapping[str, Mutant], seeds: Sequence[int], catches: int) -> int:
+    for name, mutant in chosen.items():
+        played, found, spent_s = effort(mutant, seeds, catches)
+        each = f"{played / found:6.1f} seeds, {spent_s / found:7.2f} s a catch" if found else "never caught"
+        print(f"  {each} ({found} of {played}, {1000 * spent_s / played:.0f} ms a seed)  {name}", flush=True)
+    return 0
+
+
+def _judge_mutants(chosen: Mapping[str, Mutant], jobs: int) -> int:
     survivors = 0
     for name, (mutant, found) in zip(chosen, _tried(chosen, jobs), strict=True):
         if found is None:

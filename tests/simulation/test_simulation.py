@@ -49,3 +49,12 @@ def test_each_broken_build_is_caught_and_says_how_to_see_it_again(repository: Pa
     ran = simulate(repository, "--jobs", "2", "--mutants")
     assert ran.returncode == 0, ran.stdout
     assert ran.stdout.splitlines()[-1] == f"mutants: {len(MUTANTS)} broken builds, 0 survived"
+
+
+def test_what_it_takes_to_catch_a_broken_build_is_measured(repository: Path) -> None:
+    words = ("commits", "past", "unfinished")
+    ran = simulate(repository, "--seeds", "20", "--catches", "2", "--mutants", *words)
+    assert ran.returncode == 0, ran.stderr
+    (line,) = ran.stdout.splitlines()
+    assert "s a catch (2 of " in line
+    assert line.endswith("a host commits past unfinished work")
