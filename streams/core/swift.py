@@ -82,14 +82,15 @@ def _send_alike(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list
 
 def _are_new(cell: Cell, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
     """Which tasks are not known; of those that come twice here, the first."""
-    if cell.tasks.keys().isdisjoint(ids) and cell.finished.knows_none_of(ids) and len(set(ids)) == len(ids):
-        return np.ones(len(ids), np.bool_)
-    seen: set[TaskKey] = set()
-    new = []
-    for each in ids:
-        new.append(each not in seen and each not in cell.tasks and each not in cell.finished)
-        seen.add(each)
-    return np.array(new, np.bool_)
+    new = np.ones(len(ids), np.bool_)
+    if not cell.tasks.keys().isdisjoint(ids) or len(set(ids)) < len(ids):
+        seen: set[TaskKey] = set()
+        for place, each in enumerate(ids):
+            new[place] = each not in seen and each not in cell.tasks
+            seen.add(each)
+    for place in cell.finished.alike(ids):
+        new[place] &= ids[place] not in cell.finished
+    return new
 
 
 def _depart(

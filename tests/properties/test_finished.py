@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core import finished as module
+from streams.core import trail
 from streams.core.finished import Finished
 from streams.core.task import TaskKey
 
@@ -41,7 +44,8 @@ class Model:
             del self.held[0]
 
 
-TASKS = st.sampled_from([("tenant", f"task {number}") for number in range(8)])
+ALL = [(tenant, f"task {number}") for tenant in ("a", "b") for number in range(4)]
+TASKS = st.sampled_from(ALL)
 EVENTS = st.sampled_from(["a", "b", "c"])
 STEPS = st.one_of(
     st.tuples(st.just("add"), TASKS, st.tuples(EVENTS)),
@@ -51,8 +55,26 @@ STEPS = st.one_of(
 )
 
 
+@pytest.fixture(autouse=True)
+def _soon_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest two are no more than that, and a table begins with two places."""
+    monkeypatch.setattr(module, "LATEST_MAX", 2)
+    monkeypatch.setattr(trail, "SMALLEST", 2)
+
+
 @given(st.lists(st.tuples(STEPS, st.integers(0, 6)), max_size=40))
 def test_it_holds_what_the_model_holds(steps: list[tuple[tuple[object, ...], int]]) -> None:
+    _hold_alike(steps)
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(0, 6)), max_size=40))
+def test_tasks_whose_hashes_are_equal_are_told_apart(steps: list[tuple[tuple[object, ...], int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trail, "hash", lambda task: int(task[1][-1]) % 3, raising=False)
+        _hold_alike(steps)
+
+
+def _hold_alike(steps: list[tuple[tuple[object, ...], int]]) -> None:
     finished, model, now_ms = Finished(COUNT_MAX, HORIZON_MS), Model(), 0
     for step, later_ms in steps:
         now_ms += later_ms
@@ -71,4 +93,26 @@ def test_it_holds_what_the_model_holds(steps: list[tuple[tuple[object, ...], int
                 finished.evict(now_ms)
                 model.evict(now_ms)
         assert len(finished) == len(model.held)
-        assert all(task in finished for task, _, _ in model.held)
+        assert list(finished.items()) == model.held
+        known = {task for task in ALL if task in finished}
+        assert known == {task for task, _, _ in model.held} <= {ALL[place] for place in finished.alike(ALL)}
+
+
+KEYS = st.integers(-40, 40).filter(lambda each: each != -1)  # which hashes like -2
+
+
+@given(st.lists(st.tuples(st.lists(KEYS), st.integers(0, 5)), max_size=20))
+def test_a_trail_finds_what_a_list_finds(steps: list[tuple[list[int], int]]) -> None:
+    found, held, gone = trail.Trail(), list[int](), 0
+    every = [each for each in range(-41, 42) if each != -1]
+    for keys, times in steps:
+        found.add_all(keys)
+        held += keys
+        forgotten = min(times, len(held) - gone)
+        found.forget(forgotten)
+        gone += forgotten
+        assert (found.first, found.end, len(found)) == (gone, len(held), len(held) - gone)
+        for part in (every, every[::30]):
+            assert [part[place] for place in found.among(part)] == [each for each in part if each in held[gone:]]
+        for each in every:
+            assert list(found.find(each)) == [at for at in range(len(held) - 1, gone - 1, -1) if held[at] == each]

@@ -128,7 +128,7 @@ class Pair:
     def state(self, cell: Cell) -> Any:
         return (
             [(key, _facts(cell, key)) for key in cell.tasks],
-            {key: (at, Counter(events)) for key, (at, events) in cell.finished._ended.items()},
+            {key: (at, Counter(events)) for key, at, events in cell.finished.items()},
             {agent: counts for agent, counts in cell.drain_health().items() if counts != type(counts)()},
         )
 

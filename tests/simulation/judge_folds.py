@@ -83,8 +83,8 @@ def state_of(cell: Cell, effects: Effects) -> State:
             *(attempts, task.deadline_ms, task.appended_ms, task.conflict_noted),
             *(sorted(task.event_ids), task.cost_microusd, task.tokens),
         )
-    for key in cell.finished._ended:
-        state["finished", key] = sorted(set(cell.finished._ended[key][1]))
+    for key, _, event_ids in cell.finished.items():
+        state["finished", key] = sorted(set(event_ids))
     decided = [("dispatch", each.slip, each.key, each.datum) for each in effects.dispatches]
     decided += [("note", each) for each in effects.notes]  # type: ignore[misc]
     decided += [("result", each) for each in effects.results]  # type: ignore[misc]
