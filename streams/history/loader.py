@@ -47,6 +47,8 @@ from streams.transport.telemetry import ERRORS, HISTORY_INSERT_DURATION, HISTORY
 log = get_logger("pointsman.history")
 
 COMPONENT = "history"
+NEVER_MS = 2**63 - 1
+"""When the earliest of no records was appended."""
 # One thread a step: the machine belongs to the pipeline. Folding a block at its insert would cost more than all else
 # together (2 to 4 us a row), and the views fold it anyway.
 INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1, "optimize_on_insert": 0}
@@ -120,7 +122,7 @@ class Loader:
         if isinstance(batch, Packed):
             whole = self.read_whole(batch)
             return whole if whole is not None else self.read(batch.unpacked())
-        said = len(batch), next_positions(batch), int(batch.timestamps_ms.min())
+        said = len(batch), next_positions(batch), int(batch.timestamps_ms.min(initial=NEVER_MS))
         if batch.channel == self._topics.dead:
             letters, markers = rows_of_dead_topic(batch)
             also = None if markers is None else Rows(REDRIVES, markers, None, None, (), *said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from schemas.admission import SUBMISSION
 from schemas.codec import FEW, Codec
 from schemas.topology import load_topology
-from streams.history.loader import Loader
-from streams.history.sink import rows_now
+from streams.history.loader import NEVER_MS, Loader
+from streams.history.sink import Buffer, rows_now
 from streams.transport.batch import TopicPartition
 from streams.transport.held import HeldBack
 from streams.transport.packed import Packed, packs_of
@@ -72,3 +73,18 @@ def test_what_follows_a_submission_that_is_held_is_held_too() -> None:
     assert elsewhere.positions == {(TOPIC, 1): 1 + FEW}
     ids.known += 1
     assert np.concatenate([each.offsets for each in held.released()]).tolist() == list(range(FEW + 1))
+
+
+def test_a_batch_of_which_compaction_left_nothing_to_read_only_moves_the_position() -> None:
+    """A cleaner takes records and leaves the offsets of its batches: whoever begins between them finds none."""
+    (pack,) = many(0, 100).packs
+    log = Packed(SUBMISSION, [replace(pack, start=pack.end - 1, end=pack.end + 5)])
+    assert len(log.unpacked()) == 1
+    log = Packed(SUBMISSION, [replace(pack, start=pack.end + 2, end=pack.end + 5)])
+    rows = rows_now(log, loader(CODEC), None)
+    assert rows is not None
+    assert (rows.batch.num_rows, rows.records, rows.bad) == (0, 0, None)
+    assert rows.positions == {TopicPartition(TOPIC, 0): pack.end + 5}
+    buffer = Buffer()
+    buffer.add(rows)
+    assert buffer.oldest_ms() == NEVER_MS, "nothing waits"
