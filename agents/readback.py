@@ -24,7 +24,7 @@ from schemas.codec import Codec
 from schemas.epochs import Epochs, LogEpochs
 from schemas.runs import by_value
 from schemas.topology import Topology
-from streams.transport.batch import PILE_ROWS, Batch, TopicPartition, piled
+from streams.transport.batch import Batch, TopicPartition, piled
 from streams.transport.consumer import BatchConsumer
 from streams.transport.requests import NO_OFFSET
 
@@ -117,7 +117,7 @@ class ReadBack:
         versions: dict[TopicPartition, str],
     ) -> None:
         """The last event of each attempt, in the order of the log, and who answered last; without what is void."""
-        for batch in piled(self._consumer.read_to_end(starts, ends), PILE_ROWS):
+        for batch in piled(self._consumer.read_to_end(starts, ends)):
             events, rows, void = events_in(self._codec, batch, epochs)
             numbers, valid = batch.partitions[rows], np.delete(np.arange(len(rows)), void)
             of_logs: dict[int, dict[AttemptId, Logged]] = {}

@@ -25,6 +25,7 @@ from agents.memory.extractive import summarise
 from agents.memory.fold import fold
 from agents.memory.model import CHUNK, Interaction, Key, State
 from agents.memory.snapshot import Position, Snapshot, pack, to_record
+from console.bench_rebuild import alone
 from console.cli.output import Output
 from console.local.broker import LocalBroker
 from console.memory.summaries import row_of
@@ -32,7 +33,6 @@ from schemas.codec import Codec
 from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.settings import DATABASE, Settings
-from schemas.topology import Topology
 from streams.history.door import Door
 from streams.history.engine import Engine
 from streams.history.migrations import migrate
@@ -51,14 +51,7 @@ PARTS_MAX = 190_000
 BLOCK = 10_000
 ASKED = "What was the revenue of region {} in quarter {}, and how does it compare to the year before?"
 ANSWER = "It was {} million, which is {} percent more than the year before; the region is ahead of its plan."
-TOPOLOGY = Topology.model_validate(
-    {
-        "partitions": 1,
-        "agents": {AGENT: {"run": "a:b", "effect": "read"}},
-        "routes": {"all": {"agents": [AGENT], "fallback": {"answer": "none"}}},
-        "default_route": "all",
-    }
-)
+TOPOLOGY = alone(AGENT)
 
 
 def interactions(first: int, stop: int) -> list[Interaction]:

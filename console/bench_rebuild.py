@@ -28,6 +28,18 @@ ASKED = "What was the revenue of the region {} in the third quarter, and how doe
 ANSWER = "It was {} million, which is 4.2 percent more than the year before; the region is ahead of its plan."
 
 
+def alone(agent: str, partitions: int = 1) -> Topology:
+    """Of one agent, which is asked for everything and reads."""
+    return Topology.model_validate(
+        {
+            "partitions": partitions,
+            "agents": {agent: {"run": "a:b", "effect": "read"}},
+            "routes": {"all": {"agents": [agent], "fallback": {"answer": "none"}}},
+            "default_route": "all",
+        }
+    )
+
+
 class Stored:
     """A consumer of records that are in memory: `PIECE` of them a batch."""
 
@@ -96,14 +108,7 @@ class Rig:
     """One agent's inbox and log, and what a host makes of them."""
 
     def __init__(self, events: int, conversations: int) -> None:
-        self.topology = Topology.model_validate(
-            {
-                "partitions": 1,
-                "agents": {AGENT: {"run": "a:b", "effect": "read"}},
-                "routes": {"all": {"agents": [AGENT], "fallback": {"answer": "none"}}},
-                "default_route": "all",
-            }
-        )
+        self.topology = alone(AGENT)
         topics, self._codec = self.topology.topics(), Codec(FileRegistry.load(), 1 << 20)
         self.inbox, self.log = TopicPartition(topics.inbox(AGENT), 0), TopicPartition(topics.events(AGENT), 0)
         self.stored: Any = Stored()

@@ -61,10 +61,14 @@ class Injected:
         return self.due.kind
 
     @property
+    def over_ms(self) -> int:
+        """When it was over; of what nobody has to mend, when it was done."""
+        return self.injected_ms if self.healed_ms is None else self.healed_ms
+
+    @property
     def since_ms(self) -> int:
         """From when on its recovery counts."""
-        over = self.injected_ms if self.healed_ms is None else self.healed_ms
-        return self.injected_ms if KINDS[self.due.step.fault].since_start else over
+        return self.injected_ms if KINDS[self.due.step.fault].since_start else self.over_ms
 
 
 def since_ms(injected: Injected, every: Sequence[Injected]) -> int:
@@ -96,9 +100,8 @@ def recovery_s(injected: Injected, results: Results, every: Sequence[Injected] =
 
 def _history_s(injected: Injected, every: Sequence[Injected], took_s: float) -> float:
     """The store's way to where the topics ended when the fault was over, `took_s` long."""
-    since = injected.injected_ms if injected.healed_ms is None else injected.healed_ms
-    until = since + round(took_s * 1000)
-    return max(0.0, took_s - _away_ms(injected, every, since, until, _NEEDED_BY_HISTORY) / 1000)
+    until = injected.over_ms + round(took_s * 1000)
+    return max(0.0, took_s - _away_ms(injected, every, injected.over_ms, until, _NEEDED_BY_HISTORY) / 1000)
 
 
 def overlapping(injected: Injected, results: Results, every: Sequence[Injected]) -> list[Injected]:

@@ -117,11 +117,8 @@ class Loader:
         """End a load that keeps trying: it raises StoppedError."""
         self._stopping.set()
 
-    def read(self, batch: Batch | Packed) -> Rows:
+    def read(self, batch: Batch) -> Rows:
         """The rows of a batch."""
-        if isinstance(batch, Packed):
-            whole = self.read_whole(batch)
-            return whole if whole is not None else self.read(batch.unpacked())
         said = len(batch), next_positions(batch), int(batch.timestamps_ms.min(initial=NEVER_MS))
         if batch.channel == self._topics.dead:
             letters, markers = rows_of_dead_topic(batch)

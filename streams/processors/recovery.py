@@ -32,7 +32,7 @@ from streams.core.rows import at
 from streams.core.task import TaskKey
 from streams.processors.fencing import split
 from streams.processors.spill import latest, spilled_of
-from streams.transport.batch import PILE_ROWS, Batch, TopicPartition, piled
+from streams.transport.batch import Batch, TopicPartition, piled
 from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
@@ -252,7 +252,7 @@ class Recovery:
         Gives how many records that were. Each batch is of one topic, which its channel names.
         """
         read = 0
-        for batch in piled(map(self._still_wanted, batches), PILE_ROWS):
+        for batch in piled(map(self._still_wanted, batches)):
             self.fold(batch, folds)
             RECOVERY_RECORDS.labels(topic=batch.channel).inc(len(batch))
             read += len(batch)

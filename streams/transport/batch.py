@@ -102,16 +102,16 @@ def merged(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def piled(batches: Iterable[Batch], rows_max: int) -> Iterator[Batch]:
+def piled(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same records, many of a channel at once: a small batch costs nearly as much as a large one.
 
-    Each channel's come in their order. `rows_max` of all channels together are held; a batch may go beyond.
+    Each channel's come in their order. PILE_ROWS of all channels together are held; a batch may go beyond.
     """
     rows, piles = 0, dict[str, list[Batch]]()
     for batch in batches:
         piles.setdefault(batch.channel, []).append(batch)
         rows += len(batch)
-        if rows >= rows_max:
+        if rows >= PILE_ROWS:
             yield from map(merged, piles.values())
             rows, piles = 0, {}
     yield from map(merged, piles.values())

@@ -11,21 +11,15 @@ import pytest
 from agents.outcome import STARTED
 from agents.readback import ReadBack
 from agents.recognition import Logged
+from console.bench_rebuild import alone
 from schemas.codec import Codec
 from schemas.epochs import CLAIMED
 from schemas.registry import FileRegistry
-from schemas.topology import Topology
 from streams.core.task import Slip
 from streams.transport.batch import Batch, TopicPartition
 from tests.support.scenes import T0_MS, event, events
 
-TOPOLOGY = Topology.model_validate(
-    {
-        "agents": {"one": {"kind": "http", "url": "http://127.0.0.1:1", "effect": "read"}},
-        "routes": {"all": {"agents": ["one"]}},
-        "default_route": "all",
-    }
-)
+TOPOLOGY = alone("one", partitions=2)
 CODEC = Codec(FileRegistry.load(), TOPOLOGY.limits.record_bytes_max)
 LOGS = [TopicPartition(TOPOLOGY.topics().events("one"), number) for number in (0, 1)]
 

@@ -11,24 +11,16 @@ from agents.inbox import Inbox
 from agents.memory.snapshot import Part, Position, Refused, pack
 from agents.rebuild import Rebuilder
 from agents.snapshots import tell
-from console.bench_rebuild import Stored
+from console.bench_rebuild import Stored, alone
 from schemas.codec import Codec
 from schemas.epochs import LogEpochs
 from schemas.records import table
 from schemas.registry import FileRegistry
-from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from streams.transport.telemetry import HOST_SNAPSHOTS_REFUSED
 
 AGENT = "planner"
-TOPOLOGY = Topology.model_validate(
-    {
-        "partitions": 1,
-        "agents": {AGENT: {"run": "a:b", "effect": "read"}},
-        "routes": {"all": {"agents": [AGENT], "fallback": {"answer": "none"}}},
-        "default_route": "all",
-    }
-)
+TOPOLOGY = alone(AGENT)
 TOPICS, CODEC = TOPOLOGY.topics(), Codec(FileRegistry.load(), 1 << 20)
 INBOX = TopicPartition(TOPICS.inbox(AGENT), 0)
 

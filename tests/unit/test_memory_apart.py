@@ -34,12 +34,11 @@ from agents.memory.render import HEADS, text
 from agents.memory.snapshot import Position, Refused, Snapshot, pack, unpack
 from agents.memory.window import window
 from agents.rebuild import Rebuilder
-from console.bench_rebuild import Stored
+from console.bench_rebuild import Stored, alone
 from schemas.codec import Codec
 from schemas.epochs import LogEpochs
 from schemas.records import table
 from schemas.registry import FileRegistry
-from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
 from tests.support import scenes
 from tests.support.agents_bench import make_topology
@@ -48,14 +47,7 @@ from tests.support.lives import life
 from tests.support.memories import KEY, histories, history, interaction
 
 AGENT = "planner"
-TOPOLOGY = Topology.model_validate(
-    {
-        "partitions": 1,
-        "agents": {AGENT: {"run": "a:b", "effect": "read"}},
-        "routes": {"all": {"agents": [AGENT], "fallback": {"answer": "none"}}},
-        "default_route": "all",
-    }
-)
+TOPOLOGY = alone(AGENT)
 TOPICS, CODEC = TOPOLOGY.topics(), Codec(FileRegistry.load(), 1 << 20)
 INBOX, EVENTS = TopicPartition(TOPICS.inbox(AGENT), 0), TopicPartition(TOPICS.events(AGENT), 0)
 MINUTE_US = 60_000_000
