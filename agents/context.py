@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.contract import EMPTY_CONTEXT, Context, Known
 from agents.contract import Interaction as Earlier
-from agents.conversation import Conversation, Held, Noted, Read, View
+from agents.conversation import Conversation, Held, Read, View
 from agents.memory.canonical import window_hash
 from agents.memory.fold import facts_of, pin
 from agents.memory.model import (
@@ -106,7 +106,8 @@ class Contexts:
         if own := self._modelled.get(conversation):  # the reading may have begun before they were in the log
             remembered = replace(remembered, models=remembered.models + own)
         self._generations += 1
-        held = Held(Read(conversation.key, remembered, revoked), self._generations)
+        version = self._versions[conversation.agent_id]
+        held = Held(Read(conversation.key, remembered, revoked), version, self._generations)
         if held.count < self.count_of(conversation):
             return False
         held.calls = self._drop(conversation)
@@ -168,23 +169,10 @@ class Contexts:
         ordinal = held.count + 1
         if outcome.ordinal != ordinal:
             outcome = outcome._replace(ordinal=ordinal)
-        inbox = attempt.inbox
-        self.bytes += held.note(
-            Noted(
-                ordinal,
-                attempt.text,
-                attempt.id,
-                attempt.labels,
-                attempt.cause_id,
-                inbox.epoch,
-                (inbox.topic, inbox.partition, attempt.offset),
-                outcome,
-                self._versions[inbox.agent_id],
-            )
-        )
+        self.bytes += held.note(ordinal, attempt, outcome)
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
-        if not ordinal % CHUNK and conversation.agent_id in self._summed_up:
+        if self._summed_up and not ordinal % CHUNK and conversation.agent_id in self._summed_up:
             self.due(conversation, View(held, self._told.of(conversation.key)))
         return outcome
 

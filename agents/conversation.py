@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from agents.inbox import Inbox
 from agents.memory.fold import facts_of, fold, pin, refold, resolve, with_model
 from agents.memory.model import (
     Directives,
@@ -27,11 +28,16 @@ from agents.memory.ports import Remembered
 from agents.memory.sources import Asked, interaction_of
 from agents.outcome import Outcome
 
+if TYPE_CHECKING:
+    from agents.dispatches import Attempt
+
 UNSEEN_MAX = 120
 """Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
 
 HELD_BYTES = 2_000  # of a conversation, beside its texts
 INTERACTION_BYTES = 400  # of an interaction, likewise
+
+_new = tuple.__new__
 
 
 class Conversation(NamedTuple):
@@ -48,31 +54,24 @@ class Conversation(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """An interaction as it happened: what `Interaction` is made from, once somebody looks."""
+    """An interaction as it happened: what `Interaction` is made from, once somebody looks. `bytes` is what it holds."""
 
     ordinal: int
     asked: str
     attempt: tuple[str, str, int, str]
     labels: Sequence[tuple[str, str]]
     cause_id: str | None
-    epoch: int
-    place: tuple[str, int, int]
+    inbox: Inbox
+    offset: int
     outcome: Outcome
     version: str
+    bytes: int
 
     def interaction(self, key: Key) -> Interaction:
         _, task_id, attempt, stage = self.attempt
-        labels, place = dict(self.labels or ()), Place(*self.place)
+        labels, place = dict(self.labels or ()), Place(self.inbox.topic, self.inbox.partition, self.offset)
         asked = Asked(task_id, attempt, stage, self.asked, labels, self.cause_id, place)
-        return interaction_of(key, asked, self.outcome, self.epoch, self.version)
-
-    @property
-    def bytes(self) -> int:
-        outcome = self.outcome
-        size = INTERACTION_BYTES + len(self.asked)
-        if outcome.answer:
-            size += len(outcome.answer)
-        return size + len(outcome.tool_calls) if outcome.tool_calls else size
+        return interaction_of(key, asked, self.outcome, self.inbox.epoch, self.version)
 
 
 class Read(NamedTuple):
@@ -131,15 +130,15 @@ class View:
 
 class Held:
     """One conversation at hand. `unseen` are the interactions behind `base`; of those that had to be let go before
-    anybody looked the facts are kept."""
+    anybody looked the facts are kept. `version` is its agent's that answers now."""
 
     __slots__ = (
         *("base", "bytes", "calls", "count", "facts", "generation", "is_checked", "models", "revoked", "stale"),
-        *("unseen", "view"),
+        *("unseen", "version", "view"),
     )
 
-    def __init__(self, read: Read, generation: int = 0) -> None:
-        self.revoked, self.generation = read.revoked, generation
+    def __init__(self, read: Read, version: str, generation: int = 0) -> None:
+        self.revoked, self.version, self.generation = read.revoked, version, generation
         self.models: tuple[Summary, ...] = ()
         self.is_checked = False
         self.unseen: deque[Noted] = deque(maxlen=UNSEEN_MAX)
@@ -168,14 +167,31 @@ class Held:
         self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
         self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
 
-    def note(self, noted: Noted) -> int:
-        """How many bytes more it is."""
-        unseen, more = self.unseen, noted.bytes
-        if len(unseen) == UNSEEN_MAX:
-            more -= unseen[0].bytes
-        unseen.append(noted)
+    def note(self, ordinal: int, attempt: Attempt, outcome: Outcome) -> int:
+        """Take an interaction in; how many bytes more it is. Every interaction of a host comes by here: so nothing is
+        called that need not be, and the tuple is made without its class's own `__new__`, in the order of its fields."""
+        asked, answer, calls, unseen = attempt.text, outcome.answer, outcome.tool_calls, self.unseen
+        size = INTERACTION_BYTES + len(asked)
+        if answer:
+            size += len(answer)
+        if calls:
+            size += len(calls)
+        more = size - unseen[0].bytes if len(unseen) == UNSEEN_MAX else size
+        noted = (
+            ordinal,
+            asked,
+            attempt.id,
+            attempt.labels,
+            attempt.cause_id,
+            attempt.inbox,
+            attempt.offset,
+            outcome,
+            self.version,
+            size,
+        )
+        unseen.append(_new(Noted, noted))
         self.bytes += more
-        self.count = noted.ordinal
+        self.count = ordinal
         return more
 
     def model(self, summary: Summary) -> None:
@@ -187,14 +203,14 @@ class Held:
         view, self.view = self.view, None
         if view is None or not view.is_folded or view.state.count <= self.folded_count:
             return
-        unseen, count, facts = list(self.unseen), self.count, self.facts
+        count, facts = self.count, self.facts
+        behind = [each for each in self.unseen if each.ordinal > view.state.count]
         models = [each for each in self.models if each not in view.models]
         self.unseen.clear()
         self.models = ()
         self.rebase(view.state)
         for summary in models:
             self.model(summary)
-        for each in unseen:
-            if each.ordinal > view.state.count:
-                self.note(each)
+        self.unseen.extend(behind)
+        self.bytes += sum(each.bytes for each in behind)
         self.count, self.facts = count, facts

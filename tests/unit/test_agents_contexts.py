@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agents.context import Contexts
 from agents.contract import EMPTY_CONTEXT
-from agents.conversation import HELD_BYTES, Conversation
+from agents.conversation import HELD_BYTES, INTERACTION_BYTES, UNSEEN_MAX, Conversation, Noted
 from agents.inbox import Inbox
 from agents.memory.canonical import window_hash
 from agents.memory.fold import refold
@@ -89,6 +89,42 @@ def made(topology: Topology = TOPOLOGY) -> tuple[Contexts, Log, Told]:
     told = Told()
     contexts = Contexts(topology, told)
     return contexts, Log(contexts), told
+
+
+@examples(30)
+@given(
+    st.lists(st.tuples(st.text(), st.none() | st.text(), st.none() | st.text()), max_size=20), st.sampled_from([0, 110])
+)
+def test_what_is_noted_quickly_is_what_is_noted_field_by_field(
+    said: list[tuple[str, str | None, str | None]], before: int
+) -> None:
+    contexts, _, _ = made()
+    contexts.put(MINE, Remembered())
+    expected = []
+    for number, (asked, answer, calls) in enumerate([("", None, None)] * before + said, 1):
+        inbox = Inbox("a", "agents.a.inbox.v1", 0, epoch=number)
+        attempt = attempt_of(text=asked, inbox=inbox, conversation=MINE, offset=number, labels=[("k", asked)])
+        attempt.id, attempt.cause_id = AttemptId("default", f"t{number}", 1, "WORK"), answer
+        done = contexts.note(MINE, attempt, Outcome("COMPLETED", answer, tool_calls=calls))
+        expected.append(
+            Noted(
+                ordinal=number,
+                asked=asked,
+                attempt=attempt.id,
+                labels=attempt.labels,
+                cause_id=attempt.cause_id,
+                inbox=inbox,
+                offset=number,
+                outcome=done,
+                version="1",
+                bytes=INTERACTION_BYTES + len(asked) + len(answer or "") + len(calls or ""),
+            )
+        )
+    kept = expected[-UNSEEN_MAX:]
+    held = contexts._held[MINE]
+    assert list(held.unseen) == kept
+    assert all(type(each) is Noted for each in held.unseen)
+    assert contexts.bytes == held.bytes == HELD_BYTES + sum(each.bytes for each in kept)
 
 
 @examples(40)
