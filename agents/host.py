@@ -142,7 +142,8 @@ class Host:
             self._services,
             self._snapshots,
             self._inboxes,
-            self._regulation.forget,
+            self._regulation,
+            self._fail,
         )
         self._committed_at = 0.0
         self._measured_at = 0.0
@@ -163,7 +164,7 @@ class Host:
             for task in await self._first_done({*tasks, self._failed}, stop):
                 task.result()
         finally:
-            self._tenure.closing = True
+            self._tenure.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from agents.event_log import EventLog
 from agents.inbox import Inbox
@@ -28,7 +28,8 @@ POLL_S = 0.002
 
 
 class Regulation:
-    """Of one host, whose `inboxes` are those that it has by now; in its event loop."""
+    """Of one host, whose `inboxes` are those that it has by now; in its event loop. Of those that are `arriving`, which
+    the host says, nothing is to be read yet."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Regulation:
         self._services, self._room, self._events, self._pauses = services, room, events, pauses
         self._inflight_max = inflight_max
         self._paused: set[TopicPartition] = set()
+        self.arriving: set[TopicPartition] = set()
 
     async def regulate(self) -> None:
         """Pause the inboxes of agents that have their share in hand, all of them where the host has; resume later."""
@@ -58,8 +60,15 @@ class Regulation:
             await self._reader.run(self._consumer.resume, resume)
         self._paused = wanted
 
+    def paused_at_first(self, tps: Iterable[TopicPartition]) -> set[TopicPartition]:
+        """Which of these, just assigned, are to be paused before anything of them is read: to be called in the reader's
+        thread, inside a poll, when nobody regulates."""
+        paused = self.arriving.intersection(tps)
+        self._paused |= paused
+        return paused
+
     def forget(self, tp: TopicPartition) -> None:
-        """It goes."""
+        """It is no longer paused, for it was taken away; it may come back."""
         self._paused.discard(tp)
 
     def _full(self) -> set[TopicPartition]:
@@ -69,9 +78,11 @@ class Regulation:
             return set(self._inboxes)
         resting = self._pauses.resting if self._pauses is not None else frozenset[str]()
         share = max(most // SHARE, 1)
-        if not (resting or self._paused) and all(each.taken < share for each in self._services.values()):
+        if not (resting or self._paused or self.arriving) and all(
+            each.taken < share for each in self._services.values()
+        ):
             return set()  # as after nearly every poll: nothing is asked of each inbox
-        full = {tp for tp in self._inboxes if tp.topic in resting}
+        full = {tp for tp in self._inboxes if tp.topic in resting or tp in self.arriving}
         for tp, inbox in self._inboxes.items():
             if self._services[inbox.agent_id].taken >= (share * RESUME_BELOW if tp in self._paused else share):
                 full.add(tp)

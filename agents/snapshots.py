@@ -8,7 +8,7 @@ thread of its own; and written only once the broker has said, after it was made,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,33 +83,39 @@ class Snapshots:
         self._topic = topology.topics().snapshots
         self._every = topology.limits.snapshot_events
         self._part_bytes = int(topology.limits.record_bytes_max * RECORD_SHARE)
-        self._with_memory = {name for name, agent in topology.agents.items() if agent.remembers}
+        self.with_memory = {name for name, agent in topology.agents.items() if agent.remembers}
         self._kept: dict[Inbox, _Kept] = {}
         self._pool, self._telling = DaemonPool("host-snapshots", 1), DaemonPool("host-memory-hash", 1)
 
-    async def take_over(self, inboxes: Sequence[Inbox]) -> list[tuple[Conversation, State]]:
-        """What the agents remember, of those whose logs have a snapshot. The hash that was reached is said by and by:
-        it takes as long as the reading, and the inboxes wait for this.
+    async def take_over(
+        self, inboxes: Sequence[Inbox]
+    ) -> AsyncIterator[tuple[Inbox, list[tuple[Conversation, State]]]]:
+        """What the agents remember, inbox by inbox, of all that are still ours when it is their turn: nothing of those
+        whose logs have no snapshot. The hash that was reached is said by and by: it takes as long as the reading.
 
         A log without one is not read as a whole: it may be long. Raises TransportError where topics cannot be read.
         """
-        self._kept = {inbox: kept for inbox, kept in self._kept.items() if inbox in self._inboxes.values()}
-        found: list[tuple[Conversation, State]] = []
-        taken: list[tuple[Inbox, Rebuilt]] = []
+        self._kept = {inbox: kept for inbox, kept in self._kept.items() if self._is_ours(inbox)}
         for number in sorted({inbox.partition for inbox in inboxes}):
             parts = await self._pool.run(self._reads.parts, number)
             for inbox in inboxes:
-                own = parts.get(inbox.agent_id, {})
-                if inbox.partition == number and inbox.agent_id in self._with_memory:
-                    self._kept[inbox] = _Kept(due=self._every, stale=list(own))
-                    if own:
-                        rebuilt = await self._pool.run(self._rebuilt, inbox, list(own.values()), None, READ_MAX)
-                        self._kept[inbox].due = rebuilt.position.inbox + self._every
-                        found += await self._pool.run(_states, inbox, rebuilt)
-                        taken.append((inbox, rebuilt))
-        for each in taken:
-            self._telling.submit(_tell, *each)
+                if inbox.partition == number and self._is_ours(inbox):
+                    yield inbox, await self._remembered(inbox, parts.get(inbox.agent_id, {}))
+
+    async def _remembered(self, inbox: Inbox, own: Mapping[bytes, Part]) -> list[tuple[Conversation, State]]:
+        if inbox.agent_id not in self.with_memory:
+            return []
+        kept, found = _Kept(due=self._every, stale=list(own)), list[tuple[Conversation, State]]()
+        if own:
+            rebuilt = await self._pool.run(self._rebuilt, inbox, list(own.values()), None, READ_MAX)
+            kept.due = rebuilt.position.inbox + self._every
+            found = await self._pool.run(_states, inbox, rebuilt)
+            self._telling.submit(_tell, inbox, rebuilt)
+        self._kept[inbox] = kept  # from now on one may be due
         return found
+
+    def _is_ours(self, inbox: Inbox) -> bool:
+        return self._inboxes.get(TopicPartition(inbox.topic, inbox.partition)) is inbox
 
     async def run(self) -> None:
         """Writes snapshots as they fall due, for ever; returns where none are wanted."""
@@ -120,7 +126,7 @@ class Snapshots:
                 if kept is None or done < kept.due:
                     continue
                 try:
-                    await self._write(tp, inbox, kept, done)
+                    await self._write(inbox, kept, done)
                 except TransportError as error:
                     kept.due = done + self._every
                     log.warning("a snapshot has to wait", agent=inbox.agent_id, why=str(error))
@@ -129,13 +135,13 @@ class Snapshots:
         self._pool.close()
         self._telling.close()
 
-    async def _write(self, tp: TopicPartition, inbox: Inbox, kept: _Kept, done: int) -> None:
+    async def _write(self, inbox: Inbox, kept: _Kept, done: int) -> None:
         parts = await self._pool.run(self._reads.parts, inbox.partition)
         rebuilt = await self._pool.run(self._rebuilt, inbox, list(parts.get(inbox.agent_id, {}).values()), done)
         tell_refused(rebuilt)
         packed = await self._pool.run(self._packed, inbox, rebuilt)
         await self._owns()
-        if self._inboxes.get(tp) is not inbox:
+        if not self._is_ours(inbox):
             return  # it went to another host meanwhile
         slot = 1 - kept.slot
         values: list[bytes | None] = [to_record(part) for part in packed]

@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from agents.conversation import Conversation
 from agents.event_log import EventLog
 from agents.inbox import Inbox
-from agents.memory.model import State
 from agents.ownership import Questions
 from agents.positions import Committed, Positions
 from agents.readback import ReadBack, Recovered
 from agents.recollection import Recollection
+from agents.regulation import Regulation
 from agents.service import Service
 from agents.snapshots import Snapshots
 from schemas.epochs import is_behind, next_epoch
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import BatchConsumer, Begin
 from streams.transport.telemetry import CONSUMER_LAG, get_logger
 from streams.transport.threads import has_ended
 
@@ -48,7 +47,10 @@ T = TypeVar("T")
 
 
 class Tenure:
-    """Of the host's `inboxes`, which it keeps. `forget` is told of each that goes.
+    """Of the host's `inboxes`, which it keeps. `fail` is told what ends the host.
+
+    Inboxes of agents that remember are not read at first: what they remember is, which takes as long as all else
+    together, and the others do not wait for it.
 
     `closing`, once the host ends: then it leaves the group, and nothing more is taken over or given up.
     """
@@ -64,12 +66,14 @@ class Tenure:
         services: Mapping[str, Service],
         snapshots: Snapshots | None,
         inboxes: dict[TopicPartition, Inbox],
-        forget: Callable[[TopicPartition], None],
+        regulation: Regulation,
+        fail: Callable[[Exception], None],
     ) -> None:
         self._consumer, self._read_back, self._positions = consumer, read_back, positions
         self._events, self._memory, self._questions = events, memory, questions
         self._services, self._snapshots = services, snapshots
-        self._inboxes, self._forget = inboxes, forget
+        self._inboxes, self._regulation, self._fail = inboxes, regulation, fail
+        self._remembering: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_assigned = False
         self.closing = False
@@ -80,17 +84,18 @@ class Tenure:
         self._loop = asyncio.get_running_loop()
         self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
-    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Gives where reading goes on, of inboxes that were not another's since this host read them."""
+    def _assigned(self, tps: list[TopicPartition]) -> Begin | None:
+        """Gives where reading goes on, of inboxes that were not another's since this host read them, and which are not
+        to be read yet."""
         if self.closing:  # it leaves the group, which then hears of it
-            return {}
+            return None
         began, generation = time.monotonic(), self._consumer.generation()
         begin = self._ask(self._keep(self._kept(tps, generation)))
         self._positions.at_stake = False  # those that went are forgotten
         self._take(new := [tp for tp in tps if tp not in self._inboxes])
         self._generation = generation
         log.info("inboxes assigned", inboxes=len(tps), new=len(new), seconds=round(time.monotonic() - began, 3))
-        return begin
+        return Begin(begin, self._regulation.paused_at_first(tps))
 
     def _kept(self, tps: Iterable[TopicPartition], generation: int) -> set[TopicPartition]:
         """Inboxes that this host had in the generation before this one. Each generation deals once: of one that passed
@@ -115,12 +120,7 @@ class Tenure:
         self._ask(self._events.settle(SETTLE_S))
         committed = self._positions.read(tps)
         recovered = self._read_back.read(committed, self._claim) if tps else Recovered()
-        states = (
-            self._ask(self._snapshots.take_over(recovered.inboxes), MEMORY_S)
-            if self._snapshots is not None and tps
-            else []
-        )
-        self._ask(self._take_over(recovered, states))
+        self._ask(self._take_over(recovered))
         # The next owner has to know of this one's claims, though this one may come to nothing.
         self._positions.commit(self._positions.claimed(recovered.inboxes))
 
@@ -160,7 +160,7 @@ class Tenure:
         news = self._positions.news(self._inboxes[tp] for tp in tps if tp in self._inboxes) if delivered else {}
         self._events.hold(False)
         for tp in tps:
-            self._forget(tp)
+            self._regulation.forget(tp)
         return news
 
     def _lost(self, tps: list[TopicPartition]) -> None:
@@ -184,13 +184,38 @@ class Tenure:
             raise TransportError(f"kept from its work for {timeout_s:g} s, stopped or starved: start the host again")
         return asked.result()
 
-    async def _take_over(self, recovered: Recovered, states: Iterable[tuple[Conversation, State]]) -> None:
+    async def _take_over(self, recovered: Recovered) -> None:
         for inbox in recovered.inboxes:
             self._inboxes[TopicPartition(inbox.topic, inbox.partition)] = inbox
             self._memory.own(inbox)
-        for conversation, state in states:
-            self._memory.contexts.adopt(conversation, state)
         self.is_assigned = True
+        if self._snapshots is not None:
+            remember = [each for each in recovered.inboxes if each.agent_id in self._snapshots.with_memory]
+            self._regulation.arriving.update(TopicPartition(each.topic, each.partition) for each in remember)
+            task = asyncio.create_task(self._remember(self._snapshots, remember))
+            self._remembering.add(task)
+            task.add_done_callback(self._remembering.discard)
+
+    async def _remember(self, snapshots: Snapshots, inboxes: Sequence[Inbox]) -> None:
+        """Hands each over to be read once what its agent remembers is at hand."""
+        try:
+            async with asyncio.timeout(MEMORY_S):
+                async for inbox, states in snapshots.take_over(inboxes):
+                    tp = TopicPartition(inbox.topic, inbox.partition)
+                    if self._inboxes.get(tp) is inbox:
+                        for conversation, state in states:
+                            self._memory.contexts.adopt(conversation, state)
+                        self._regulation.arriving.discard(tp)
+        except TimeoutError:
+            self._fail(TransportError(f"what agents remember could not be read within {MEMORY_S:g} s"))
+        except Exception as error:  # noqa: BLE001  nobody awaits the task to hear of it
+            self._fail(error)
+
+    def close(self) -> None:
+        """Nothing more is read of what agents remember."""
+        self.closing = True
+        for task in self._remembering:
+            task.cancel()
 
     async def give_up(self, tps: Iterable[TopicPartition], run_s: float, settle_s: float) -> Committed:
         """Ends the work on these inboxes and forgets them; gives what may be committed of them."""
@@ -203,7 +228,8 @@ class Tenure:
             tp = TopicPartition(inbox.topic, inbox.partition)
             del self._inboxes[tp]
             self._positions.forget(tp)
-            self._forget(tp)
+            self._regulation.forget(tp)
+            self._regulation.arriving.discard(tp)
             self._memory.give_up(inbox.agent_id, inbox.partition)
         CONSUMER_LAG.clear()  # what is left to us is shown again in a moment
         return positions

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import confluent_kafka as ck
 
@@ -18,13 +18,12 @@ from streams.transport.clients import ConnectionWatch, HangingTransactionError, 
 from streams.transport.requests import CLOSE_TIMEOUT_S, NO_OFFSET, TP, ours, theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from streams.transport.gathering import Gathering
 
     RebalanceCallback = Callable[[list[TopicPartition]], None]
-    # Gives where reading goes on, of those that are not to be read from what is committed.
-    AssignCallback = Callable[[list[TopicPartition]], Mapping[TopicPartition, int] | None]
+    AssignCallback = Callable[[list[TopicPartition]], "Begin | None"]
 
 log = logging.getLogger("pointsman.kafka")
 
@@ -36,6 +35,13 @@ SWEEP_S = 20.0
 WAKE_S = 0.05
 COMPANY_S = 0.005
 """How long who reads to an end gathers once a record has come: he wants that end, and no full batches."""
+
+
+class Begin(NamedTuple):
+    """How what was assigned is read: from where, where that is not what is committed; and what is paused at first."""
+
+    offsets: Mapping[TopicPartition, int] = {}
+    paused: Collection[TopicPartition] = ()
 
 
 class BatchConsumer:
@@ -81,8 +87,10 @@ class BatchConsumer:
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
             begin = on_assign(ours(partitions)) if on_assign else None
-            if begin:
-                self._consumer.assign([ck.TopicPartition(*tp, begin.get(tp, NO_OFFSET)) for tp in ours(partitions)])
+            if begin is not None:
+                offsets = begin.offsets
+                self._consumer.assign([ck.TopicPartition(*tp, offsets.get(tp, NO_OFFSET)) for tp in ours(partitions)])
+                self.pause(begin.paused)
 
         def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
@@ -147,9 +155,9 @@ class BatchConsumer:
         return [*first, *self._consumer.consume(self._rows_max - 1, COMPANY_S)]
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
-        paused = {TopicPartition(*tp) for tp in tps}
-        self._paused |= paused
-        self._consumer.pause(theirs(paused))
+        if paused := {TopicPartition(*tp) for tp in tps}:
+            self._paused |= paused
+            self._consumer.pause(theirs(paused))
 
     def resume(self, tps: Iterable[tuple[str, int]]) -> None:
         resumed = theirs(tps)

@@ -100,9 +100,10 @@ class PackedConsumer:
             self._fetches.drop_all()
             self._unplaced = list(partitions)
             begin = on_assign(partitions) if on_assign else None
-            if begin:
-                self._fetches.begin(begin)
-                self._unplaced = [tp for tp in partitions if tp not in begin]
+            if begin is not None:
+                self._fetches.begin(begin.offsets)
+                self._unplaced = [tp for tp in partitions if tp not in begin.offsets]
+                self.pause(begin.paused)
 
         def revoked(partitions: list[TopicPartition]) -> None:
             if on_revoke:

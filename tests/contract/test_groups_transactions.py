@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import confluent_kafka as ck
@@ -15,7 +15,7 @@ from streams.transport import consumer
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, client_config
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import BatchConsumer, Begin
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
 from streams.transport.slots import instance_of
@@ -45,9 +45,9 @@ class Member:
             on_lost=lambda tps: self.told.append(("lost", sorted(tp.partition for tp in tps))),
         )
 
-        self.begin: Mapping[TopicPartition, int] = {}
+        self.begin = Begin()
 
-    def _assigned(self, tps: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def _assigned(self, tps: list[TopicPartition]) -> Begin:
         self.told.append(("assigned", sorted(tp.partition for tp in tps)))
         return self.begin
 
@@ -209,11 +209,26 @@ def test_who_is_told_where_to_go_on_reads_from_there_and_the_rest_from_what_is_c
     one.source.commit({(topic, 0): (1, ""), (topic, 1): (2, "")})
     one.source.close()
     two = Member(broker, f"{prefix}group", topic)
-    two.begin = {TopicPartition(topic, 0): 3}
+    two.begin = Begin({TopicPartition(topic, 0): 3})
     until(lambda: len(two.values) >= 3, two)
     assert sorted(two.values, key=repr) == [b"03", b"12", b"13"]
     assert two.held == [0, 1]
     two.source.close()
+
+
+def test_nothing_is_read_of_what_is_paused_as_it_is_assigned_until_it_is_resumed(broker: str, prefix: str) -> None:
+    topic = make(broker, f"{prefix}later", 2)
+    _send_to_each(broker, topic)
+    one = Member(broker, f"{prefix}group", topic)
+    one.begin = Begin(paused=[TopicPartition(topic, 1)])
+    until(lambda: one.values == [b"0"], one)
+    for _ in range(20):  # a second
+        one.poll()
+    assert one.values == [b"0"]
+    assert one.held == [0, 1]
+    one.source.resume([(topic, 1)])
+    until(lambda: one.values == [b"0", b"1"], one)
+    one.source.close()
 
 
 def test_what_was_paused_when_it_was_given_up_is_read_when_it_is_assigned_again(broker: str, prefix: str) -> None:

@@ -16,6 +16,7 @@ from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import client_config
+from streams.transport.consumer import Begin
 from streams.transport.packed import Packed
 from streams.transport.packed_consumer import PackedConsumer, can_fetch
 from streams.transport.producer import Producer
@@ -55,7 +56,9 @@ class Member:
         stack.callback(self.source.close, 5.0)
         self.read: dict[TopicPartition, list[tuple[int, bytes | None]]] = {}
         self.largest, self.revoked = 0, 0
-        self.source.subscribe([topic], on_assign=lambda _: begin, on_revoke=self._revoked)
+        self.source.subscribe(
+            [topic], on_assign=lambda _: None if begin is None else Begin(begin), on_revoke=self._revoked
+        )
 
     def _revoked(self, _: list[TopicPartition]) -> None:
         self.revoked += 1

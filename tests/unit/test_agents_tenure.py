@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from agents.inbox import Inbox
 from agents.positions import Positions
 from agents.readback import Recovered
+from agents.regulation import Regulation
 from agents.tenure import Tenure
 from streams.transport.batch import TopicPartition
 
@@ -22,6 +23,7 @@ class Group:
 
     def __init__(self) -> None:
         self.number = 0
+        self.paused: set[TopicPartition] = set()
         self.commits: list[Mapping[TopicPartition, tuple[int, str]]] = []
 
     def subscribe(self, _topics: Any, **callbacks: Any) -> None:
@@ -33,6 +35,12 @@ class Group:
     def committed(self, tps: Any) -> dict[TopicPartition, tuple[int, str]]:
         return dict.fromkeys(tps, (5, ""))
 
+    def pause(self, tps: Any) -> None:
+        self.paused |= set(tps)
+
+    def resume(self, tps: Any) -> None:
+        self.paused -= set(tps)
+
     def watermarks(self, _tps: Any) -> dict[TopicPartition, tuple[int, int]]:
         return {}
 
@@ -41,8 +49,11 @@ class Group:
             self.commits.append(positions)
 
     async def deals(self, *tps: TopicPartition, generations: int = 1) -> dict[TopicPartition, int]:
+        """Gives where reading goes on; `paused` are those that are not to be read yet."""
         self.number += generations
-        return dict(await asyncio.to_thread(self.assigned, list(tps)))
+        begin = await asyncio.to_thread(self.assigned, list(tps))
+        self.paused = set(begin.paused)
+        return dict(begin.offsets)
 
 
 class Logs:
@@ -56,10 +67,44 @@ class Logs:
         return Recovered([Inbox("one", tp.topic, tp.partition) for tp in committed])
 
 
+class Memories:
+    """Snapshots of which one is given after the other, when it is told to; of this agent alone."""
+
+    def __init__(self, agent: str = "one") -> None:
+        self.with_memory, self.asked = {agent}, list[TopicPartition]()
+        self._next = asyncio.Semaphore(0)
+        self.error: Exception | None = None
+
+    async def take_over(self, inboxes: Sequence[Inbox]) -> AsyncIterator[tuple[Inbox, list[Any]]]:
+        for inbox in inboxes:
+            self.asked.append(TopicPartition(inbox.topic, inbox.partition))
+            await self._next.acquire()
+            if self.error is not None:
+                raise self.error
+            yield inbox, [(f"of {inbox.partition}", "a state")]
+
+    async def give(self) -> None:
+        self._next.release()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
 class Host:
     """What a tenure asks of the rest of its host; all of it has nothing to do."""
 
-    contexts = None
+    def __init__(self) -> None:
+        self.contexts, self.adopted = self, list[Any]()
+
+    def adopt(self, conversation: Any, state: Any) -> None:
+        self.adopted.append((conversation, state))
+
+    taken = 0  # of a room
+
+    def __len__(self) -> int:
+        return 0
+
+    async def run(self, call: Any, *arguments: Any) -> Any:
+        return call(*arguments)
 
     def hold(self, held: bool) -> None: ...
 
@@ -74,12 +119,15 @@ class Host:
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.group, self.logs, host = Group(), Logs(), Host()
+    def __init__(self, memories: Memories | None = None) -> None:
+        self.group, self.logs, self.host = Group(), Logs(), Host()
         consumer: Any = self.group
         self.inboxes: dict[TopicPartition, Inbox] = {}
+        others: Any = self.host
+        self.regulation = Regulation(consumer, others, self.inboxes, {"one": others}, others, others, None, 100)
+        self.failures: list[Exception] = []
         self.positions = Positions(consumer, self.inboxes)
-        others: Any = host
+        snapshots: Any = memories
         read_back: Any = self.logs
         self.tenure = Tenure(
             consumer,
@@ -89,9 +137,10 @@ class Bench:
             others,
             others,
             {},
-            None,
+            snapshots,
             self.inboxes,
-            lambda _tp: None,
+            self.regulation,
+            self.failures.append,
         )
         self.tenure.begin([])
 
@@ -160,3 +209,64 @@ async def test_what_went_is_written_for_no_more(tps: tuple[TopicPartition, ...])
     await bench.group.deals(*tps)
     assert gone.lost
     assert set(bench.inboxes) == set(tps)
+
+
+async def test_an_inbox_is_read_once_what_its_agent_remembers_is_at_hand_and_no_other_waits_for_it() -> None:
+    memories = Memories()
+    bench = Bench(memories)
+    await bench.group.deals(FIRST, SECOND)
+    assert bench.tenure.is_assigned
+    assert bench.group.paused == bench.regulation.arriving == {FIRST, SECOND}
+    await memories.give()
+    assert bench.regulation.arriving == {SECOND}
+    assert bench.host.adopted == [("of 0", "a state")]
+    await bench.revoked(FIRST, SECOND)
+    await bench.group.deals(FIRST, SECOND, THIRD)
+    assert bench.group.paused == {SECOND, THIRD}, "what comes back is as it was: one of them is still on its way"
+    await memories.give()
+    await memories.give()
+    assert bench.regulation.arriving == set()
+    assert memories.asked == [FIRST, SECOND, THIRD]
+    assert bench.failures == []
+
+
+async def test_what_is_remembered_before_its_pause_has_begun_is_read_all_the_same() -> None:
+    """The callback is told what to pause in one thread while the memory comes to hand in another."""
+    memories = Memories()
+    bench = Bench(memories)
+    await bench.group.deals(FIRST)
+    await memories.give()
+    assert (bench.group.paused, bench.regulation.arriving) == ({FIRST}, set())
+    await bench.regulation.regulate()
+    assert bench.group.paused == set()
+
+
+async def test_inboxes_of_agents_that_remember_nothing_are_read_at_once() -> None:
+    bench = Bench(Memories("another"))
+    await bench.group.deals(FIRST)
+    assert bench.group.paused == bench.regulation.arriving == set()
+
+
+async def test_nothing_is_remembered_of_an_inbox_that_went_meanwhile() -> None:
+    memories = Memories()
+    bench = Bench(memories)
+    await bench.group.deals(FIRST)
+    await bench.revoked(FIRST)
+    await bench.group.deals(SECOND)
+    assert bench.regulation.arriving == {SECOND}
+    await memories.give()
+    assert bench.host.adopted == []
+    await bench.revoked(SECOND)
+    await bench.group.deals(FIRST)
+    assert bench.group.paused == {FIRST}, "as another tenure of it, which has to read anew"
+    bench.tenure.close()
+
+
+async def test_what_cannot_be_remembered_ends_the_host() -> None:
+    memories = Memories()
+    memories.error = RuntimeError("no broker")
+    bench = Bench(memories)
+    await bench.group.deals(FIRST)
+    await memories.give()
+    assert bench.failures == [memories.error]
+    assert bench.regulation.arriving == {FIRST}
