@@ -28,6 +28,7 @@ from schemas.epochs import is_behind, next_epoch
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer, Begin
+from streams.transport.requests import FROM_THE_FIRST, NO_OFFSET
 from streams.transport.telemetry import CONSUMER_LAG, get_logger
 from streams.transport.threads import has_ended
 
@@ -92,10 +93,13 @@ class Tenure:
         began, generation = time.monotonic(), self._consumer.generation()
         begin = self._ask(self._keep(self._kept(tps, generation)))
         self._positions.at_stake = False  # those that went are forgotten
-        self._take(new := [tp for tp in tps if tp not in self._inboxes])
+        committed = self._take(new := [tp for tp in tps if tp not in self._inboxes])
         self._generation = generation
         log.info("inboxes assigned", inboxes=len(tps), new=len(new), seconds=round(time.monotonic() - began, 3))
-        return Begin(begin, self._regulation.paused_at_first(tps))
+        # Of these the client is told where they begin: paused while it asks for that, it may never know.
+        paused = self._regulation.paused_at_first(tps)
+        known = {tp: committed[tp][0] for tp in paused if tp in committed}
+        return Begin({tp: FROM_THE_FIRST if at == NO_OFFSET else at for tp, at in known.items()} | begin, paused)
 
     def _kept(self, tps: Iterable[TopicPartition], generation: int) -> set[TopicPartition]:
         """Inboxes that this host had in the generation before this one. Each generation deals once: of one that passed
@@ -114,8 +118,8 @@ class Tenure:
         read = {tp: self._inboxes[tp].tracker.taken_until for tp in kept}
         return {tp: offset for tp, offset in read.items() if offset is not None}
 
-    def _take(self, tps: list[TopicPartition]) -> None:
-        """Of these it has to be known what is in the logs."""
+    def _take(self, tps: list[TopicPartition]) -> Committed:
+        """Of these it has to be known what is in the logs. Gives what was committed of them."""
         # What this host wrote under an earlier assignment must be in the log before it is read.
         self._ask(self._events.settle(SETTLE_S))
         committed = self._positions.read(tps)
@@ -123,6 +127,7 @@ class Tenure:
         self._ask(self._take_over(recovered))
         # The next owner has to know of this one's claims, though this one may come to nothing.
         self._positions.commit(self._positions.claimed(recovered.inboxes))
+        return committed
 
     def _claim(
         self, newest: Mapping[TopicPartition, int], versions: Mapping[TopicPartition, str]

@@ -25,6 +25,8 @@ log = logging.getLogger("pointsman.kafka")
 TP = TypeVar("TP", bound=tuple[str, int])
 
 NO_OFFSET = -1001
+FROM_THE_FIRST = ck.OFFSET_BEGINNING
+"""Of the records that are left."""
 REQUEST_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
 _EARLIEST, _LATEST = -2, -1

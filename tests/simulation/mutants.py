@@ -273,7 +273,7 @@ MUTANTS: Mapping[str, Mutant] = {
         "streams.transport.producer.Producer._raise_failure", _failures_forgotten, LOST, 60, "refusals"
     ),
     "a new partition emits before its first cut": Mutant(
-        "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), 60, "early"
+        "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), 400, "early"
     ),
     "undelivered output stays in the queue when partitions go": Mutant(
         "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), 60, "late"

@@ -68,7 +68,7 @@ HOSTS: Mapping[str, Mutant] = {
         "agents.event_log.EventLog.settle", _settled_at_once, frozenset({"P3"}), 60, "moves"
     ),
     "what a host had before is as it was, whoever had it since": Mutant(
-        "agents.tenure.Tenure._kept", _whatever_generation_it_is, frozenset({"E1"}), 60, "deals"
+        "agents.tenure.Tenure._kept", _whatever_generation_it_is, frozenset({"E1"}), 400, "deals"
     ),
     "what went to another host is kept": Mutant(
         "agents.tenure.Tenure._kept", _none_gone, frozenset({"P3", "P5"}), 60, "doubts"

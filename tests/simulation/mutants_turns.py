@@ -93,7 +93,7 @@ TURNS: Mapping[str, Mutant] = {
         "streams.transport.parcels.Parcels.put_back", _put_back_nowhere, LOST, 60, "turns"
     ),
     "what a parcel has no room for is dropped": Mutant(
-        "streams.transport.parcels.Parcels._opened", _remainder_dropped, LOST, 60, "turns"
+        "streams.transport.parcels.Parcels._opened", _remainder_dropped, LOST, 200, "turns"
     ),
     "the answer for one topic-partition counts for all of a turn": Mutant(
         "streams.transport.sender.Sender._settle", _good_for_all, LOST, 60, "turns"
