@@ -92,6 +92,11 @@ class Settings(BaseModel):
         pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
         description="Name of this host's place, kept over restarts, no two alike; @hostname: this machine's name.",
     )
+    store_slot: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
+        description="Name of this store's place, kept over restarts, no two alike; @hostname: this machine's name.",
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Prometheus port, with `/metrics` and `/ready`; 0: a free one."
     )
@@ -164,6 +169,7 @@ def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
         "log_level": f"must be one of {', '.join(LEVELS)}",
         "worker_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
         "host_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
+        "store_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
         "metrics_port": "must be a port number from 0 to 65535",
     }
     return f"{sources.get(name, name)}: {wanted.get(name, error['msg'])}"

@@ -40,7 +40,7 @@ WORDS_LINES = 5
 OUR_CODE = ("-m", "console.cli.main")
 FLEET = Path(__file__).parent / "fleet.yaml"
 PIPELINE = ("worker", "host", "store")
-SLOTTED = ("worker", "host")
+SLOTTED = ("worker", "host", "store")
 
 
 class Ended(NamedTuple):

@@ -80,7 +80,9 @@ class Plan(Section):
     partitions: int = Field(4, ge=1, le=64, description="Of every task topic.")
     workers: int = Field(1, ge=1, le=16, description="How many.")
     hosts: int = Field(1, ge=1, le=16, description="How many.")
-    slots: bool = Field(True, description="Whether workers and hosts have slots: static members, sessions of 30 s.")
+    slots: bool = Field(
+        True, description="Whether workers, hosts and store have slots: static members, sessions of 30 s."
+    )
     rate: Annotated[float, Field(gt=0, le=100_000)] = Field(100.0, description="Tasks a second.")
     mix: Mapping[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
         default_factory=dict, description="Routes by weight; empty: lookup above all."

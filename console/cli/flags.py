@@ -49,6 +49,14 @@ HostSlot = Annotated[
         help="Name of this host's place, the same when it starts again, no two alike. [env: POINTSMAN_HOST_SLOT]",
     ),
 ]
+StoreSlot = Annotated[
+    str | None,
+    typer.Option(
+        "--store-slot",
+        metavar="NAME",
+        help="Name of this store's place, the same when it starts again, no two alike. [env: POINTSMAN_STORE_SLOT]",
+    ),
+]
 ReadyFile = Annotated[
     Path | None, typer.Option("--ready-file", metavar="FILE", help="Written, as JSON, when the process serves.")
 ]

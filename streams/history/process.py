@@ -34,6 +34,7 @@ from streams.transport.held import HeldBack
 from streams.transport.producer import Producer
 from streams.transport.telemetry import get_logger
 from streams.transport.threads import DaemonPool, has_ended
+from streams.transport.vacating import vacate
 
 log = get_logger("pointsman.history")
 
@@ -89,6 +90,7 @@ def run_store(
                 sink.run(stop, lambda: ready({"clickhouse": url}))
             finally:
                 dead_letters.close(1.0)
+            vacate(sink.member)
 
 
 @contextmanager

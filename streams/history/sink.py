@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from schemas.access import used_by
 from schemas.admission import SUBMISSION
+from schemas.settings import Settings
 from schemas.topics import Topics
 from schemas.topology import Limits, Topology
 from streams.history.commits import Commits
 from streams.history.loader import Loader, Rows
 from streams.transport.batch import Batch, TopicPartition
-from streams.transport.clients import BrokerSettings, client_config
+from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.held import HeldBack
 from streams.transport.packed import Packed
 from streams.transport.packed_consumer import PackedConsumer, can_fetch
+from streams.transport.slots import instance_of
 from streams.transport.telemetry import CONSUMER_LAG, HISTORY_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended
+from streams.transport.topic_admin import TopicAdmin
 
 log = get_logger("pointsman.history")
 
@@ -86,14 +90,15 @@ class Load:
 class Sink:
     """Reads all topics of a deployment in the group `{prefix}pointsman-store` and loads them.
 
-    Raises TransportError where the topics cannot be read, DeliveryError where a dead letter cannot be put away.
+    `member` is what it is in that group. Raises UnreachableError where nobody lists the topics, TransportError where
+    they cannot be read, DeliveryError where a dead letter cannot be put away.
     """
 
-    def __init__(
-        self, settings: BrokerSettings, topology: Topology, loader: Loader, held: HeldBack | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, topology: Topology, loader: Loader, held: HeldBack | None = None) -> None:
         self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
-        self._consumer = _consumer(settings, topology, channel_of(self._topics))
+        self._names = _names(TopicAdmin(settings, topology).listed(), self._topics)
+        self.member = member_of(settings, topology, self._names)
+        self._consumer = _consumer(self.member, self._limits, channel_of(self._topics))
         # One thread for all loads: the C allocator gives each new one an arena of its own, and keeps what was in it.
         self._lane = DaemonPool("history-load", 1)
         self._waiting = Buffer()
@@ -110,7 +115,7 @@ class Sink:
         try:
             # A missing topic is said at once.
             self._consumer.partitions_of(spec.name for spec in used_by("store", self._topics))
-            self._consumer.subscribe(self._names(), on_assign=self._assigned, on_revoke=self._revoked)
+            self._consumer.subscribe(self._names, on_assign=self._assigned, on_revoke=self._revoked)
             on_ready()
             while not stop.is_set():
                 self._turn()
@@ -120,12 +125,6 @@ class Sink:
             self._lane.close()
             self._commits.close()
             self._consumer.close(CLOSE_S)
-
-    def _names(self) -> list[str]:
-        """The deployment's topics, and those of agents that have left it: their last records may be unread."""
-        listed = self._consumer.topics()
-        told = {spec.name for spec in used_by("store", self._topics.of_any_agent(listed))}
-        return [name for name in listed if name in told]
 
     def _turn(self) -> None:
         self._finished()
@@ -223,13 +222,26 @@ class Sink:
             self._held_paused -= frozenset(partitions)
 
 
+def _names(listed: Iterable[str], topics: Topics) -> list[str]:
+    """The deployment's topics, and those of agents that have left it: their last records may be unread."""
+    listed = sorted(listed)
+    told = {spec.name for spec in used_by("store", topics.of_any_agent(listed))}
+    return [name for name in listed if name in told]
+
+
+def member_of(settings: Settings, topology: Topology, names: Iterable[str]) -> dict[str, Any]:
+    """What a store reads these topics with: librdkafka's properties, of its place in the group where it has a slot."""
+    group, place = f"{topology.prefix}pointsman-store", instance_of(settings.store_slot, names)
+    return client_config(
+        settings, topology, "consumer", group=group, instance=place, fetch="bulk", name="pointsman-store"
+    )
+
+
 def _consumer(
-    settings: BrokerSettings, topology: Topology, channel_of: Callable[[str], str]
+    config: Mapping[str, Any], limits: Limits, channel_of: Callable[[str], str]
 ) -> BatchConsumer | PackedConsumer:
     """One that reads whole record batches, unless the operator wants of a consumer what only librdkafka does."""
-    group = f"{topology.prefix}pointsman-store"
-    config = client_config(settings, topology, "consumer", group=group, fetch="bulk", name="pointsman-store")
-    rows_max = min(POLL_ROWS_MAX, topology.limits.history_rows_max)
+    rows_max = min(POLL_ROWS_MAX, limits.history_rows_max)
     if can_fetch(config):
         return PackedConsumer(config, channel_of, MANY, rows_max=rows_max, poll_s=POLL_S)
     return BatchConsumer(

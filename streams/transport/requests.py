@@ -38,6 +38,8 @@ _Error = ck.KafkaError
 HOPELESS = frozenset(
     {
         _Error._AUTO_OFFSET_RESET,  # noqa: SLF001
+        # As a consumer's fatal errors come, and such a one says of itself that it is none.
+        _Error._FATAL,  # noqa: SLF001
         _Error.TOPIC_AUTHORIZATION_FAILED,
         _Error.GROUP_AUTHORIZATION_FAILED,
         _Error.CLUSTER_AUTHORIZATION_FAILED,

@@ -14,7 +14,7 @@ from schemas.topics import TopicSpec
 from streams.transport import consumer
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import CommitRejectedError, HangingTransactionError, client_config
+from streams.transport.clients import CommitRejectedError, HangingTransactionError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer, Begin
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
@@ -135,6 +135,8 @@ def test_who_comes_back_in_its_slot_has_its_partitions_at_once_and_fences_who_ha
         first.source.commit({(topic, held[0]): (0, "a zombie's")})
     assert again.source.committed([(topic, held[0])]) == {(topic, held[0]): (0, "mine")}
     assert len(other.told) == told
+    with pytest.raises(TransportError, match="fenced"):  # and does not go on as if nobody had anything for it
+        until(lambda: False, first)
     for member in (first, again, other):
         member.source.close()
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from console.local.broker import LocalBroker
+from schemas.settings import Settings as StoreSettings
 from schemas.topics import TopicSpec
+from schemas.topology import load_topology
+from streams.history.sink import member_of
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
-from streams.transport.clients import client_config
+from streams.transport.clients import TransportError, client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.packed_consumer import PackedConsumer
 from streams.transport.slots import instance_of
 from streams.transport.vacating import vacate
 from tests.support.brokers import Settings
@@ -41,6 +46,36 @@ def test_its_partitions_go_to_the_others_long_before_its_session_is_over(
         assert time.monotonic() - began < SESSION_S, "a session of its former self later they come by themselves"
 
 
+def test_a_store_that_is_started_again_in_its_slot_reads_on_at_once_and_ends_its_former_self(
+    local_broker: LocalBroker, prefix: str, repository: Path
+) -> None:
+    topology = load_topology(repository / "topology.yaml").model_copy(update={"prefix": prefix})
+    settings = StoreSettings.resolve({"broker": local_broker.address, "store_slot": "only"}, {})
+    ensure_topics(settings, topology.topics().specs(), topology)
+    names = [topology.topics().submitted, topology.topics().results]
+    config = {**member_of(settings, topology, names), "session.timeout.ms": int(SESSION_S * 1000)}
+    first, again = (PackedConsumer(config, str, frozenset(), rows_max=10, poll_s=0.05) for _ in range(2))
+    with ExitStack() as ends:
+        ends.callback(first.close, 5.0)
+        ends.callback(again.close, 5.0)
+        first.subscribe(names)
+        _poll_until(lambda: len(first.assignment()) == 2 * topology.partitions, first)
+        began = time.monotonic()
+        again.subscribe(names)
+        _poll_until(lambda: len(again.assignment()) == 2 * topology.partitions, again)
+        with pytest.raises(TransportError, match="fenced"):
+            _poll_until(lambda: False, first)
+        assert time.monotonic() - began < SESSION_S, "it did not wait for the session of its former self"
+
+
+def test_a_store_of_other_topics_is_another_member(repository: Path) -> None:
+    settings, topology = StoreSettings.resolve({"store_slot": "only"}, {}), load_topology(repository / "topology.yaml")
+    one, other = (member_of(settings, topology, names)["group.instance.id"] for names in (["a", "b"], ["a"]))
+    assert one != other
+    assert one.startswith("only-")
+    assert "group.instance.id" not in member_of(StoreSettings.resolve({}, {}), topology, ["a"])
+
+
 def test_who_has_no_slot_or_no_broker_is_done_at_once() -> None:
     nowhere = Settings("127.0.0.1:1")
     vacate(client_config(nowhere, None, "consumer", group="g", name="test"))
@@ -56,7 +91,7 @@ def _reader(config: dict[str, Any]) -> BatchConsumer:
     return BatchConsumer(config, str, rows_max=10, bytes_max=1 << 20, poll_s=0.05)
 
 
-def _poll_until(holds: Any, *readers: BatchConsumer) -> None:
+def _poll_until(holds: Any, *readers: BatchConsumer | PackedConsumer) -> None:
     deadline = deadline_in(12)
     while not holds():
         assert time.monotonic() < deadline, "they did not come"

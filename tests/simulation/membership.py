@@ -152,7 +152,7 @@ class Membership:
             self._give_up(lost=False)
         elif code == ck.KafkaError.FENCED_INSTANCE_ID:
             self._is_stable = False
-            self._consumer.tell(Message("", -1, -1, error=ck.KafkaError(code, "fenced", fatal=True)))
+            self._consumer.tell(Message("", -1, -1, error=ck.KafkaError(ck.KafkaError._FATAL, "fenced")))
         else:
             self.member_id = self._pending_id = ""
             self._give_up(lost=True)

@@ -19,6 +19,7 @@ from console.cli.flags import (
     MetricsPort,
     ReadyFile,
     StopWithStdin,
+    StoreSlot,
     TopologyFile,
     WorkerSlot,
     deployment_of,
@@ -80,6 +81,7 @@ def store(
         Path | None, typer.Option("--data", metavar="DIR", help="Embed ClickHouse over DIR; else use the URL.")
     ] = None,
     metrics_port: MetricsPort = None,
+    store_slot: StoreSlot = None,
     ready_file: ReadyFile = None,
     stop_with_stdin: StopWithStdin = False,
     hold: Hold = False,
@@ -87,5 +89,7 @@ def store(
     """Run the history sink, with ClickHouse embedded where --data is given."""
     from console.cli.serve import Life, serve_store
 
-    deployment = deployment_of(broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port)
+    deployment = deployment_of(
+        broker=broker, topology=topology, clickhouse=clickhouse, metrics_port=metrics_port, store_slot=store_slot
+    )
     serve_store(deployment, data, Life(ready_file, stop_with_stdin=stop_with_stdin, hold=hold))
