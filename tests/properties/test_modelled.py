@@ -163,6 +163,12 @@ def test_whatever_a_note_holds_is_a_whole_summary_or_none(data: st.DataObject) -
     held["summary"][name] = data.draw(_JSON)
     found = summary_of(data.draw(st.just(json.dumps(held)) | st.text() | st.none()), 1)
     if found is not None:
+        assert (found.first, found.last) == bounds(found.first), "one chunk, whole"
+        ordinals = [ordinal for ordinal, _ in found.members]
+        assert ordinals == sorted({*ordinals} & {*range(found.first, found.last + 1)})
+        assert found.since >= found.last + RECENT, "never beside what it stands for"
+        assert all(line.text.strip() for line in found.lines)
+        assert found.lines
         state = refold(KEY, history(30), models=[found])
         assert sum(line.tokens for each in state.models for line in each.lines) <= CHUNK_TOKENS_MAX
         assert window(state).tokens <= 8_000
