@@ -56,7 +56,7 @@ WINDOWS: Mapping[str, Mutant] = {
     "a tool's result is kept without its call": Mutant(
         "agents.memory.window.interaction_lines",
         _results_alone,
-        (memory.test_a_window_keeps_its_caps_and_each_tool_call_its_result,),
+        (memory.test_what_a_tool_said_stands_behind_what_it_was_asked,),
     ),
     "a text's own line breaks are not indented": Mutant(
         "agents.memory.render._entry",

@@ -22,6 +22,7 @@ from agents.memory.model import (
     Instruction,
     Interaction,
     State,
+    ToolCall,
 )
 from agents.memory.render import messages, text
 from agents.memory.tokens import estimate
@@ -136,8 +137,21 @@ def test_a_window_keeps_its_caps_and_each_tool_call_its_result(
         assert (each.asked, each.answer) == (by_id[each.id].asked, by_id[each.id].answer), "verbatim"
 
 
+LOOKED_UP = ToolCall("call1", "look_up", "{}", "found")
+
+
+@examples(25)
+@given(histories((3, 11, 25)), st.integers(0, 3_000))
+@example([interaction(1, tool_calls=(LOOKED_UP,))], 3_000)  # room for it, and nothing else to say
+def test_what_a_tool_said_stands_behind_what_it_was_asked(all_: list[Interaction], most: int) -> None:
+    shown = window(folded(all_), Caps(most, most))
+    calls = {tool_text(call) for each in all_ for call in each.tool_calls}
+    assert {line.text for line in shown.lines if line.role == "tool"} <= calls
+
+
 @examples(25)
 @given(histories((0, 1, 25)), st.integers(0, 3_000), st.integers(0, 3_000), st.integers(1, 40))
+@example([], 0, 3_000, 8)  # all of them fit, and none below the soft cap
 def test_what_people_pinned_is_shown_as_far_as_the_hard_cap_allows(
     all_: list[Interaction], soft: int, more: int, pins: int
 ) -> None:
