@@ -151,7 +151,7 @@ def test_what_a_tool_said_stands_behind_what_it_was_asked(all_: list[Interaction
 
 @examples(25)
 @given(histories((0, 1, 25)), st.integers(0, 3_000), st.integers(0, 3_000), st.integers(1, 40))
-@example([], 0, 3_000, 8)  # all of them fit, and none below the soft cap
+@example([], 0, 506, 20)  # all of them fit, and just so
 def test_what_people_pinned_is_shown_as_far_as_the_hard_cap_allows(
     all_: list[Interaction], soft: int, more: int, pins: int
 ) -> None:
