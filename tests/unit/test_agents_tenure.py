@@ -14,6 +14,7 @@ from agents.readback import Recovered
 from agents.regulation import Regulation
 from agents.tenure import Tenure
 from streams.transport.batch import TopicPartition
+from streams.transport.requests import FROM_THE_FIRST, NO_OFFSET
 
 FIRST, SECOND, THIRD = (TopicPartition("agents.one.inbox.v1", number) for number in range(3))
 
@@ -22,7 +23,7 @@ class Group:
     """A consumer whose group deals when it is told to, and what was committed through it."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number, self.offset = 0, 5
         self.paused: set[TopicPartition] = set()
         self.commits: list[Mapping[TopicPartition, tuple[int, str]]] = []
 
@@ -33,7 +34,7 @@ class Group:
         return self.number
 
     def committed(self, tps: Any) -> dict[TopicPartition, tuple[int, str]]:
-        return dict.fromkeys(tps, (5, ""))
+        return dict.fromkeys(tps, (self.offset, ""))
 
     def pause(self, tps: Any) -> None:
         self.paused |= set(tps)
@@ -239,6 +240,16 @@ async def test_what_is_remembered_before_its_pause_has_begun_is_read_all_the_sam
     assert (bench.group.paused, bench.regulation.arriving) == ({FIRST}, set())
     await bench.regulation.regulate()
     assert bench.group.paused == set()
+
+
+@pytest.mark.parametrize(("committed", "begins"), [(5, 5), (NO_OFFSET, FROM_THE_FIRST)])
+async def test_of_what_is_paused_at_first_the_client_is_told_where_it_begins(committed: int, begins: int) -> None:
+    """Paused while it asks for that, librdkafka may never know."""
+    bench = Bench(Memories())
+    bench.group.offset = committed
+    assert await bench.group.deals(FIRST) == {FIRST: begins}
+    assert bench.group.paused == {FIRST}
+    bench.tenure.close()
 
 
 async def test_inboxes_of_agents_that_remember_nothing_are_read_at_once() -> None:
