@@ -22,6 +22,8 @@ PREFIX = "POINTSMAN_"
 KAFKA_CONFIG = f"{PREFIX}KAFKA_CONFIG"
 SECRETS = frozenset({"clickhouse_password", "schema_registry_password"})
 LEVELS = ("debug", "info", "warning", "error")
+SLOTTED = ("worker", "host", "store")
+SLOT_MAX = 64
 
 
 def _checked_servers(text: str) -> str:
@@ -40,6 +42,12 @@ def _checked_port(url: str) -> str:
 def database_of(url: str) -> str:
     """Which database of a ClickHouse an address means: http://HOST:PORT/NAME, else the usual one."""
     return urlsplit(url).path.strip("/") or DATABASE
+
+
+def _slot(kind: str) -> Any:
+    """The field that names the place of a process of this kind."""
+    said = f"Name of this {kind}'s place, kept over restarts, no two alike; @hostname: this machine's name."
+    return Field(None, pattern=rf"^[a-zA-Z0-9._@-]{{1,{SLOT_MAX}}}$", description=said)
 
 
 def _port(address: str) -> int:
@@ -82,21 +90,9 @@ class Settings(BaseModel):
         repr=False,
         description="A file of librdkafka properties for every client, `name=value` a line: SASL, TLS, passwords.",
     )
-    worker_slot: str | None = Field(
-        None,
-        pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
-        description="Name of this worker's place, kept over restarts, no two alike; @hostname: this machine's name.",
-    )
-    host_slot: str | None = Field(
-        None,
-        pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
-        description="Name of this host's place, kept over restarts, no two alike; @hostname: this machine's name.",
-    )
-    store_slot: str | None = Field(
-        None,
-        pattern=r"^[a-zA-Z0-9._@-]{1,64}$",
-        description="Name of this store's place, kept over restarts, no two alike; @hostname: this machine's name.",
-    )
+    worker_slot: str | None = _slot("worker")
+    host_slot: str | None = _slot("host")
+    store_slot: str | None = _slot("store")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Prometheus port, with `/metrics` and `/ready`; 0: a free one."
     )
@@ -162,14 +158,13 @@ def read_properties(path: Path) -> Mapping[str, str]:
 
 def _explain(error: dict[str, Any], sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
+    slot = f"must be at most {SLOT_MAX} letters, digits, dots, dashes and underscores"
     wanted = {
         "broker": "must be HOST:PORT, or several with commas between them",
         "clickhouse": "must be http://HOST:PORT or https://HOST:PORT, without user; /DATABASE may follow",
         "schema_registry": "must be http://HOST:PORT or https://HOST:PORT, a path may follow, without user or query",
         "log_level": f"must be one of {', '.join(LEVELS)}",
-        "worker_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
-        "host_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
-        "store_slot": "must be at most 64 letters, digits, dots, dashes and underscores",
+        **dict.fromkeys((f"{kind}_slot" for kind in SLOTTED), slot),
         "metrics_port": "must be a port number from 0 to 65535",
     }
     return f"{sources.get(name, name)}: {wanted.get(name, error['msg'])}"

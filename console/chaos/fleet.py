@@ -40,7 +40,6 @@ WORDS_LINES = 5
 OUR_CODE = ("-m", "console.cli.main")
 FLEET = Path(__file__).parent / "fleet.yaml"
 PIPELINE = ("worker", "host", "store")
-SLOTTED = ("worker", "host", "store")
 
 
 class Ended(NamedTuple):
@@ -292,7 +291,7 @@ class Fleet:
             *("--broker", f"127.0.0.1:{self.link[post.name].port}"),
             *("--clickhouse", f"http://127.0.0.1:{self.link['clickhouse'].port}"),
             *("--topology", str(self._topology_path), "--stop-with-stdin", "--ready-file", str(ready)),
-            *((f"--{post.kind}-slot", post.name) if self._has_slots and post.kind in SLOTTED else ()),
+            *((f"--{post.kind}-slot", post.name) if self._has_slots else ()),
         ]
 
     def _code_of(self, post: Post) -> Sequence[str]:

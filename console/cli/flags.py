@@ -7,7 +7,7 @@ I/O: reads the topology file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,12 @@ from console.cli.output import Format
 if TYPE_CHECKING:
     from console.cli.deployment import Deployment
     from schemas.settings import Settings
+
+
+def _slot(kind: str) -> Any:
+    said = f"Name of this {kind}'s place, the same when it starts again, no two alike."
+    return typer.Option(f"--{kind}-slot", metavar="NAME", help=f"{said} [env: POINTSMAN_{kind.upper()}_SLOT]")
+
 
 Broker = Annotated[
     str | None, typer.Option("--broker", metavar="HOST:PORT", help="Kafka's bootstrap servers. [env: POINTSMAN_BROKER]")
@@ -33,30 +39,9 @@ MetricsPort = Annotated[
         "--metrics-port", min=0, max=65535, help="Prometheus port, 0: a free one. [env: POINTSMAN_METRICS_PORT]"
     ),
 ]
-WorkerSlot = Annotated[
-    str | None,
-    typer.Option(
-        "--worker-slot",
-        metavar="NAME",
-        help="Name of this worker's place, the same when it starts again, no two alike. [env: POINTSMAN_WORKER_SLOT]",
-    ),
-]
-HostSlot = Annotated[
-    str | None,
-    typer.Option(
-        "--host-slot",
-        metavar="NAME",
-        help="Name of this host's place, the same when it starts again, no two alike. [env: POINTSMAN_HOST_SLOT]",
-    ),
-]
-StoreSlot = Annotated[
-    str | None,
-    typer.Option(
-        "--store-slot",
-        metavar="NAME",
-        help="Name of this store's place, the same when it starts again, no two alike. [env: POINTSMAN_STORE_SLOT]",
-    ),
-]
+WorkerSlot = Annotated[str | None, _slot("worker")]
+HostSlot = Annotated[str | None, _slot("host")]
+StoreSlot = Annotated[str | None, _slot("store")]
 ReadyFile = Annotated[
     Path | None, typer.Option("--ready-file", metavar="FILE", help="Written, as JSON, when the process serves.")
 ]

@@ -175,10 +175,6 @@ class PackedConsumer:
         """Records appended and not yet read, of what is assigned; as of the last fetch, nothing is asked."""
         return self._fetches.lag()
 
-    def topics(self) -> list[str]:
-        """Names of all topics that the broker shows this client."""
-        return self._group.topics()
-
     def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]:
         """As `BatchConsumer.partitions_of`."""
         return self._group.partitions_of(topics)
