@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.producer import Sends
 
 COALESCE_S = 0.002  # events that end within this time share one encoding
+COMPANY_S = 0.01  # and so do those of short calls that run still, for no longer than this
 POLL_S = 0.001
 
 
@@ -36,16 +38,22 @@ class Sender(Sends, Protocol):
 
 
 class EventLog:
-    """Belongs to one event loop; `run` must run in it, and what it raises must end the process.
+    """Belongs to one event loop; `run` must run in it, and what it raises must end the process. `more_to_come` says
+    whether calls run that are short, most likely.
 
     An offset counts as done in the moment in which its outcome is handed to the producer. So a position is safe to
     commit if it is read right after `drained` said yes.
     """
 
     def __init__(
-        self, topology: Topology, codec: Codec, producer: Sender, versions: Mapping[str, Declared] | None = None
+        self,
+        topology: Topology,
+        codec: Codec,
+        producer: Sender,
+        versions: Mapping[str, Declared] | None = None,
+        more_to_come: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._codec, self._producer = codec, producer
+        self._codec, self._producer, self._more_to_come = codec, producer, more_to_come
         topics = topology.topics()
         self._topics = {name: topics.events(name) for name in topology.agents}
         self._agents = {topic: name for name, topic in self._topics.items()}
@@ -139,13 +147,20 @@ class EventLog:
         """Hands events over as they come, for ever."""
         while True:
             await self._wake.wait()
-            await asyncio.sleep(COALESCE_S)
+            await self._company()
             self._wake.clear()
             if self._held:
                 continue
             self._hand_over()
             if self._unconfirmed:
                 await self._confirmation()
+
+    async def _company(self) -> None:
+        """A hand-over costs as much as a hundred events of it: the first of a poll's wait for the others."""
+        until = time.monotonic() + COMPANY_S
+        await asyncio.sleep(COALESCE_S)
+        while self._more_to_come() and time.monotonic() < until:  # noqa: ASYNC110  calls need not tell it
+            await asyncio.sleep(POLL_S)
 
     async def settle(self, timeout_s: float) -> bool:
         """Whether all that was written is delivered within this time."""

@@ -75,7 +75,8 @@ class Host:
     ) -> None:
         self._consumer, self._producer = consumer, producer
         self._limits, self._topics = topology.limits, topology.topics()
-        self._events = EventLog(topology, codec, producer, versions)
+        threads = CallThreads()
+        self._events = EventLog(topology, codec, producer, versions, lambda: threads.is_calling)
         contexts = Contexts(topology, told, self._events.versions)
         self._memory = Recollection(contexts, logs, remembers)
         self._events.changed = contexts.changed
@@ -84,7 +85,7 @@ class Host:
         self._reader = DaemonPool("host-reader", 1)
         questions = Questions(self._reader.submit, self._positions.are_ours)
         ownership = Ownership(questions.ask)
-        room, threads = Room(topology.limits.host_inflight_max), CallThreads()
+        room = Room(topology.limits.host_inflight_max)
         self._services = {
             name: Service(
                 name,

@@ -134,7 +134,7 @@ class Rig:
         }
         for inbox in self.inboxes.values():
             _remember(inbox)
-        self.events = EventLog(self.topology, self._codec, self.sent)
+        self.events = EventLog(self.topology, self._codec, self.sent, more_to_come=lambda: threads.is_calling)
         self._intake = Intake(self.topology, self._codec, self.sent, self.inboxes)
         module: Callable[..., Any] = answer_rows if kind == "batch" else answer_one
         self._services = {

@@ -17,7 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 0.002
-"""A call that has waited this long for those before it gets a thread of its own."""
+"""Where calls wait, and none was begun for this long, they get one more thread."""
+
+CROWDED = 20
+"""And so they do where as many of these times have passed without there being none that waits."""
 
 IDLE_S = 60.0
 """A thread that had nothing to do for so long ends."""
@@ -47,8 +50,8 @@ class CallThreads:
         self._waiting: deque[_Call] = deque()
         self._awake = 0  # threads that make calls until they find none
         self._calling = 0  # of these, those that are in one
-        self._asleep = 0
-        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._begun = 0  # calls, ever
+        self._asleep: list[SimpleQueue[None]] = []  # what wakes each of the others; the last to fall asleep is warmest
         self._done: deque[tuple[_Call, Any, BaseException | None]] = deque()
         self._is_told = self._looks = False
 
@@ -67,47 +70,57 @@ class CallThreads:
                 self._wake()
         if self._waiting and not self._looks:
             self._looks = True
-            loop.call_later(PATIENCE_S, self._look, loop)
+            loop.call_later(PATIENCE_S, self._look, loop, self._begun, 1)
         return waiter
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What waits still, waits for a call that is not short."""
+    @property
+    def is_calling(self) -> bool:
+        """Whether calls run or wait. As of a moment: nobody is kept from beginning or ending one."""
+        return bool(self._waiting or self._calling)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, begun: int, looks: int) -> None:
+        """The last look was when `begun` calls had been begun; since then those that wait now have waited for short
+        ones, if there are more, and else for one that is not."""
         with self._lock:
             self._looks = bool(self._waiting)
-            for _ in range(self._awake - self._calling, len(self._waiting)):
+            if self._looks and self._awake == self._calling and (self._begun == begun or looks >= CROWDED):
                 self._wake()
+                looks = 0
+            begun = self._begun
         if self._looks:
-            loop.call_later(PATIENCE_S, self._look, loop)
+            loop.call_later(PATIENCE_S, self._look, loop, begun, looks + 1)
 
     def _wake(self) -> None:
         self._awake += 1
         if self._asleep:
-            self._asleep -= 1
-            self._wakes.put(None)
+            self._asleep.pop().put(None)
         else:
             threading.Thread(target=self._serve, name="agents", daemon=True).start()
 
     def _serve(self) -> None:
+        wake: SimpleQueue[None] = SimpleQueue()
         while True:
-            while (each := self._next()) is not None:
+            while (each := self._next(wake)) is not None:
                 self._make(each)
                 del each  # an idle thread holds nothing alive
             try:
-                self._wakes.get(timeout=IDLE_S)
+                wake.get(timeout=IDLE_S)
             except Empty:
                 with self._lock:
-                    if self._asleep:  # else somebody has counted on this one by now
-                        self._asleep -= 1
+                    if wake in self._asleep:  # else somebody has counted on this one by now
+                        self._asleep.remove(wake)
                         return
-                self._wakes.get()
+                wake.get()
 
-    def _next(self) -> _Call | None:
+    def _next(self, wake: SimpleQueue[None]) -> _Call | None:
+        """None where there is none: the thread falls asleep then, until `wake` has something."""
         with self._lock:
             if self._waiting:
                 self._calling += 1
+                self._begun += 1
                 return self._waiting.popleft()
             self._awake -= 1
-            self._asleep += 1
+            self._asleep.append(wake)
             return None
 
     def _make(self, each: _Call) -> None:

@@ -34,6 +34,73 @@ def test_short_calls_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     _run(work)
 
 
+def test_calls_that_are_short_share_a_thread_also_where_the_last_of_them_waits_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.2)
+
+    def call() -> int:
+        time.sleep(0.05)
+        return threading.get_ident()
+
+    async def work() -> None:
+        threads = CallThreads()
+        assert len(set(await asyncio.gather(*(threads.start(Lane(1), call) for _ in range(10))))) == 1
+
+    _run(work)
+
+
+def test_short_calls_without_end_get_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(turns, "CROWDED", 3)
+
+    def call() -> int:
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    async def work() -> None:
+        threads = CallThreads()
+        assert len(set(await asyncio.gather(*(threads.start(Lane(1), call) for _ in range(60))))) > 1
+
+    _run(work)
+
+
+def test_threads_that_a_stall_took_end_though_calls_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "IDLE_S", 0.2)
+
+    gate = threading.Event()
+
+    def stall() -> threading.Thread:
+        gate.wait()
+        return threading.current_thread()
+
+    async def work() -> None:
+        threads = CallThreads()
+        current = [threads.start(Lane(1), stall) for _ in range(4)]
+        await threads.start(Lane(1), str)  # there is a thread for each by now
+        gate.set()
+        awake = await asyncio.gather(*current)
+        assert len(set(awake)) == 4
+        while sum(each.is_alive() for each in awake) > 1:
+            await threads.start(Lane(1), str)
+            await asyncio.sleep(0.01)
+
+    _run(work)
+
+
+def test_it_is_calling_from_the_start_of_a_call_to_its_end() -> None:
+    async def work() -> None:
+        threads, gate = CallThreads(), threading.Event()
+        assert not threads.is_calling
+        call = threads.start(Lane(1), gate.wait)
+        assert threads.is_calling
+        gate.set()
+        await call
+        assert not threads.is_calling
+
+    _run(work)
+
+
 def test_a_call_that_hangs_keeps_no_other_agent_from_its_work() -> None:
     async def work() -> None:
         threads, gate = CallThreads(), threading.Event()
