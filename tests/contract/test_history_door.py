@@ -150,6 +150,21 @@ def test_settings_hold_for_their_query_alone(client: Any) -> None:
     assert client.command(sql) == before
 
 
+def test_queries_leave_nothing_in_the_handle_that_the_next_one_takes(door: Door, client: Any) -> None:
+    for _ in range(3):
+        assert client.query("SELECT {n:Int32}", parameters={"n": 7}).result_rows == [(7,)]
+        with pytest.raises(DatabaseError):  # a parameter of another query's
+            client.query("SELECT {n:Int32}")
+        said = "SELECT toUInt64(getSetting('max_result_rows'))"
+        assert client.query(f"{said} SETTINGS max_result_rows = 5").result_rows == [(5,)]
+        assert client.query(said, settings={"max_result_rows": 6}).result_rows == [(6,)]
+        assert client.query(said).result_rows == [(0,)]
+        client.command("CREATE DATABASE elsewhere")
+        client.command("CREATE TABLE elsewhere.t (n Int32) ENGINE = Memory")
+        assert client.query("SELECT n FROM t", settings={"database": "elsewhere"}).result_rows == []
+        client.command("DROP DATABASE elsewhere")
+
+
 def test_a_session_keeps_what_was_set_in_it(door: Door, client: Any) -> None:
     sql = "SELECT getSetting('max_block_size')"
     before = client.command(sql)
