@@ -25,8 +25,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from schemas.errors import ConfigurationError
 from streams.history import bodies
 from streams.history.door import Door
-from streams.history.engine import Engine
+from streams.history.engine import Engine, Handle
 from streams.history.queries import History, QueryError
+from streams.history.sessions import READY_MAX
 from streams.transport.http_server import CONNECTIONS_MAX
 from tests.support.waiting import PATIENCE, deadline_in
 
@@ -163,6 +164,36 @@ def test_queries_leave_nothing_in_the_handle_that_the_next_one_takes(door: Door,
         client.command("CREATE TABLE elsewhere.t (n Int32) ENGINE = Memory")
         assert client.query("SELECT n FROM t", settings={"database": "elsewhere"}).result_rows == []
         client.command("DROP DATABASE elsewhere")
+
+
+def test_queries_of_the_same_settings_share_a_handle(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Handle] = []
+    closed: list[Handle] = []
+    do_open, do_close = Engine.open, Handle.close
+
+    def opening(engine: Engine) -> Handle:
+        opened.append(do_open(engine))
+        return opened[-1]
+
+    def closing(handle: Handle) -> None:
+        closed.append(handle)
+        do_close(handle)
+
+    monkeypatch.setattr(Engine, "open", opening)
+    monkeypatch.setattr(Handle, "close", closing)
+    door = Door(engine, 0)
+    try:
+        for _ in range(3):
+            assert ask(door, "SELECT 1").status == 200
+        assert (len(opened), len(closed)) == (1, 0)
+        assert ask(door, "SELECT nothing").status == 404  # what failed is not taken again
+        assert (len(opened), len(closed)) == (1, 1)
+        for rows in range(1, 21):
+            assert ask(door, f"SELECT {rows}", max_result_rows=str(rows)).status == 200
+        assert len(opened) - len(closed) == READY_MAX
+    finally:
+        door.close()
+    assert len(opened) == len(closed)
 
 
 def test_a_session_keeps_what_was_set_in_it(door: Door, client: Any) -> None:
