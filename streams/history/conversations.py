@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from schemas.codes import ErrorCode
@@ -47,17 +48,15 @@ SELECT tenant, conversation_id, task_id, offset, text, labels
 FROM conversation_tasks_log
 WHERE (tenant, conversation_id) IN {conversations:Array(Tuple(String, String))}
 """
-# How far each log has been read: asked before all else, so that no row is missing before it. With it what was asked, of
-# conversations that are not too long: of what is answered later, the log has to tell.
-_FIRST = f"""
-SELECT topic AS tenant, '' AS conversation_id, '' AS task_id, max(offset) + 1 AS offset, '' AS text,
-    CAST(map(), 'Map(String, String)') AS labels
+# How far each log has been read: asked before the outcomes, so that no row is missing before it.
+_THROUGH = f"""
+SELECT topic, max(offset) + 1
 FROM {_LOG}
 WHERE {_HERE}
 GROUP BY topic, partition
-UNION ALL
-SELECT * FROM ({_ASKED} LIMIT {{rows_max:Int64}})
 """  # noqa: S608 - constants
+# What was asked may be read before the outcomes or after them: of what the history has no question for, the log tells.
+_WHOLE_ASKED = f"{_ASKED}LIMIT {{rows_max:Int64}}"
 # With outcomes come the claims, out of the same parts as what stands behind them, and what models made of them.
 _WHOLE = f"""
 SELECT {", ".join(COLUMNS)}
@@ -137,14 +136,11 @@ class Conversations:
     """
 
     def __init__(self, url: str, user: str = "default", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        self._history = Connection(
-            url,
-            user,
-            password,
-            connect_timeout=timeout_s,
-            send_receive_timeout=timeout_s,
-            query_retries=0,
-        )
+        bounds = {"connect_timeout": timeout_s, "send_receive_timeout": timeout_s, "query_retries": 0}
+        self._history = Connection(url, user, password, **bounds)
+        # What was asked does not depend on the other answers: it is on its way beside them.
+        self._asking = Connection(url, user, password, **bounds)
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="asked")
         self._timeout_s, self._until = timeout_s, 0.0
 
     def read(
@@ -163,31 +159,27 @@ class Conversations:
         wanted = sorted(keys)
         for start in range(0, len(wanted), KEYS_MAX):
             some = wanted[start : start + KEYS_MAX]
-            at, tasks = self._first(some, here)
-            for topic, offset in at.items():
+            asked = self._beside.submit(self._asked, some)
+            for topic, offset in self._query(_THROUGH, here, _SETTINGS):
                 through[topic] = min(offset, through.get(topic, offset))  # the earliest answer holds for all
-            read, said = self._whole(some, here, last, facts_max, tasks) or self._ends(some, here, last, facts_max)
+            read, said = self._whole(some, here, last, facts_max, asked) or self._ends(some, here, last, facts_max)
             found |= read
             for topic, places in said.items():
                 claims[topic] |= places
         return Reading(found, through, {topic: sorted(places) for topic, places in claims.items()})
 
     def close(self) -> None:
+        self._beside.shutdown()
+        self._asking.close()
         self._history.close()
 
-    def _first(self, keys: Sequence[ConversationKey], here: Mapping[str, Any]) -> tuple[dict[str, int], _Tasks | None]:
-        """How far the logs were read, by topic; and what was asked, None where there is too much of it."""
+    def _asked(self, keys: Sequence[ConversationKey]) -> _Tasks | None:
+        """What was asked, None where there is too much of it. Runs beside."""
         conversations = sorted({key[::2] for key in keys})
         rows_max = WHOLE_ROWS * len(conversations)
-        asked = {**here, "conversations": conversations, "rows_max": rows_max}
-        at: dict[str, int] = {}
-        tasks: list[Sequence[Any]] = []
-        for row in self._query(_FIRST, asked, _SETTINGS):
-            if row[2]:
-                tasks.append(row)
-            else:
-                at[row[0]] = row[3]
-        return at, _earliest(tasks) if len(tasks) < rows_max else None
+        asked = {"conversations": conversations, "rows_max": rows_max}
+        rows = self._query(_WHOLE_ASKED, asked, history=self._asking)
+        return _earliest(rows) if len(rows) < rows_max else None
 
     def _whole(
         self,
@@ -195,7 +187,7 @@ class Conversations:
         here: Mapping[str, Any],
         last: int,
         facts_max: int,
-        tasks: _Tasks | None,
+        asking: Future[_Tasks | None],
     ) -> tuple[Mapping[ConversationKey, Found], Claims] | None:
         """Found, and the claims; None where there is too much of it."""
         rows_max = WHOLE_ROWS * len(keys)
@@ -205,6 +197,7 @@ class Conversations:
             return None
         conversations, claims = parted(rows)
         facts = {key: each.take_older(last, facts_max) for key, each in conversations.items()}
+        tasks = asking.result()
         if tasks is None:
             tasks = self._tasks(conversations)
         return {key: _found(each, facts[key], tasks) for key, each in conversations.items()}, claims
@@ -239,12 +232,16 @@ class Conversations:
         return _earliest(found)
 
     def _query(
-        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, str] = _BY_KEY
+        self,
+        sql: str,
+        parameters: Mapping[str, Any],
+        settings: Mapping[str, str] = _BY_KEY,
+        history: Connection | None = None,
     ) -> Sequence[Sequence[Any]]:
         if time.monotonic() > self._until:
             why = f"it took more than {self._timeout_s:g} s"
             raise UnreachableError("ClickHouse", self._history.url, why, HINT, code=ErrorCode.NO_CLICKHOUSE)
-        return self._history.look_up(sql, parameters, settings)
+        return (history or self._history).look_up(sql, parameters, settings)
 
 
 def _with_claims(keys: Sequence[ConversationKey]) -> list[ConversationKey]:
