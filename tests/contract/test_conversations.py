@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from console.cli.output import Format, Output
 from console.memory.recall import LAST, StoreRecall, read_so_far
 from console.memory.summaries import row_of
 from streams.history import conversations as conversations_module
+from streams.history.connection import Connection
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.migrations import lost, migrate
@@ -255,6 +257,34 @@ def test_an_outcome_whose_submission_is_not_stored_yet_is_left_to_the_log(client
     memories, through = recall.recall(0, [KEY])
     assert len(memories[KEY].interactions) == 6
     assert through == {KEY.agent_id: 202}
+
+
+def test_what_was_asked_is_on_its_way_beside_the_other_statements(
+    client: Any, recall: StoreRecall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(client, history(3), 0)
+    began, look_up = threading.Event(), Connection.look_up
+
+    def together(self: Connection, sql: str, *more: Any) -> Any:
+        if "conversation_tasks_log" in sql:
+            began.set()
+        assert began.wait(60)
+        return look_up(self, sql, *more)
+
+    monkeypatch.setattr(Connection, "look_up", together)
+    assert [each.ordinal for each in recall.recall(0, [KEY])[0][KEY].interactions] == [1, 2, 3]
+
+
+def test_without_what_was_asked_there_is_no_memory_and_the_next_reading_goes_on(
+    client: Any, recall: StoreRecall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(client, history(3), 0)
+    asked = conversations_module._WHOLE_ASKED
+    monkeypatch.setattr(conversations_module, "_WHOLE_ASKED", "SELECT throwIf(1)")
+    with pytest.raises(SourceAway):
+        recall.recall(0, [KEY])
+    monkeypatch.setattr(conversations_module, "_WHOLE_ASKED", asked)
+    assert recall.recall(0, [KEY])[1] == {KEY.agent_id: 3}
 
 
 def test_nothing_is_known_of_a_memory_that_is_not_there(recall: StoreRecall) -> None:
