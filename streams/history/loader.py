@@ -54,7 +54,8 @@ NEVER_MS = 2**63 - 1
 INSERT_SETTINGS = {"async_insert": 0, "max_insert_threads": 1, "max_threads": 1, "optimize_on_insert": 0}
 ALIGN_ROWS = 16_384
 _BY_NAME = {table.name: table for table in TABLES.values()}
-BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# A second at most: what lies behind a ClickHouse that is back is the backlog of all that time, too.
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0)
 DELIVERY_POLL_S = 0.5
 
 

@@ -19,3 +19,9 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, YOUNG_ROUNDS, MIDDLE_ROUNDS)
+
+
+def thaw() -> None:
+    """The opposite, once what was there is needed no more: what lies in cycles is found again, and goes."""
+    gc.unfreeze()
+    gc.collect()
