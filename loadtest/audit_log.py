@@ -47,6 +47,12 @@ class Log:
     invalid: set[Place] = field(default_factory=set)
     dead: set[Place] = field(default_factory=set)
 
+    def events(self) -> int:
+        """How many records that is, of agents, router and clients: submissions, dispatches, agents' and orchestrator's
+        events, results."""
+        asked, told = len(self.submissions) + len(self.dispatches), len(self.event_ids) + len(self.orchestrator_event_ids)
+        return asked + told + len(self.results)
+
     def facts(self) -> Mapping[str, Iterable[Hashable]]:
         """Identities of the valid records, by the history's names for their kinds."""
         return {

@@ -47,7 +47,8 @@ class Recovery(NamedTuple):
 
 @dataclass
 class Outcome:
-    """One run. `unmet`: expectations of the plan that it did not keep to."""
+    """One run. `events_per_second`: what its logs hold, over the time for which tasks were sent; `unmet`: expectations
+    of the plan that it did not keep to."""
 
     plan: str
     seed: int
@@ -55,6 +56,7 @@ class Outcome:
     injected: list[Injected]
     skipped: list[tuple[Due, str]]
     accepted: int
+    events_per_second: float
     lost: int
     duplicated: int
     extra_copies: int
@@ -110,6 +112,7 @@ def outcome_of(
         injected=evidence.injected,
         skipped=skipped,
         accepted=len({each[:2] for each in evidence.log.submissions} | evidence.acknowledged),
+        events_per_second=evidence.log.events() * plan.rate / sender.sent if sender.sent else 0.0,
         lost=len(lost(evidence)),
         duplicated=len(duplicated(evidence)),
         extra_copies=len(extra_copies(evidence)),
@@ -168,6 +171,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         },
         "faults_skipped": [{"fault": str(due), "why": why} for due, why in outcome.skipped],
         "accepted": outcome.accepted,
+        "events_per_second": round(outcome.events_per_second, 1),
         "lost": outcome.lost,
         "duplicated": outcome.duplicated,
         "extra_copies": outcome.extra_copies,
@@ -242,6 +246,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
     yield (
         f"  tasks      {outcome.accepted} accepted, {outcome.lost} lost, {outcome.duplicated} duplicated"
         + (f", {outcome.extra_copies} extra copies" if outcome.extra_copies else "")
+        + f"; {outcome.events_per_second:.0f} events a second"
     )
     yield f"  results    {', '.join(f'{n} {status}' for status, n in outcome.results_by_status.items()) or 'none'}"
     yield f"  history    {outcome.history_missing} missing, {outcome.history_duplicated} duplicated"

@@ -240,7 +240,7 @@ def outcome_for(plan: Plan, evidence: Evidence, usage: Usage | None = None) -> O
 def test_a_report_has_its_figures_and_the_command_that_repeats_it(topology: Topology) -> None:
     outcome = outcome_for(PLAN, evidence_of(topology))
     page = "\n".join(lines(outcome))
-    assert "2 accepted, 0 lost, 0 duplicated" in page
+    assert "2 accepted, 0 lost, 0 duplicated; 400 events a second" in page  # 8 records, in two hundredths of a second
     assert "libfaketime is not installed" in page
     assert last_line(outcome).endswith("passed")
     whole = summed([outcome])
