@@ -50,8 +50,8 @@ class Log:
     def events(self) -> int:
         """How many records that is, of agents, router and clients: submissions, dispatches, agents' and orchestrator's
         events, results."""
-        asked, told = len(self.submissions) + len(self.dispatches), len(self.event_ids) + len(self.orchestrator_event_ids)
-        return asked + told + len(self.results)
+        told = len(self.event_ids) + len(self.orchestrator_event_ids) + len(self.results)
+        return len(self.submissions) + len(self.dispatches) + told
 
     def facts(self) -> Mapping[str, Iterable[Hashable]]:
         """Identities of the valid records, by the history's names for their kinds."""
