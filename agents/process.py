@@ -178,5 +178,5 @@ def _consumer(
         bytes_max=limits.batch_bytes_max,
         poll_s=FIRST_S,
         with_headers=True,
-        gathering=Gathering(limits.poll_ms / 1000),
+        gathering=Gathering(limits.poll_ms / 1000, limits.turn_percent / 100),
     )

@@ -72,6 +72,13 @@ class Limits(Section):
         ge=1,
         description="Longest wait of worker and host for a batch to fill; the less their turns cost, the less.",
     )
+    turn_percent: Whole = Field(
+        60,
+        ge=1,
+        le=100,
+        description="Share of a core that turns of a worker or host may take before they wait for more to come, up to "
+        "`poll_ms`; less where several of them share few cores.",
+    )
     linger_ms: Whole = Field(1, ge=0, description="How long a producer waits for company before it sends.")
     commit_interval_ms: Whole = Field(
         500, ge=1, description="Time between two commits: a host's, and with at_least_once a worker's, too."

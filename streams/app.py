@@ -192,6 +192,7 @@ def build(settings: Settings, topology: Topology, worker: Worker) -> faust.App:
         rows_max=limits.batch_rows_max,
         bytes_max=limits.batch_bytes_max,
         poll_s=limits.poll_ms / 1000,
+        turn_share=limits.turn_percent / 100,
         hooks=worker,
     )
     app = make_app(group_of("worker", topology.prefix), options)

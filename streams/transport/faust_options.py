@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streams.transport.gathering import SHARE
+
 
 class Hooks(Protocol):
     """Run on the app's event loop, one at a time. An exception from any of them ends the app."""
@@ -36,7 +38,8 @@ class DriverOptions:
 
     The group shares out the partitions of `anchor`, the only topic subscribed to; the same partition numbers of all
     `mirrors` are read along. Batches hold records of one channel, `rows_max` and `bytes_max` of keys and values at
-    most; a poll waits `poll_s` at most, less while little is read.
+    most; a poll waits `poll_s` at most, less while little is read, and while turns take less than `turn_share` of a
+    core.
     """
 
     config: Mapping[str, Any]
@@ -47,3 +50,4 @@ class DriverOptions:
     bytes_max: int
     poll_s: float
     hooks: Hooks
+    turn_share: float = SHARE

@@ -78,7 +78,7 @@ class Reader:
         self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
         self._early: list[Any] = []
         self._callback_error: BaseException | None = None
-        self._gathering = Gathering(options.poll_s)
+        self._gathering = Gathering(options.poll_s, options.turn_share)
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._paused: frozenset[TopicPartition] = frozenset()
         self._lock = threading.Lock()

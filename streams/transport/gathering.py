@@ -12,16 +12,19 @@ import time
 
 SHORTEST_S = 0.005
 SHARE = 0.6
-"""A turn that costs so much of the time between two is worth no longer wait."""
+"""A turn that costs so much of the time between two is worth no longer wait; unless the deployment says otherwise."""
 WEIGHT = 0.25
 """Of the last turn in what turns are taken to cost: the router's and those of consensus differ, and come in turns."""
 
 
 class Gathering:
-    """One reader's. `begin` where a first record has come, `end` once what came with it has been read."""
+    """One reader's. `begin` where a first record has come, `end` once what came with it has been read.
 
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
+    `share`: of a core, that turns may take before they wait longer.
+    """
+
+    def __init__(self, longest_s: float, share: float = SHARE) -> None:
+        self._longest_s, self._share = longest_s, share
         self._cost_s = 0.0
         self._wait_s = self._began_at = 0.0
         self._ended_at, self._spent_s = time.monotonic(), time.process_time()
@@ -29,7 +32,7 @@ class Gathering:
     @property
     def wait_s(self) -> float:
         """Between SHORTEST_S and `longest_s`."""
-        return min(max(self._cost_s / SHARE, SHORTEST_S), self._longest_s)
+        return min(max(self._cost_s / self._share, SHORTEST_S), self._longest_s)
 
     def begin(self) -> float:
         """How long to gather from now on."""

@@ -36,9 +36,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def after(machine: Machine, cost_s: float, late_s: float = 0.0, turns: int = 50, idle_s: float = LULL_S) -> float:
+def after(
+    machine: Machine,
+    cost_s: float,
+    late_s: float = 0.0,
+    turns: int = 50,
+    idle_s: float = LULL_S,
+    share: float = SHARE,
+) -> float:
     """What a reader waits whose turns cost so much CPU time, and who is woken so late from each wait."""
-    gathering = Gathering(LONGEST_S)
+    gathering = Gathering(LONGEST_S, share)
     for _ in range(turns):
         machine.now_s += idle_s
         machine.now_s += gathering.begin() + late_s
@@ -53,6 +60,11 @@ def test_who_has_read_nothing_hardly_waits(machine: Machine) -> None:
 
 def test_cheap_turns_are_not_waited_for(machine: Machine) -> None:
     assert after(machine, SHORTEST_S * SHARE / 2) == SHORTEST_S
+
+
+def test_who_has_less_of_a_core_for_turns_takes_fewer_of_them(machine: Machine) -> None:
+    assert after(machine, 0.012, share=0.2) == pytest.approx(0.012 / 0.2, rel=0.01)
+    assert after(machine, 0.024, share=0.2) == LONGEST_S
 
 
 def test_the_dearer_a_turn_the_longer_the_wait_up_to_its_bound(machine: Machine) -> None:
