@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from agents.process import run_host
 from schemas.codec import Codec, Decoded
@@ -25,7 +28,7 @@ from streams.history.process import run_store
 from tests.simulation.faust_app import maker
 from tests.simulation.house import Client, House
 from tests.simulation.library import ADDRESS, installed
-from tests.simulation.loops import Asyncio
+from tests.simulation.loops import Asyncio, Future
 from tests.simulation.standins import Clock, Event, Queues, Threading, replaced, waiter
 from tests.simulation.wire import Cluster
 from tests.simulation.world import Process
@@ -83,6 +86,7 @@ def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: boo
     places += [(f"{module}.threading", threads) for module in _THREADED]
     places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
     places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
+    places += [("streams.transport.threads.Future", partial(Future, world)), ("streams.transport.threads.asyncio", loops)]
     places += [("streams.transport.threads.wait", waiter(world))]
     places += [(f"{module}.asyncio", loops) for module in _LOOPED]
     places += [("streams.app.make_app", maker(world.rng))]
@@ -143,22 +147,51 @@ def shared_registry() -> FileRegistry:
 
 
 class RememberingCodec(Codec):
-    """The real one; of what was decoded before, in one piece, it gives what it gave then. Recoveries read a lot again,
-    and so do the invariants."""
+    """The real one; it reads each value once, and of what it has read before it gives the rows that it gave then.
+    Others read it too, recoveries read a lot again, and so do the invariants."""
 
     def __init__(self, record_bytes_max: int) -> None:
         super().__init__(shared_registry(), record_bytes_max)
         self._decoded: dict[tuple[str, tuple[bytes | None, ...]], Decoded] = {}
+        self._places: dict[str, dict[bytes | None, tuple[pa.RecordBatch, int, int]]] = {}
+        """By the record's name and the value: a batch, its row in it, and the writer's schema."""
 
     def decode(self, values: Sequence[bytes | None], record_name: str) -> Decoded:
         key = (record_name, tuple(values))
         found = self._decoded.get(key)
         if found is None:
-            found = self._decoded[key] = super().decode(values, record_name)
+            found = self._decoded[key] = self._in_pieces(key[1], record_name) or super().decode(values, record_name)
         return found
+
+    def _in_pieces(self, values: tuple[bytes | None, ...], record_name: str) -> Decoded | None:
+        """What is new among them is read; the others' rows are copied. None where one of them is no record."""
+        places = self._places.setdefault(record_name, {})
+        new = [value for value in dict.fromkeys(values) if value not in places]
+        if new:
+            read = super().decode(new, record_name)
+            if read.faults:
+                return None
+            rows = zip(new, range(len(new)), read.schema_ids.tolist(), strict=True)
+            places.update({value: (read.batch, row, schema_id) for value, row, schema_id in rows})
+            if len(new) == len(values):
+                return read
+        found = [places[value] for value in values]
+        if not found:
+            return None
+        slices: list[pa.RecordBatch] = []
+        start = 0
+        for at in range(1, len(found) + 1):
+            batch, row, _ = found[at - 1]
+            if at == len(found) or found[at][0] is not batch or found[at][1] != row + 1:
+                slices.append(batch.slice(found[start][1], at - start))
+                start = at
+        batch = slices[0] if len(slices) == 1 else pa.concat_batches(slices)
+        schema_ids = np.array([schema_id for _, _, schema_id in found], np.int64)
+        return Decoded(batch, np.arange(len(found)), [], schema_ids)
 
     def forget(self) -> None:
         self._decoded.clear()
+        self._places.clear()
 
 
 @cache

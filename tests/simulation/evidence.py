@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -94,6 +94,8 @@ class Evidence:
         self.read_ms: dict[tuple[str, str, int, int], int] = {}
         """When a host first had a dispatch: by its process, the inbox, its partition and the offset."""
         self._rows: dict[tuple[str, int], tuple[list[Row], list[int]]] = {}
+        self._records: dict[tuple[str, int], tuple[int, list[Record]]] = {}
+        """Those that are visible, as of so many changes of their partition."""
 
     def watch(self) -> None:
         """From now on commits and writes are seen."""
@@ -146,7 +148,7 @@ class Evidence:
             if topic == self.topics.submitted:
                 cut = Cut(number, position, low_watermark_of(metadata))
                 self._cluster.world.note("broker", f"cut of [{number}]: {position}, {metadata}")
-                ends = {name: each[number].end for name, each in broker.topics.items() if number < len(each)}
+                ends = {name: len(each[number].records) for name, each in broker.topics.items() if number < len(each)}
                 self.cuts.append(Seen(broker.now_ms(), cut, ends))
             elif topic in self._agents:
                 agent = self._agents[topic]
@@ -169,8 +171,13 @@ class Evidence:
 
     # ------------------------------------------------------------------ the logs
 
-    def records(self, topic: str, number: int) -> list[Record]:
-        return [record for record in self._cluster.broker.topics[topic][number].records if record.is_visible]
+    def records(self, topic: str, number: int) -> Sequence[Record]:
+        partition = self._cluster.broker.topics[topic][number]
+        known = self._records.get((topic, number))
+        if known is None or known[0] != partition.changes:
+            visible = [record for record in partition.records if record.is_visible]
+            known = self._records[topic, number] = partition.changes, visible
+        return known[1]
 
     def rows(self, topic: str, number: int) -> list[Row]:
         """Valid records of one partition."""
@@ -252,29 +259,49 @@ class Evidence:
 
     def is_at_rest(self, deployment: Deployment) -> bool:
         """Whether everyone is at work, and everything is read, answered and committed."""
-        return not self.unrest(deployment)
+        return next(self._unrest(deployment), None) is None
 
     def unrest(self, deployment: Deployment) -> list[str]:
         """What keeps the deployment from rest."""
-        found = [f"{slot.name} is not at work" for slot in deployment.slots if slot.is_wanted and not slot.is_ready]
-        found += [f"the broker takes nothing for {topic}" for topic in self._cluster.broker.refused]
+        return list(self._unrest(deployment))
+
+    def _unrest(self, deployment: Deployment) -> Iterator[str]:
+        """What the logs say is of interest only where everything in them is read and committed."""
+        for why in (self._unready(deployment), self._unread(deployment), self._unfinished()):
+            found = False
+            for each in why:
+                found = True
+                yield each
+            if found:
+                return
+
+    def _unready(self, deployment: Deployment) -> Iterator[str]:
+        yield from (f"{slot.name} is not at work" for slot in deployment.slots if slot.is_wanted and not slot.is_ready)
+        yield from (f"the broker takes nothing for {topic}" for topic in self._cluster.broker.refused)
+
+    def _unread(self, deployment: Deployment) -> Iterator[str]:
+        broker = self._cluster.broker
         read = {WORKERS: (self.topics.submitted, *self.topics.logs), HOSTS: self.topics.inboxes}
         if any(slot.kind == "store" for slot in deployment.slots):
             read[STORES] = self.topics_of_tasks
         for name, topics in read.items():
-            group = self._cluster.broker.group(name)
+            group = broker.group(name)
             if not group.is_stable:
-                found.append(f"{name} has not agreed")
+                yield f"{name} has not agreed"
             for topic in topics:
-                for number, partition in enumerate(self._cluster.broker.topics[topic]):
+                for number, partition in enumerate(broker.topics[topic]):
                     position = group.offsets.get((topic, number), (0, ""))[0]
                     if not partition.visible_end <= position <= partition.end:
-                        found.append(f"{topic}[{number}] is committed to {position} of {partition.visible_end}")
+                        yield f"{topic}[{number}] is committed to {position} of {partition.visible_end}"
                     if partition.has_open:
-                        found.append(f"{topic}[{number}] has an open transaction")
-        found = found or [f"{tenant}/{task} has no result" for tenant, task in sorted(self._unanswered())]
+                        yield f"{topic}[{number}] has an open transaction"
+
+    def _unfinished(self) -> Iterator[str]:
+        if unanswered := sorted(self._unanswered()):
+            yield from (f"{tenant}/{task} has no result" for tenant, task in unanswered)
+            return
         spilled = {key for number in range(self.topology.partitions) for key in self.spilled(number)}
-        return found or [f"{tenant}/{task} is still spilled" for tenant, task in sorted(spilled)]
+        yield from (f"{tenant}/{task} is still spilled" for tenant, task in sorted(spilled))
 
     def _unanswered(self) -> set[TaskKey]:
         asked = {key_of(row) for _, row in self.all(self.topics.submitted)}

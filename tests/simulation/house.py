@@ -37,6 +37,7 @@ class View(NamedTuple):
     folds: bool
 
 
+@cache
 def statements() -> str:
     """The DDL."""
     return "\n".join(path.read_text() for path in sorted(DDL.glob("*.sql")))

@@ -35,6 +35,7 @@ class Library:
     """Takes the place of the module `confluent_kafka`: its clients are those of a cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
+        self.__dict__.update(_THE_REST)
         self._cluster = cluster
 
     def __getattr__(self, name: str) -> Any:
@@ -48,6 +49,10 @@ class Library:
 
     def AdminClient(self, config: Mapping[str, Any]) -> Any:  # noqa: N802  the module's name
         return AdminClient(self._cluster, config) if _is_ours(config) else admin.AdminClient(config)
+
+
+_THE_REST = {name: what for name, what in vars(ck).items() if name not in vars(Library)}
+"""Of confluent_kafka: looked up in one step."""
 
 
 def _is_ours(config: Mapping[str, Any]) -> bool:

@@ -29,6 +29,9 @@ class State(Enum):
     COMPACTED = "compacted"
 
 
+_PLAIN, _COMMITTED, _OPEN, _ABORTED = State.PLAIN, State.COMMITTED, State.OPEN, State.ABORTED
+
+
 class ProducerId(NamedTuple):
     """An idempotent producer: the second number grows whenever the first one is initialised again."""
 
@@ -54,17 +57,19 @@ class Record:
     @property
     def is_visible(self) -> bool:
         """To those who read committed records, once the last stable offset has passed it."""
-        return self.state in (State.PLAIN, State.COMMITTED)
+        return self.state is _PLAIN or self.state is _COMMITTED
 
 
 @dataclass(slots=True, eq=False)
 class Partition:
-    """`start`: the first offset still held. `waiting`: called once when more can be read."""
+    """`start`: the first offset still held. `waiting`: called once when more can be read. `changes` rises whenever its
+    records, or who may see them, have changed."""
 
     topic: str
     number: int
     records: list[Record] = field(default_factory=list)
     start: int = 0
+    changes: int = 0
     waiting: list[Callable[[], None]] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
     _sequences: dict[ProducerId, list[tuple[int, int]]] = field(default_factory=dict)
@@ -87,7 +92,7 @@ class Partition:
     @property
     def stable_end(self) -> int:
         """The last stable offset: no transaction is open before it."""
-        return min(self._open.values(), default=self.end)
+        return min(self._open.values()) if self._open else len(self.records)
 
     def append(
         self,
@@ -134,6 +139,7 @@ class Partition:
         self.wake()
 
     def wake(self) -> None:
+        self.changes += 1
         waiting, self.waiting = self.waiting, []
         for call in waiting:
             call()
@@ -145,7 +151,7 @@ class Partition:
         at = position
         while at < until and len(found) < rows_max:
             record = self.records[at]
-            if record.is_visible or (not committed and record.state in (State.OPEN, State.ABORTED)):
+            if record.is_visible or (not committed and (record.state is _OPEN or record.state is _ABORTED)):
                 found.append(record)
             at += 1
         return found, at
@@ -156,6 +162,7 @@ class Partition:
 
     def compact(self) -> None:
         """As the log cleaner: of each key the last committed value stays, and offsets keep their places."""
+        self.changes += 1
         last: dict[bytes | None, Record] = {}
         for record in self.records:
             if record.is_visible:

@@ -6,21 +6,42 @@ I/O: none.
 from __future__ import annotations
 
 import asyncio
+import _thread
 import concurrent.futures
+import contextvars
 from asyncio import futures
 from collections import deque
 from collections.abc import Coroutine
-from heapq import heappop
+from concurrent.futures._base import PENDING
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any
 
 from tests.simulation.world import Process, Signal, World, current
+
+TASKS_MAX = 64
+"""Of a loop, before those that are done are forgotten."""
+
+
+class _Lock(_thread.RLock):
+    """In the place of a condition, that nobody ever waits for."""
+
+    def notify_all(self) -> None:
+        pass
+
+
+_LOCK = _Lock()
+"""Of all futures: only one thread ever runs."""
 
 
 class Future(concurrent.futures.Future[Any]):
     """One whose `result` is waited for in the world's time."""
 
     def __init__(self, world: World) -> None:
-        super().__init__()
+        # As the real one does it, but for a lock of its own: there are hundreds of them in each run.
+        self._condition, self._state = _LOCK, PENDING
+        self._result, self._exception = None, None
+        self._waiters, self._done_callbacks = [], []
         self._world = world
 
     def result(self, timeout: float | None = None) -> Any:
@@ -34,23 +55,52 @@ class Future(concurrent.futures.Future[Any]):
         return super().result(0)
 
 
-class _NoSelector:
-    """There are no sockets: the loop of asyncio asks for events, and gets none."""
+class Handle(asyncio.Handle):
+    """asyncio's, less what it notes down for a debugger."""
 
-    def select(self, _timeout: float | None) -> list[Any]:
-        return []
+    __slots__ = ()
 
-    def close(self) -> None:
-        pass
+    def __init__(
+        self, callback: Any, args: Any, loop: asyncio.AbstractEventLoop, context: contextvars.Context | None = None
+    ) -> None:
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = contextvars.copy_context() if context is None else context
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+
+
+class Timer(list[float]):
+    """As asyncio's TimerHandle: a callback that is due at its only item. A list, for the heap compares them often."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+
+    def __init__(self, when: float, callback: Any, args: Any, context: contextvars.Context | None) -> None:
+        super().__init__((when,))
+        self._callback, self._args, self._cancelled = callback, args, False
+        self._context = contextvars.copy_context() if context is None else context
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def when(self) -> float:
+        return self[0]
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        self._cancelled, self._callback, self._args = True, None, ()
 
 
 class Loop(asyncio.BaseEventLoop):
-    """asyncio's own loop, in the world's time, in a thread of a process."""
+    """asyncio's own loop, in the world's time, in a thread of a process: its rounds and its timers are these, for it
+    would ask its selector and the clock in each."""
 
     def __init__(self, process: Process) -> None:
         super().__init__()
-        self._selector = _NoSelector()
         self._process, self._world, self._wakened = process, process.world, Signal()
+        self._queue: deque[Handle | Timer] = deque()
+        self._timers: list[Timer] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         process.loops.append(self)
 
     def time(self) -> float:
@@ -59,15 +109,32 @@ class Loop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: list[Any]) -> None:
         pass
 
-    def _write_to_self(self) -> None:
-        """Called by other threads that have added a callback."""
-        self._wakened.set()
+    def create_task(self, coro: Any, **given: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=self, **given)
+        if len(self._tasks) >= TASKS_MAX:
+            self._tasks = self.pending()
+        self._tasks.append(task)
+        return task
+
+    def pending(self) -> list[asyncio.Task[Any]]:
+        """As asyncio.all_tasks, of this loop alone, and in the order in which they were made."""
+        return [task for task in self._tasks if not task.done()]
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)  # type: ignore[attr-defined]
+        handle = Handle(callback, args, self, context)
+        self._queue.append(handle)
         self._wakened.set()
         return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return self.call_at(self._world.now + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        timer = Timer(when, callback, args, context)
+        heappush(self._timers, timer)
+        return timer
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         answer = Future(self._world)
@@ -85,41 +152,38 @@ class Loop(asyncio.BaseEventLoop):
     def run_until_complete(self, future: Any) -> Any:
         """As asyncio's: rounds of what is ready, and of the timers that are due."""
         task = asyncio.ensure_future(future, loop=self)
-        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        while not task.done():
-            self._await_due()
-            asyncio._set_running_loop(self)
-            try:
-                self._ready_what_is_due()
-                for _ in range(len(ready)):
-                    handle = ready.popleft()
+        queue = self._queue
+        asyncio._set_running_loop(self)
+        try:
+            while not task.done():
+                self._await_due()
+                for _ in range(len(queue)):
+                    handle = queue.popleft()
                     if not handle._cancelled:
-                        handle._run()
-            finally:
-                asyncio._set_running_loop(None)
+                        try:
+                            handle._context.run(handle._callback, *handle._args)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as error:  # noqa: BLE001  as asyncio.Handle does it
+                            self.call_exception_handler({"message": "a callback failed", "exception": error})
+        finally:
+            asyncio._set_running_loop(None)
         return task.result()
 
-    def _ready_what_is_due(self) -> None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        until = self._world.now + self._clock_resolution  # type: ignore[attr-defined]
-        while scheduled and scheduled[0].when() <= until:
-            handle = heappop(scheduled)
-            handle._scheduled = False  # type: ignore[attr-defined]
-            self._ready.append(handle)  # type: ignore[attr-defined]
-
     def _await_due(self) -> None:
-        while not self._ready:  # type: ignore[attr-defined]
-            due = self._next_due()
-            if due is not None and due <= self._world.now + self._clock_resolution:  # type: ignore[attr-defined]
+        """Until something is ready: what was called, and timers that are due behind it."""
+        world, queue, timers = self._world, self._queue, self._timers
+        while True:
+            until = world.now + self._clock_resolution  # type: ignore[attr-defined]
+            while timers and (timers[0][0] <= until or timers[0]._cancelled):
+                timer = heappop(timers)
+                if not timer._cancelled:
+                    queue.append(timer)
+            if queue:
                 return
-            self._world.block(self._wakened, None if due is None else due - self._world.now)
-
-    def _next_due(self) -> float | None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0].cancelled():
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-            heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-        return scheduled[0].when() if scheduled else None
+            asyncio._set_running_loop(None)  # in this thread other processes go on meanwhile
+            world.block(self._wakened, timers[0][0] - world.now if timers else None)
+            asyncio._set_running_loop(self)
 
 
 def loop_of_current() -> Loop:
@@ -132,6 +196,7 @@ class Asyncio:
     """Takes the place of the module `asyncio` where it would start a loop, or wait for one from another thread."""
 
     def __init__(self, world: World) -> None:
+        self.__dict__.update(_THE_REST)
         self._world = world
 
     def __getattr__(self, name: str) -> Any:
@@ -145,7 +210,7 @@ class Asyncio:
         try:
             return loop.run_until_complete(main)
         finally:
-            left = asyncio.all_tasks(loop)
+            left = loop.pending()
             for task in left:
                 task.cancel()
             if left:
@@ -155,3 +220,20 @@ class Asyncio:
         future = Future(self._world)
         loop.call_soon_threadsafe(lambda: futures._chain_future(asyncio.ensure_future(work, loop=loop), future))  # type: ignore[attr-defined]
         return future
+
+    def wrap_future(self, future: concurrent.futures.Future[Any]) -> asyncio.Future[Any]:
+        """As asyncio's, of what a thread of the process is asked for."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(futures._copy_future_state, future, answer))  # type: ignore[attr-defined]
+        answer.add_done_callback(partial(_give_up, future))
+        return answer
+
+
+def _give_up(future: concurrent.futures.Future[Any], answer: asyncio.Future[Any]) -> None:
+    if answer.cancelled():
+        future.cancel()
+
+
+_THE_REST = {name: what for name, what in vars(asyncio).items() if name not in vars(Asyncio)}
+"""Of asyncio: looked up in one step."""

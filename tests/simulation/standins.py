@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pkgutil import resolve_name
 from typing import Any
-from unittest import mock
 
 from tests.simulation.world import T0_MS, Signal, Thread, World, current
 
@@ -214,12 +216,26 @@ def waiter(world: World) -> Callable[[Sequence[concurrent.futures.Future[Any]], 
 
 @contextmanager
 def replaced(*places: tuple[str, Any]) -> Iterator[None]:
-    """Each place is the dotted path of a name in a module of the product, with what stands there meanwhile."""
-    patches = [mock.patch(path, stand_in) for path, stand_in in places]
-    for patch in patches:
-        patch.start()
+    """Each place is the dotted path of a name in a module of the product, with what stands there meanwhile.
+
+    As unittest.mock's patch, which looks for each of a hundred modules anew.
+    """
+    undo: list[Callable[[], object]] = []
     try:
+        for path, stand_in in places:
+            owner, name = _found(path)
+            is_its_own = name in vars(owner)
+            real = vars(owner)[name] if is_its_own else getattr(owner, name)
+            setattr(owner, name, stand_in)
+            undo.append(partial(setattr, owner, name, real) if is_its_own else partial(delattr, owner, name))
         yield
     finally:
-        for patch in reversed(patches):
-            patch.stop()
+        for each in reversed(undo):
+            each()
+
+
+def _found(path: str) -> tuple[Any, str]:
+    """What holds a name, and the name: a module, or something in one."""
+    holder, _, name = path.rpartition(".")
+    module = sys.modules.get(holder)
+    return (resolve_name(holder) if module is None else module), name

@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from tests.simulation.loops import Loop
 
 T0_MS = 1_700_000_000_000
 """Wall time, in milliseconds, at which every world begins."""
@@ -22,16 +26,20 @@ T0_MS = 1_700_000_000_000
 TRACE_MAX = 200_000
 
 
-class Event:
-    """Something that will happen at `when`, in seconds of the world; unless cancelled."""
+class Event(list[Any]):
+    """Something that will happen, unless cancelled: when, in seconds of the world, its number, and what.
 
-    __slots__ = ("act", "when")
+    A list, for the heap compares thousands of them in each run, and no two have the same number.
+    """
 
-    def __init__(self, when: float, act: Callable[[], object] | None) -> None:
-        self.when, self.act = when, act
+    __slots__ = ()
+
+    @property
+    def when(self) -> float:
+        return float(self[0])
 
     def cancel(self) -> None:
-        self.act = None
+        self[2] = None
 
 
 class Signal:
@@ -46,7 +54,7 @@ class Signal:
         self._waiting.append(thread)
 
     def remove(self, thread: Thread) -> None:
-        if thread in self._waiting:
+        if self._waiting and thread in self._waiting:
             self._waiting.remove(thread)
 
     def set(self) -> None:
@@ -64,15 +72,15 @@ class World:
         self.now = 0.0
         self.processes: list[Process] = []
         self.trace: list[str] | None = None
-        self._heap: list[tuple[float, int, Event]] = []
+        self._heap: list[Event] = []
         self._made = 0
         self._is_closed = False
 
     def at(self, delay_s: float, act: Callable[[], object]) -> Event:
         """Things due at the same time happen in the order in which they were asked for."""
-        event = Event(self.now + delay_s, act)
-        self._made += 1
-        heappush(self._heap, (event.when, self._made, event))
+        self._made = number = self._made + 1
+        event = Event((self.now + delay_s, number, act))
+        heappush(self._heap, event)
         return event
 
     def now_ms(self) -> int:
@@ -90,9 +98,9 @@ class World:
             if not heap or heap[0][0] > until_s:
                 self.now = max(self.now, until_s)
                 return done is not None and done()
-            when, _, event = heappop(heap)
-            self.now = max(self.now, when)
-            act = event.act
+            when, _, act = heappop(heap)
+            if when > self.now:
+                self.now = when
             if act is not None:
                 act()
         return True
@@ -130,7 +138,7 @@ class Process:
         self.on_point: Callable[[str], None] | None = None
         self.threads: list[Thread] = []
         self._held: deque[Callable[[], object]] = deque()
-        self.loops: list[asyncio.AbstractEventLoop] = []
+        self.loops: list[Loop] = []
         self.on_end: list[Callable[[], object]] = []
         world.processes.append(self)
         if main is not None:
@@ -153,7 +161,7 @@ class Process:
 
     def later(self, delay_s: float, act: Callable[[], object]) -> Event:
         """As World.at, in a thread of the process that runs no code of ours: a client library's."""
-        return self.world.at(delay_s, lambda: self.do(act))
+        return self.world.at(delay_s, partial(self.do, act))
 
     def do(self, act: Callable[[], object]) -> None:
         """Now; when it is resumed, if it is stopped; never, if it is dead."""
@@ -166,7 +174,8 @@ class Process:
 
     def point(self, what: str) -> None:
         """A place in a client call at which the process may be killed or stopped: called by its threads."""
-        self.told(what)
+        if self.on_point is not None and self.is_alive:
+            self.on_point(what)
         if not self.is_alive or self.is_paused:
             self._stand_still()
 
@@ -194,7 +203,7 @@ class Process:
         self.is_paused = False
         held, self._held = self._held, deque()
         for act in held:
-            self.world.at(0.0, lambda act=act: self.do(act))  # type: ignore[misc]
+            self.world.at(0.0, partial(self.do, act))
 
     def kill(self) -> None:
         """As SIGKILL: not one instruction more."""
@@ -248,28 +257,40 @@ class Thread:
             self.process.world.at(0.0, self._go_on)
 
     def _go_on(self) -> None:
-        self.process.do(self._resume)
+        """As `Process.do`, of what happens most."""
+        process = self.process
+        if process.is_alive and not process.is_paused:
+            self._resume()
+        else:
+            process.do(self._resume)
 
     def _wait_no_longer(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self.process.do(self._resume)
+            self._go_on()
 
     def _resume(self) -> None:
         self._is_due = False
-        if not self._greenlet.dead:
-            self._greenlet.parent = getcurrent()
-            self._greenlet.switch()
+        thread = self._greenlet
+        if not thread.dead:
+            here = getcurrent()
+            if thread.parent is not here:
+                thread.parent = here
+            thread.switch()
 
     def wait(self, signal: Signal, timeout_s: float | None) -> None:
-        if not self.process.is_alive:
+        process = self.process
+        if not process.is_alive:
             raise GreenletExit
         signal.add(self)
-        timer = None if timeout_s is None else self.process.world.at(max(timeout_s, 0.0), self._wait_no_longer)
+        if timeout_s is None:
+            self._away()
+            signal.remove(self)
+            return
+        timer = process.world.at(timeout_s if timeout_s > 0.0 else 0.0, self._wait_no_longer)
         self._away()
         signal.remove(self)
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
 
     def stand_still(self) -> None:
         """Until the process is resumed; for ever, if it is dead."""
@@ -327,10 +348,10 @@ def current() -> Process | None:
     return None if thread is None else thread.process
 
 
-def _abandon(loop: asyncio.AbstractEventLoop) -> None:
+def _abandon(loop: Loop) -> None:
     """Drops what a dead process awaited, without a word from asyncio."""
     loop.set_exception_handler(lambda _loop, _context: None)
-    for task in asyncio.all_tasks(loop):
+    for task in loop.pending():
         coroutine = task.get_coro()
         for _ in range(10):
             try:
