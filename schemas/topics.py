@@ -168,6 +168,10 @@ class Topics:
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """All topics of the deployment, in the order in which records flow through them."""
+        return self._specs
+
+    @cached_property
+    def _specs(self) -> tuple[TopicSpec, ...]:
         tasks, logs = self.settings.tasks_retention_ms, self.settings.logs_retention_ms
         return (
             self._spec(self.submitted, "submitted", "TaskSubmitted", tasks),

@@ -6,7 +6,7 @@ I/O: Kafka, through the producer that it is given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from schemas.codec import Codec
@@ -14,6 +14,8 @@ from schemas.topics import Topics
 from streams.core.health import Counts
 from streams.processors.outbox import Sender
 from streams.transport.partitioner import partition_of
+
+_COUNTS = tuple(field.name for field in fields(Counts))
 
 
 class HealthReport:
@@ -26,8 +28,7 @@ class HealthReport:
         """The counts since the last call; `now_ms` is their window's id. Raises DeliveryError."""
         if not counts:
             return
-        fields = [asdict(each) for each in counts.values()]
-        columns: dict[str, Any] = {name: [each[name] for each in fields] for name in fields[0]}
+        columns: dict[str, Any] = {name: [getattr(each, name) for each in counts.values()] for name in _COUNTS}
         agents = list(counts)
         columns |= {"agent_id": agents, "partition": partition, "window_id": now_ms}
         values = self._codec.encode_values(columns, len(agents), "HealthCounts")

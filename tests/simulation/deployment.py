@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from agents.process import run_host
+from agents.registry import resolve
+from agents.version import declared
 from schemas.codec import Codec, Decoded
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
@@ -121,7 +123,9 @@ def _shared(topology: Topology) -> list[tuple[str, Any]]:
     topics += [("streams.history.process.require_topics", lambda *_: None)]
     # Series of metrics, of which nobody looks at one.
     metrics: list[tuple[str, Any]] = [("streams.processors.outbox._count_from_zero", lambda _topology: None)]
-    return [*codecs, *registries, *topics, *metrics, ("streams.app.Policy", _Compiled(policy))]
+    found = [("schemas.topology.Topology.topics", lambda topology: _once(_topics, topology))]
+    found += [("agents.process.resolve", partial(_once, resolve)), ("agents.process.declared", partial(_once, declared))]
+    return [*codecs, *registries, *topics, *metrics, *found, ("streams.app.Policy", _Compiled(policy))]
 
 
 _APPS = ("streams.app", "agents.process", "streams.history.process")
@@ -139,6 +143,18 @@ class _Compiled:
 
     def compile(self, _topology: Topology) -> Policy:
         return self._policy
+
+
+_FOUND: dict[tuple[Callable[..., Any], int], tuple[object, Any]] = {}
+"""What functions gave: by the function and the one thing that they were given, which is kept, for its id to be its."""
+
+
+def _once(make: Callable[[Any], Any], of: object) -> Any:
+    """What `make` makes of something that never changes."""
+    known = _FOUND.get((make, id(of)))
+    if known is None:
+        known = _FOUND[make, id(of)] = of, make(of)
+    return known[1]
 
 
 @cache
@@ -199,15 +215,12 @@ def shared_codec(record_bytes_max: int) -> RememberingCodec:
     return RememberingCodec(record_bytes_max)
 
 
-_POLICIES: list[tuple[Topology, Policy]] = []
-
-
 def compiled(topology: Topology) -> Policy:
-    for known, policy in _POLICIES:
-        if known is topology:
-            return policy
-    _POLICIES.append((topology, Policy.compile(topology)))
-    return _POLICIES[-1][1]
+    found: Policy = _once(_compile, topology)
+    return found
+
+
+_compile, _topics = Policy.compile, Topology.topics
 
 
 RUN: Mapping[str, Callable[..., None]] = {

@@ -216,6 +216,9 @@ class Asyncio:
             if left:
                 loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
+    def all_tasks(self, loop: Loop) -> list[asyncio.Task[Any]]:
+        return loop.pending()
+
     def run_coroutine_threadsafe(self, work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Future:
         future = Future(self._world)
         loop.call_soon_threadsafe(lambda: futures._chain_future(asyncio.ensure_future(work, loop=loop), future))  # type: ignore[attr-defined]
