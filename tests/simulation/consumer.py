@@ -170,6 +170,8 @@ class Consumer(Client):
         while self._messages and len(found) < most:
             found.append(self._messages.popleft())
         slots = [slot for slot in self._slots.values() if slot.queue]
+        if not slots:
+            return found
         if len(slots) > 1:
             self.world.rng.shuffle(slots)
         for slot in slots:

@@ -11,8 +11,8 @@ import concurrent.futures
 import contextvars
 from asyncio import futures
 from collections import deque
-from collections.abc import Coroutine
-from concurrent.futures._base import PENDING
+from collections.abc import Callable, Coroutine
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any
@@ -30,6 +30,7 @@ class _Lock(_thread.RLock):
         pass
 
 
+_CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _LOCK = _Lock()
 """Of all futures: only one thread ever runs."""
 
@@ -43,6 +44,18 @@ class Future(concurrent.futures.Future[Any]):
         self._result, self._exception = None, None
         self._waiters, self._done_callbacks = [], []
         self._world = world
+
+    def done(self) -> bool:
+        return self._state is FINISHED or self._state in _CANCELLED
+
+    def cancelled(self) -> bool:
+        return self._state in _CANCELLED
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+        if self.done():
+            fn(self)
+        else:
+            self._done_callbacks.append(fn)
 
     def result(self, timeout: float | None = None) -> Any:
         until = None if timeout is None else self._world.now + timeout

@@ -22,6 +22,9 @@ TASKS_S = 5.0
 
 EARLY_S = 0.5
 
+FEW, MANY = (3, 10), (20, 30)
+"""How many tasks a run has, from and to: most of them, and those of a profile that needs many."""
+
 BOUND_S = 25.0
 """A session that has to end, a group that has to agree, logs that have to be read, and what an agent may take."""
 
@@ -238,7 +241,7 @@ def _mode_and_bounds(rng: Random, profile: str) -> tuple[Mode, int]:
 def _submissions(
     rng: Random, within_s: float, *, many: bool = False, writes_only: bool = False, panels_only: bool = False
 ) -> list[Submitted]:
-    count = rng.randint(20, 30) if many else rng.randint(3, 10)
+    count = rng.randint(*(MANY if many else FEW))
     burst = rng.random() < 0.3 and within_s > EARLY_S
     found = []
     for number in range(count):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import confluent_kafka as ck
@@ -75,7 +76,8 @@ class Cluster:
         weather, rng = self.weather, self.world.rng
         if weather.slow_share and rng.random() < weather.slow_share:
             return rng.uniform(weather.delay_max_s, weather.slow_max_s)
-        return rng.uniform(weather.delay_min_s, weather.delay_max_s)
+        # As `uniform`, of what is asked for most.
+        return weather.delay_min_s + (weather.delay_max_s - weather.delay_min_s) * rng.random()
 
     def dealt_late_s(self) -> float:
         """For how long who has joined a group does not hear what it got."""
@@ -120,26 +122,25 @@ class Connection:
         raised; nothing, where the broker is gone, or the answer is lost."""
         world = self._cluster.world
         self._there = max(world.now + self._cluster.delay_s(), self._there)
+        world.at(self._there - world.now, partial(self._arrive, request, answer, loses))
 
-        def arrive() -> None:
-            if not self._cluster.broker.is_up:
-                return
-            try:
-                found = request()
-            except Parked:
-                return
-            except BrokerError as error:
-                found = error
-            if not (loses and self._cluster.loses_answer()):
-                self.reply(answer, found)
-
-        world.at(self._there - world.now, arrive)
+    def _arrive(self, request: Callable[[], Any], answer: Callable[[Any], None], loses: bool) -> None:
+        if not self._cluster.broker.is_up:
+            return
+        try:
+            found = request()
+        except Parked:
+            return
+        except BrokerError as error:
+            found = error
+        if not (loses and self._cluster.loses_answer()):
+            self.reply(answer, found)
 
     def reply(self, answer: Callable[[Any], None], found: Any) -> None:
         """The broker speaks."""
         world = self._cluster.world
         self._back = max(world.now + self._cluster.delay_s(), self._back)
-        self._process.later(self._back - world.now, lambda: answer(found))
+        self._process.later(self._back - world.now, partial(answer, found))
 
 
 class Client:
