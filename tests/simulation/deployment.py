@@ -88,7 +88,10 @@ def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: boo
     places += [(f"{module}.threading", threads) for module in _THREADED]
     places += [(f"streams.transport.{module}.queue", queues) for module in ("faust_reader", "faust_handover")]
     places += [("streams.transport.threads.SimpleQueue", queues.SimpleQueue)]
-    places += [("streams.transport.threads.Future", partial(Future, world)), ("streams.transport.threads.asyncio", loops)]
+    places += [
+        ("streams.transport.threads.Future", partial(Future, world)),
+        ("streams.transport.threads.asyncio", loops),
+    ]
     places += [("streams.transport.threads.wait", waiter(world))]
     places += [(f"{module}.asyncio", loops) for module in _LOOPED]
     places += [("streams.app.make_app", maker(world.rng))]
@@ -124,7 +127,10 @@ def _shared(topology: Topology) -> list[tuple[str, Any]]:
     # Series of metrics, of which nobody looks at one.
     metrics: list[tuple[str, Any]] = [("streams.processors.outbox._count_from_zero", lambda _topology: None)]
     found = [("schemas.topology.Topology.topics", lambda topology: _once(_topics, topology))]
-    found += [("agents.process.resolve", partial(_once, resolve)), ("agents.process.declared", partial(_once, declared))]
+    found += [
+        ("agents.process.resolve", partial(_once, resolve)),
+        ("agents.process.declared", partial(_once, declared)),
+    ]
     return [*codecs, *registries, *topics, *metrics, *found, ("streams.app.Policy", _Compiled(policy))]
 
 

@@ -5,8 +5,8 @@ I/O: none.
 
 from __future__ import annotations
 
-import asyncio
 import _thread
+import asyncio
 import concurrent.futures
 import contextvars
 from asyncio import futures
@@ -23,7 +23,7 @@ TASKS_MAX = 64
 """Of a loop, before those that are done are forgotten."""
 
 
-class _Lock(_thread.RLock):
+class _Lock(_thread.RLock):  # type: ignore[misc]
     """In the place of a condition, that nobody ever waits for."""
 
     def notify_all(self) -> None:
@@ -40,10 +40,10 @@ class Future(concurrent.futures.Future[Any]):
 
     def __init__(self, world: World) -> None:
         # As the real one does it, but for a lock of its own: there are hundreds of them in each run.
-        self._condition, self._state = _LOCK, PENDING
+        self._condition, self._state = _LOCK, PENDING  # type: ignore[assignment]
         self._result, self._exception = None, None
-        self._waiters, self._done_callbacks = [], []
-        self._world = world
+        self._waiters, self._world = [], world
+        self._done_callbacks: list[Callable[[concurrent.futures.Future[Any]], object]] = []
 
     def done(self) -> bool:
         return self._state is FINISHED or self._state in _CANCELLED
@@ -141,10 +141,10 @@ class Loop(asyncio.BaseEventLoop):
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         return self.call_at(self._world.now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         timer = Timer(when, callback, args, context)
         heappush(self._timers, timer)
         return timer

@@ -99,8 +99,7 @@ class World:
                 self.now = max(self.now, until_s)
                 return done is not None and done()
             when, _, act = heappop(heap)
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             if act is not None:
                 act()
         return True
@@ -287,7 +286,7 @@ class Thread:
             self._away()
             signal.remove(self)
             return
-        timer = process.world.at(timeout_s if timeout_s > 0.0 else 0.0, self._wait_no_longer)
+        timer = process.world.at(max(0.0, timeout_s), self._wait_no_longer)
         self._away()
         signal.remove(self)
         timer.cancel()
