@@ -20,10 +20,11 @@ from schemas.topology import Topology
 from streams.processors.recovery import low_watermark_of
 from streams.transport.batch import Batch
 from tests.simulation.agents import Stage
-from tests.simulation.deployment import Deployment, shared_codec
+from tests.simulation.deployment import Deployment
 from tests.simulation.groups import Group
 from tests.simulation.house import House
 from tests.simulation.log import Record, State
+from tests.simulation.shared import shared_codec
 from tests.simulation.wire import Cluster, Message
 from tests.simulation.world import Process
 

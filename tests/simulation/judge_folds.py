@@ -13,9 +13,9 @@ from streams.core.effects import Effects
 from streams.core.recovery import Fold
 from streams.core.task import Task
 from streams.processors.recovery import Recovery
-from tests.simulation.deployment import compiled, shared_registry
 from tests.simulation.evidence import Evidence
 from tests.simulation.facts import Facts, Found
+from tests.simulation.shared import compiled, shared_registry
 
 if TYPE_CHECKING:
     from tests.simulation.run import Run

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from loadtest.invariants import Mode
 from streams.transport.partitioner import partition_of
 from tests.simulation import agents
-from tests.simulation.deployment import Deployment, Slot, shared_codec, staged
+from tests.simulation.deployment import Deployment, Slot, staged
 from tests.simulation.evidence import Evidence
 from tests.simulation.faults import FAULTS_S, Fault
 from tests.simulation.house import House
 from tests.simulation.judge import Breach, judge
 from tests.simulation.log import Record
 from tests.simulation.scenario import REST_S, Scenario, Submitted, draw
+from tests.simulation.shared import shared_codec
 from tests.simulation.wire import Cluster, Weather
 from tests.simulation.world import World
 
