@@ -9,6 +9,7 @@ import _thread
 import asyncio
 import concurrent.futures
 import contextvars
+import weakref
 from asyncio import futures
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -56,6 +57,12 @@ class Future(concurrent.futures.Future[Any]):
             fn(self)
         else:
             self._done_callbacks.append(fn)
+
+    def _invoke_callbacks(self) -> None:
+        """They are not kept: what holds what has ended would be the collector's."""
+        told, self._done_callbacks = self._done_callbacks, []
+        for tell in told:
+            tell(self)
 
     def result(self, timeout: float | None = None) -> Any:
         until = None if timeout is None else self._world.now + timeout
@@ -113,7 +120,7 @@ class Loop(asyncio.BaseEventLoop):
         self._process, self._world, self._wakened = process, process.world, Signal()
         self._queue: deque[Handle | Timer] = deque()
         self._timers: list[Timer] = []
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
         process.loops.append(self)
 
     def time(self) -> float:
@@ -125,13 +132,19 @@ class Loop(asyncio.BaseEventLoop):
     def create_task(self, coro: Any, **given: Any) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=self, **given)
         if len(self._tasks) >= TASKS_MAX:
-            self._tasks = self.pending()
-        self._tasks.append(task)
+            self._tasks = [weakref.ref(each) for each in self.pending()]
+        self._tasks.append(weakref.ref(task))
         return task
 
     def pending(self) -> list[asyncio.Task[Any]]:
         """As asyncio.all_tasks, of this loop alone, and in the order in which they were made."""
-        return [task for task in self._tasks if not task.done()]
+        return [task for each in self._tasks if (task := each()) is not None and not task.done()]
+
+    def forget(self) -> None:
+        """Nothing of it will run any more."""
+        self._queue.clear()
+        self._timers.clear()
+        self._tasks.clear()
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         handle = Handle(callback, args, self, context)
@@ -241,9 +254,15 @@ class Asyncio:
         """As asyncio's, of what a thread of the process is asked for."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(futures._copy_future_state, future, answer))  # type: ignore[attr-defined]
+        future.add_done_callback(partial(_pass_on, loop, answer))
         answer.add_done_callback(partial(_give_up, future))
         return answer
+
+
+def _pass_on(
+    loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any], future: concurrent.futures.Future[Any]
+) -> None:
+    loop.call_soon_threadsafe(futures._copy_future_state, future, answer)  # type: ignore[attr-defined]
 
 
 def _give_up(future: concurrent.futures.Future[Any], answer: asyncio.Future[Any]) -> None:

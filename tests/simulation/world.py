@@ -223,6 +223,7 @@ class Process:
         self.threads.clear()
         for loop in self.loops:
             _abandon(loop)
+            loop.forget()
         self.loops.clear()
 
 
