@@ -200,13 +200,17 @@ class Loop(asyncio.BaseEventLoop):
         """Until something is ready: what was called, and timers that are due behind it."""
         world, queue, timers = self._world, self._queue, self._timers
         while True:
+            while timers and timers[0]._cancelled and not queue:
+                heappop(timers)
             until = world.now + self._clock_resolution  # type: ignore[attr-defined]
-            while timers and (timers[0][0] <= until or timers[0]._cancelled):
+            while timers and timers[0][0] <= until:
                 timer = heappop(timers)
                 if not timer._cancelled:
                     queue.append(timer)
             if queue:
                 return
+            if timers and timers[0]._cancelled:
+                continue
             asyncio._set_running_loop(None)  # in this thread other processes go on meanwhile
             world.block(self._wakened, timers[0][0] - world.now if timers else None)
             asyncio._set_running_loop(self)
