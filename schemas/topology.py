@@ -72,7 +72,7 @@ class Limits(Section):
         ge=1,
         description="Longest wait of worker and host for a batch to fill; the less their turns cost, the less.",
     )
-    turn_percent: Whole = Field(
+    turn_percent: int = Field(
         60,
         ge=1,
         le=100,
