@@ -36,7 +36,8 @@ POLL_S = 0.1
 
 @dataclass
 class Log:
-    """What the topics hold. `invalid`: where the records stand that are none; `dead`: which of them were put away."""
+    """What the topics hold. `invalid`: where the records stand that are none; `dead`: which of them were put away;
+    `breaker_changes`: how many of the orchestrator's events are of no task, but of a breaker."""
 
     submissions: list[Submission] = field(default_factory=list)
     dispatches: list[Dispatched] = field(default_factory=list)
@@ -44,6 +45,7 @@ class Log:
     results: list[Ended] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
     orchestrator_event_ids: list[str] = field(default_factory=list)
+    breaker_changes: int = 0
     invalid: set[Place] = field(default_factory=set)
     dead: set[Place] = field(default_factory=set)
 
@@ -183,6 +185,7 @@ class LogReader:
 
     def _take_orchestrator_events(self, rows: _Rows) -> None:
         self.log.orchestrator_event_ids += rows["event_id"].to_pylist()
+        self.log.breaker_changes += rows["kind"].to_pylist().count("BREAKER_CHANGED")
 
     def _take_dead(self, batch: Batch) -> None:
         for headers in batch.headers or ():

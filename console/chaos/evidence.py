@@ -205,7 +205,8 @@ def sizes(log: Log) -> dict[str, int]:
         # Not all events: whoever takes an inbox over claims its log, which is nothing that was decided.
         "outcomes": len(log.outcomes),
         "results": len(log.results),
-        "orchestrator events": len(log.orchestrator_event_ids),
+        # Nor a breaker's: it closes by the clock, at rest too.
+        "orchestrator events": len(log.orchestrator_event_ids) - log.breaker_changes,
         "dead letters": len(log.dead),
     }
 

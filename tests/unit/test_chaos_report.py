@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from console.chaos.evidence import Evidence
+from console.chaos.evidence import Evidence, sizes
 from console.chaos.fleet import Ended, fleet_topology
 from console.chaos.plan import Plan, parse_plan
 from console.chaos.recovery import Injected, Results, overlapping, percentiles, recovery_s
@@ -261,6 +261,16 @@ def test_what_is_written_for_programs_is_what_the_page_promises(topology: Topolo
     assert whole["passed"] is False
     assert whole["command"].endswith("--seed 3 --seeds 2")
     assert [found["verdict"] for found in whole["invariants"] if found["name"] == "E1"] == ["broken"]
+
+
+def test_a_breaker_that_closes_by_the_clock_is_nothing_that_a_restart_has_added() -> None:
+    log = sound_log()
+    before = sizes(log)
+    log.orchestrator_event_ids.append("closed")
+    log.breaker_changes += 1
+    assert sizes(log) == before
+    log.orchestrator_event_ids.append("routed anew")
+    assert sizes(log) != before
 
 
 def test_a_breach_is_named_with_its_task(topology: Topology) -> None:
