@@ -66,9 +66,9 @@ def run_chaos(wishes: Wishes, out: Output, *, code: Mapping[str, Sequence[str]] 
     outcomes: list[Outcome] = []
     with interruptible():
         for seed in range(wishes.seed, wishes.seed + wishes.seeds):
+            thaw()  # a run's links are in this process: no evidence of the one before is to be in their way
             outcomes.append(_play(plan, name, seed, wishes, out, code))
             _write(wishes.json, outcomes)
-            thaw()  # the links of the next run are in this process: no evidence of this one is to be in their way
     if len(outcomes) > 1:
         _sum_up(outcomes, out)
     return ExitCode.OK if all(outcome.sound for outcome in outcomes) else ExitCode.FAILED

@@ -1,8 +1,8 @@
 """The embedded ClickHouse engine: one chDB engine for one data directory, many isolated handles on it.
 
-chDB allows one engine, so one data directory, per process, and one process per data directory. A handle
-has its own settings and database, as a ClickHouse connection has; so every request gets one as new and nothing leaks
-from one request into the next. To open one and to set it up takes 1 ms: queries, which leave nothing behind, share them
+chDB allows one engine, so one data directory, per process, and one process per data directory. A handle has its own
+settings and database, as a ClickHouse connection has; so every request gets one as new and nothing leaks from one
+request into the next. To open one and to set it up takes 1 ms: queries, which leave nothing behind, share them
 (streams/history/sessions.py). I/O: files below the data directory.
 """
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streams.transport.gathering import SHARE
-
 
 class Hooks(Protocol):
     """Run on the app's event loop, one at a time. An exception from any of them ends the app."""
@@ -49,5 +47,5 @@ class DriverOptions:
     rows_max: int
     bytes_max: int
     poll_s: float
+    turn_share: float
     hooks: Hooks
-    turn_share: float = SHARE

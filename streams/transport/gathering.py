@@ -11,8 +11,6 @@ from __future__ import annotations
 import time
 
 SHORTEST_S = 0.005
-SHARE = 0.6
-"""A turn that costs so much of the time between two is worth no longer wait; unless the deployment says otherwise."""
 WEIGHT = 0.25
 """Of the last turn in what turns are taken to cost: the router's and those of consensus differ, and come in turns."""
 
@@ -20,10 +18,10 @@ WEIGHT = 0.25
 class Gathering:
     """One reader's. `begin` where a first record has come, `end` once what came with it has been read.
 
-    `share`: of a core, that turns may take before they wait longer.
+    `share`: a turn that costs so much of the time between two is worth no longer wait (`limits.turn_percent`).
     """
 
-    def __init__(self, longest_s: float, share: float = SHARE) -> None:
+    def __init__(self, longest_s: float, share: float) -> None:
         self._longest_s, self._share = longest_s, share
         self._cost_s = 0.0
         self._wait_s = self._began_at = 0.0

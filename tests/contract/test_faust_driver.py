@@ -98,7 +98,7 @@ class Member:
                 mirrors=deployment.mirrors,
                 channel_of=lambda topic: topic.removeprefix(deployment.prefix).split("-")[0],
                 hooks=self,
-                **{"rows_max": 500, "bytes_max": 1 << 20, "poll_s": 0.05, **options},
+                **{"rows_max": 500, "bytes_max": 1 << 20, "poll_s": 0.05, "turn_share": 0.6, **options},
             ),
         )
         for channel, topics in (("tasks", (deployment.anchor,)), ("votes", deployment.mirrors)):

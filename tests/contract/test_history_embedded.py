@@ -27,18 +27,11 @@ from streams.history.tables import DEAD_LETTERS, TABLES, dead_rows_of, places_of
 from streams.transport.producer import Producer
 from tests.support.examples import examples
 from tests.support.history_door import migrated
-from tests.support.history_rows import put, raw, samples
+from tests.support.history_rows import NoLetters, put, raw, samples
 from tests.support.wire import records_of, to_batch
 
 TOPOLOGY = load_topology(Path("topology.yaml"))
 IDS = ["t1", "t2", "t3"]
-
-
-class NoLetters:
-    """A producer of dead letters that has none under way."""
-
-    def __len__(self) -> int:
-        return 0
 
 
 @pytest.fixture(scope="module")

@@ -115,3 +115,10 @@ def result(task_id: str, status: str, reason: str, **more: Any) -> Rows:
 def note(event_id: str, kind: str, task_id: str, at: int, **more: Any) -> Rows:
     body = {"event_id": event_id, "kind": kind, "reason": "FAILED", "at": at, "task_id": task_id, "tenant": "acme"}
     return {**body, **more}
+
+
+class NoLetters:
+    """A producer of dead letters that has none under way."""
+
+    def __len__(self) -> int:
+        return 0

@@ -33,7 +33,7 @@ class Consumer:
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(faust_reader, "opened", lambda *_: Consumer())
     hooks: Any = None
-    options = DriverOptions({}, "tasks", (), lambda topic: topic, 10, 1 << 20, 0.01, hooks)
+    options = DriverOptions({}, "tasks", (), lambda topic: topic, 10, 1 << 20, 0.01, 0.6, hooks)
     return Driver(options)
 
 

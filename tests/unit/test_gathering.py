@@ -10,9 +10,9 @@ import pytest
 from streams.transport import consumer as consumer_module
 from streams.transport import gathering as gathering_module
 from streams.transport.consumer import BatchConsumer
-from streams.transport.gathering import SHARE, SHORTEST_S, Gathering
+from streams.transport.gathering import SHORTEST_S, Gathering
 
-LONGEST_S = 0.1
+LONGEST_S, SHARE = 0.1, 0.6
 LULL_S = 0.001
 
 
@@ -75,7 +75,7 @@ def test_the_dearer_a_turn_the_longer_the_wait_up_to_its_bound(machine: Machine)
 
 def test_turns_take_no_more_than_their_share_of_a_core_where_a_longer_wait_spares_it(machine: Machine) -> None:
     fixed_s, of_a_core_by_rows = 0.007, 0.15
-    gathering = Gathering(LONGEST_S)
+    gathering = Gathering(LONGEST_S, SHARE)
     for _ in range(200):
         machine.now_s += LULL_S
         waited_s = gathering.begin()
@@ -96,7 +96,7 @@ def test_what_an_idle_process_does_is_not_the_next_turns_cost(machine: Machine) 
 
 
 def test_the_wait_never_exceeds_what_was_allowed() -> None:
-    assert Gathering(SHORTEST_S / 5).wait_s == SHORTEST_S / 5
+    assert Gathering(SHORTEST_S / 5, SHARE).wait_s == SHORTEST_S / 5
 
 
 class Message:
@@ -157,7 +157,7 @@ class Client:
 def polled(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[bool, list[int]]]) -> list[int]:
     client = Client(calls)
     monkeypatch.setattr(consumer_module, "opened", lambda *_: client)
-    reader = BatchConsumer({}, str, rows_max=10, bytes_max=1000, poll_s=1.0, gathering=Gathering(LONGEST_S))
+    reader = BatchConsumer({}, str, rows_max=10, bytes_max=1000, poll_s=1.0, gathering=Gathering(LONGEST_S, SHARE))
     reader.subscribe(["t"])
     return [offset for batch in reader.poll() for offset in batch.offsets.tolist()]
 

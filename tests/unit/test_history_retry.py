@@ -6,27 +6,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.admission import SUBMISSION
 from schemas.errors import UnreachableError
 from schemas.topology import load_topology
 from streams.history.loader import Loader
-from streams.transport.batch import TopicPartition
-from streams.transport.packed import Packed, packs_of
 from streams.transport.producer import Producer
+from tests.support.history_rows import NoLetters
+from tests.support.submissions import packed
 from tests.support.wire import new_codec, task, to_batch
 
 TOPOLOGY = load_topology(Path("topology.yaml"))
 CODEC = new_codec()
 FOR_LONG = 40
-
-
-class NoLetters:
-    """A producer of dead letters that has none under way."""
-
-    def __len__(self) -> int:
-        return 0
 
 
 class Server:
@@ -45,21 +37,13 @@ class Server:
         self.inserts += 1
 
 
-def submission() -> Packed:
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 16)
-    builder.append(
-        0, 1_700_000_000_000, b"t1", CODEC.encode(to_batch(SUBMISSION, [task(task_id="t1")]), SUBMISSION)[0], []
-    )
-    place = TopicPartition(TOPOLOGY.topics().submitted, 0)
-    return Packed(SUBMISSION, packs_of(place, bytes(builder.build()), 0, ())[0])
-
-
 def test_an_insert_follows_within_a_second_of_a_clickhouse_that_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(FOR_LONG)
     waited: list[float] = []
     loader = Loader(TOPOLOGY, CODEC, server.connect, cast("Producer", NoLetters()))
     monkeypatch.setattr(loader._stopping, "wait", waited.append)
-    loader.load([loader.read(submission().unpacked())])
+    values = CODEC.encode(to_batch(SUBMISSION, [task(task_id="t1")]), SUBMISSION)
+    loader.load([loader.read(packed(0, 0, values, [b"t1"]).unpacked())])
     assert server.inserts == 1
     assert len(waited) == FOR_LONG
     assert max(waited) <= 1.0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from schemas.admission import SUBMISSION
 from schemas.codec import FEW, Codec
@@ -17,27 +15,18 @@ from streams.history.loader import NEVER_MS, Loader
 from streams.history.sink import Buffer, rows_now
 from streams.transport.batch import TopicPartition
 from streams.transport.held import HeldBack
-from streams.transport.packed import Packed, packs_of
+from streams.transport.packed import Packed
 from streams.transport.producer import Producer
-from tests.support.submissions import Ids
+from tests.support.submissions import TOPIC, Ids, packed
 from tests.support.wire import frame, new_codec, task, to_batch
 
 TOPOLOGY = load_topology(Path("topology.yaml"))
-TOPIC = TOPOLOGY.topics().submitted
 CODEC = new_codec()
 UNKNOWN = 9_000
 
 
 def loader(codec: Codec) -> Loader:
     return Loader(TOPOLOGY, codec, lambda: None, cast("Producer", None))
-
-
-def packed(partition: int, base: int, values: Sequence[bytes], keys: Sequence[bytes]) -> Packed:
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 24)
-    for row, (value, key) in enumerate(zip(values, keys, strict=True)):
-        builder.append(row, 1_700_000_000_000, key, value, [])
-    data = base.to_bytes(8, "big") + bytes(builder.build())[8:]
-    return Packed(SUBMISSION, packs_of(TopicPartition(TOPIC, partition), data, base, ())[0])
 
 
 def many(partition: int, base: int, key: bytes | None = None) -> Packed:
