@@ -21,7 +21,8 @@ from console.chaos.kinds import AGENTS
 from console.chaos.node import Node
 from console.chaos.plan import Plan
 from console.chaos.proxy import Link, Links
-from console.local.broker import BrokerDoor, LocalBroker
+from console.local.broker import LocalBroker
+from console.local.broker_config import BrokerDoor
 from console.local.child import Child, ProcessEndedError, explanation, tail
 from console.local.interrupts import shielded
 from console.local.ports import free_ports

@@ -10,12 +10,22 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from console.local.broker_config import (
+    ACTIVE,
+    CONTROLLER_LOG,
+    CONTROLLER_LOG4J,
+    FENCED,
+    LOG4J,
+    BrokerDoor,
+    controller_properties,
+    node_properties,
+)
 from console.local.broker_faults import fault_in, without_frames
 from console.local.child import LOG_TAIL_LINES, tail
 from console.local.guard import Guard
@@ -29,6 +39,10 @@ OUT = "broker.out"
 FAULT_LINES = 60
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 8.0
+FENCE_TIMEOUT_S = 30.0
+SESSION_OVER_S = 3.0
+CLEAN = ".kafka_cleanshutdown"
+"""What a node leaves in its data when it stops, and takes away when it starts."""
 # The JVM's second compiler pays over minutes; a start without it takes half the CPU time. A node that lives long has it
 # for what runs most: with its usual thresholds, and G1's threads, a node used half as much CPU again in the first
 # minute of its load, of two cores that the pipeline needs itself.
@@ -43,59 +57,6 @@ FAST_JVM = (
 QUICK_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Any valid id will do: a node of ours never meets another cluster.
 CLUSTER_ID = "cG9pbnRzbWFuLWRldi0wMA"
-
-LOG4J = """<Configuration status="error"><Appenders><File name="file" fileName="broker.log" append="true">
-<PatternLayout pattern="%d{ISO8601} %-5p %c{1} %m%n"/></File></Appenders>
-<Loggers><Root level="warn"><AppenderRef ref="file"/></Root></Loggers></Configuration>
-"""
-
-# Kafka's 10 s between two looks for transactions that are overdue stay as they are: a broker that looks sooner may look
-# before its partitions have a leader again, and then it forgets to write the end of what it aborts (KAFKA-20734).
-# After a kill -9 a node waits until its former self's session is over, and does nothing meanwhile: 9 s by default. 5 s
-# are longer than a pause that anybody makes.
-# One thread of each kind: on two cores, which clients need too, a second one answers nobody sooner and is woken all
-# the same. Turns of 48 produce requests cost such a node a sixth less, side by side on a busy machine.
-PROPERTIES = """process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{doors}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
-log.dirs=data
-num.network.threads=1
-num.io.threads=1
-num.partitions=1
-auto.create.topics.enable=false
-log.message.timestamp.type=LogAppendTime
-message.max.bytes=1048588
-offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=2000
-broker.session.timeout.ms=5000
-broker.heartbeat.interval.ms=500
-log.cleaner.dedupe.buffer.size=16777216
-log.segment.bytes=268435456
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerDoor:
-    """One more port on which a node listens, and the one at which it tells those who ask there to find it: a proxy's.
-
-    `name` is a listener's, of capital letters and digits.
-    """
-
-    name: str
-    port: int
-    advertised: int
 
 
 class LocalBroker:
@@ -166,10 +127,13 @@ class LocalBroker:
         (self._dir / OUT).write_bytes(b"")
         self._log_from = self.log_path.stat().st_size if self.log_path.exists() else 0
         config = self._write_config()
+        data = self._dir / "data"
         # Its first start makes this folder. What there is without it is of a formatting that was cut off.
-        if not (self._dir / "data" / "__cluster_metadata-0").exists():
-            shutil.rmtree(self._dir / "data", ignore_errors=True)
+        if not (data / "__cluster_metadata-0").exists():
+            shutil.rmtree(data, ignore_errors=True)
             self._format(config)
+        elif not (data / CLEAN).exists():
+            self._fence_its_former_self()
         with shielded():
             jvm = self._jvm if self._archive is None else (*self._jvm, f"-XX:ArchiveClassesAtExit={self._archive}")
             self._process = self._java("kafka.Kafka", config, jvm=jvm, heap_mib=self._heap_mib)
@@ -231,36 +195,69 @@ class LocalBroker:
         (self._dir / "ports").write_text(f"{self.port} {self._controller}\n")
         (self._dir / "log4j2.xml").write_text(LOG4J)
         config = self._dir / "server.properties"
-        config.write_text(
-            PROPERTIES.format(
-                port=self.port,
-                controller=self._controller,
-                doors="".join(f",{door.name}://127.0.0.1:{door.port}" for door in self._doors),
-                advertised="".join(f",{door.name}://127.0.0.1:{door.advertised}" for door in self._doors),
-                protocols="".join(f",{door.name}:PLAINTEXT" for door in self._doors),
-            )
-        )
+        config.write_text(node_properties(self.port, self._controller, self._doors))
         return config
 
     def _format(self, config: Path) -> None:
         """Makes the storage of a new node."""
-        process: subprocess.Popen[bytes] | None = None
-        try:
-            with shielded():
-                process = self._java(
-                    "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", config, jvm=QUICK_JVM, heap_mib=128
-                )
+        with self._helper("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", config) as process:
             if process.wait(START_TIMEOUT_S) == 0:
                 return
+        text = f"Kafka's storage could not be made in {self._dir}. {self.fault() or self.last_words()}"
+        raise ConfigurationError(text, code=ErrorCode.KAFKA_STORAGE)
+
+    def _fence_its_former_self(self) -> None:
+        """Has the node's controller, alone, take the node that was killed for gone.
+
+        A node that starts while its former self still counts as there leads its partitions at first, takes up the
+        transactions that were ending, and has no leader to write their ends to as soon as its former self's session is
+        over: it then forgets them (KAFKA-20734), and whoever reads committed records waits for ever. What is wrong with
+        the controller is wrong with the node, whose start says so.
+        """
+        config, log = self._dir / "controller.properties", self._dir / CONTROLLER_LOG
+        config.write_text(controller_properties(self._controller))
+        (self._dir / "controller.log4j2.xml").write_text(CONTROLLER_LOG4J)
+        log.unlink(missing_ok=True)
+        with self._helper("kafka.Kafka", config, log4j="controller.log4j2.xml") as process:
+            until = time.monotonic() + FENCE_TIMEOUT_S
+            led = False
+            while process.poll() is None and time.monotonic() < until:
+                said = log.read_text("utf-8", "replace") if log.exists() else ""
+                if FENCED in said:
+                    process.terminate()  # it ends when what it decided is on disk
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(STOP_TIMEOUT_S)
+                    return
+                if ACTIVE in said and not led:  # one that was gone already is not said to be
+                    led, until = True, time.monotonic() + SESSION_OVER_S
+                time.sleep(0.02)
+
+    @contextmanager
+    def _helper(
+        self, main_class: str, *arguments: str | Path, log4j: str = "log4j2.xml"
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A short-lived program of Kafka's on the node's data, ended with the block."""
+        process: subprocess.Popen[bytes] | None = None
+        guard: Guard | None = None
+        try:
+            with shielded():
+                process = self._java(main_class, *arguments, jvm=QUICK_JVM, heap_mib=128, log4j=log4j)
+                guard = Guard(process.pid)
+            yield process
         finally:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
-        text = f"Kafka's storage could not be made in {self._dir}. {self.fault() or self.last_words()}"
-        raise ConfigurationError(text, code=ErrorCode.KAFKA_STORAGE)
+            if guard is not None:
+                guard.release()
 
     def _java(
-        self, main_class: str, *arguments: str | Path, jvm: Sequence[str], heap_mib: int
+        self,
+        main_class: str,
+        *arguments: str | Path,
+        jvm: Sequence[str],
+        heap_mib: int,
+        log4j: str = "log4j2.xml",
     ) -> subprocess.Popen[bytes]:
         archive = class_archive() if self._archive is None else None
         command = [
@@ -268,7 +265,7 @@ class LocalBroker:
             f"-Xmx{heap_mib}m",
             *jvm,
             *((f"-XX:SharedArchiveFile={archive}",) if archive else ()),
-            "-Dlog4j2.configurationFile=log4j2.xml",
+            f"-Dlog4j2.configurationFile={log4j}",
             f"-Dpointsman.data={self._dir}",  # read by nobody but who looks for it among the processes
             *("-cp", f"{JARS}/*"),
             main_class,
