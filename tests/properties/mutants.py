@@ -1,4 +1,4 @@
-"""Broken builds of memory: the product with one guard removed, each of which the laws named beside it must catch.
+"""Broken builds of memory and replay: the product with one guard removed, which the laws named beside it must catch.
 
 A law that cannot fail is worth nothing. A place within a test's own module is that of a function which the law calls
 itself. Those of the fold are here. I/O: none.
@@ -23,6 +23,8 @@ from tests.properties import test_memory as memory
 from tests.properties import test_modelled as models
 from tests.properties.mutant import Mutant
 from tests.properties.mutants_models import MODELS
+from tests.properties.mutants_replay import REPLAYS
+from tests.properties.mutants_sentences import SENTENCES
 from tests.properties.mutants_snapshots import SNAPSHOTS
 from tests.properties.mutants_windows import WINDOWS
 
@@ -168,4 +170,4 @@ FOLD: Mapping[str, Mutant] = {
     ),
 }
 
-MUTANTS: Mapping[str, Mutant] = {**FOLD, **WINDOWS, **MODELS, **SNAPSHOTS}
+MUTANTS: Mapping[str, Mutant] = {**FOLD, **WINDOWS, **SENTENCES, **MODELS, **SNAPSHOTS, **REPLAYS}

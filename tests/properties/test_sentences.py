@@ -38,13 +38,29 @@ ENDS = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f\u0964\u061
 
 TEXTS = st.text(st.sampled_from("aZ1\uff12@.,#$% -\"'\n\t。é"), max_size=60)
 PROSE = st.lists(
-    st.sampled_from(["Dr.", "approx.", "xapprox.", "e.g.", "A.", "B", "it is.", "。", "\n", " ", "w" * 300])
+    st.sampled_from(
+        ["Dr.", "approx.", "xapprox.", "e.g.", "A.", "B", "it is.", 'it is."', "so!')", "。", "\n", " ", "w" * 300]
+    )
+)
+FIGURES = st.lists(
+    st.sampled_from(["a@b.c", "1@1.a", "@1.1", "$ 1", "1 %", "#a", "AB12", "1.2", "x", ".", "é"]), max_size=5
+)
+NAMES = st.tuples(
+    st.sampled_from(["a", "é", ",", "-"]), st.sampled_from(" \n\t\xa0"), st.sampled_from(["Ab", "Яa", "A", "A-"])
 )
 LONG = 300_000
 """Letters: the square of so many steps takes a quarter of an hour."""
 
 
-@given(st.one_of(TEXTS, st.text(st.sampled_from("AB12.-_ :é%"), max_size=30)), st.integers(0, 5))
+@given(
+    st.one_of(
+        TEXTS,
+        st.text(st.sampled_from("AB12.-_ :é%"), max_size=30),
+        FIGURES.map(" ".join),
+        FIGURES.map("".join),
+    ),
+    st.integers(0, 5),
+)
 @example(".1@1", 1)
 @example("A-123 ABCD12 1.2. x1 A-1", 5)
 def test_figures_are_counted_as_one_pattern_would(text: str, most: int) -> None:
@@ -121,6 +137,6 @@ def test_words_of_plain_text_are_looked_up_as_patterns_find_them(text: str) -> N
     assert words(text) == frozenset(_WORD.findall(text.lower()))
 
 
-@given(st.one_of(ASCII, TEXTS, st.text(st.sampled_from("AÀЯa ,;:\n-_"), max_size=30)))
+@given(st.one_of(ASCII, TEXTS, st.text(st.sampled_from("AÀЯa ,;:\n-_"), max_size=30), NAMES.map("".join)))
 def test_names_are_found_wherever_the_pattern_begins(text: str) -> None:
     assert _NAME.findall(text) == NAME.findall(text)
