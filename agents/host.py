@@ -51,6 +51,7 @@ DRAIN_MAX_S = 3.0
 END_S = 3.5
 CLOSE_S = 0.4
 STOP_POLL_S = 0.1
+OVERDUE_S = 20.0  # longer than the consumer waits for any answer of a broker that is there
 HOLD_S = 0.25  # how long events are held back at most for the sake of a position
 
 
@@ -183,14 +184,15 @@ class Host:
         await snapshots.run()
         await asyncio.Event().wait()  # switched off: that is no reason to end
 
-    @staticmethod
-    async def _first_done(tasks: set[asyncio.Future[None]], stop: threading.Event) -> set[asyncio.Future[None]]:
+    async def _first_done(self, tasks: set[asyncio.Future[None]], stop: threading.Event) -> set[asyncio.Future[None]]:
         """Those that are done first; none, where the end takes too long: a broker that is gone must not prevent it."""
         ends_at = math.inf
         while time.monotonic() < ends_at:
             done, _ = await asyncio.wait(tasks, timeout=STOP_POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return done
+            for seconds, where in self._reader.overdue(OVERDUE_S):
+                log.warning("the consumer does not come back", seconds=round(seconds, 1), where=where)
             if stop.is_set():
                 ends_at = min(ends_at, time.monotonic() + END_S)
         log.warning("the broker does not answer; what it has not confirmed is repeated by the next host")

@@ -6,13 +6,20 @@ I/O: none but threads.
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 import threading
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
+from threading import get_ident
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+FRAMES_MAX = 8
 
 
 class DaemonPool:
@@ -26,6 +33,8 @@ class DaemonPool:
         self._work: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._started = 0
+        self._running: dict[int, float] = {}
+        """Since when each thread's call runs, on the monotonic clock."""
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
         """The future of a call; cancelling it before it starts keeps it from ever starting."""
@@ -40,19 +49,30 @@ class DaemonPool:
         """As `submit`, awaited; cancelling the wait does not end a call that runs."""
         return await asyncio.wrap_future(self.submit(call, *arguments))
 
+    def overdue(self, after_s: float) -> Iterator[tuple[float, str]]:
+        """Each call that has run for longer than this: for how long, and where it stands, innermost last. Told once."""
+        now = time.monotonic()
+        for thread, began in list(self._running.items()):
+            if now - began > after_s and (frame := sys._current_frames().get(thread)) is not None:  # noqa: SLF001
+                self._running[thread] = math.inf
+                yield now - began, "".join(traceback.format_stack(frame)[-FRAMES_MAX:])
+
     def close(self) -> None:
         """Lets idle threads end; a running call is left to itself."""
         for _ in range(self._started):
             self._work.put(None)
 
     def _serve(self) -> None:
+        own = get_ident()
         while (item := self._work.get()) is not None:
             future, call, arguments = item
             if future.set_running_or_notify_cancel():
+                self._running[own] = time.monotonic()
                 try:
                     future.set_result(call(*arguments))
                 except BaseException as error:  # noqa: BLE001  whoever waits for the future raises it
                     future.set_exception(error)
+                self._running.pop(own, None)
             del future, call, arguments, item  # an idle thread holds nothing alive
             self._idle.release()
 

@@ -46,7 +46,7 @@ _TIMED = (
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
     *("agents.host", "agents.regulation", "agents.tenure", "agents.service", "agents.calls"),
-    "streams.transport.pauses",
+    *("streams.transport.pauses", "streams.transport.threads"),
     *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (

@@ -300,6 +300,23 @@ def test_a_pool_runs_no_more_than_it_may_and_never_what_was_cancelled() -> None:
     pool.close()
 
 
+def test_a_pool_says_where_a_call_stands_that_does_not_come_back() -> None:
+    pool, gate = DaemonPool("test", 1), Gate()
+    stuck = pool.submit(gate.pass_through)
+    until(lambda: gate.running == 1)
+    assert list(pool.overdue(60.0)) == []
+    time.sleep(0.01)
+    ((seconds, where),) = pool.overdue(0.005)
+    assert seconds > 0.005
+    assert "pass_through" in where
+    assert list(pool.overdue(0.005)) == [], "it was told"
+    gate.open.set()
+    stuck.result(10)
+    until(lambda: pool._running == {})
+    assert pool.submit(lambda: 5).result(10) == 5
+    pool.close()
+
+
 def test_a_pool_hands_an_error_on_and_lives() -> None:
     pool = DaemonPool("test", 1)
     with pytest.raises(ZeroDivisionError):
