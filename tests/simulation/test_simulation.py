@@ -18,6 +18,8 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import draw
 
 SEEDS = 120
+FAILED_ONCE = (1340,)
+"""Of the many that CI does not play."""
 
 
 def simulate(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +32,12 @@ def test_whatever_a_seed_brings_the_invariants_hold(repository: Path) -> None:
     ran = simulate(repository, "--seeds", str(SEEDS), "--jobs", "2")
     assert ran.returncode == 0, ran.stdout
     assert ran.stdout.splitlines()[-1] == f"simulation: {SEEDS} seeds, 0 failures"
+
+
+@pytest.mark.parametrize("seed", FAILED_ONCE)
+def test_a_seed_that_failed_once_does_so_no_more(repository: Path, seed: int) -> None:
+    ran = simulate(repository, "--seed", str(seed))
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_the_seeds_that_ci_plays_bring_everything_that_can_go_wrong() -> None:
