@@ -10,11 +10,13 @@ from pathlib import Path
 
 import confluent_kafka as ck
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from console.local.broker import LocalBroker
 from console.local.broker_config import CONTROLLER_LOG, FENCED
 from console.local.java import class_archive
+from schemas.settings import Settings
+from schemas.topics import TopicSpec
+from streams.transport.admin import ensure_topics
 from tests.support.waiting import PATIENCE, deadline_in
 
 PARTITIONS, PRODUCERS = 30, 6
@@ -28,16 +30,8 @@ def test_a_node_maps_its_classes(local_broker: LocalBroker) -> None:
 
 
 def create(own: LocalBroker, topic: str, partitions: int) -> None:
-    """Which a node can only while it counts as there."""
-    admin, until = AdminClient({"bootstrap.servers": own.address}), deadline_in(30)
-    while True:
-        try:
-            admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(PATIENCE * 10.0)
-        except ck.KafkaException:
-            assert time.monotonic() < until, "it does not serve"
-            time.sleep(0.1)
-        else:
-            return
+    """Their leaders answer, so the node counts as there."""
+    ensure_topics(Settings(broker=own.address), [TopicSpec(topic, None, partitions, "delete", 3_600_000)])
 
 
 def opened(address: str, number: int) -> ck.Producer:
