@@ -47,17 +47,17 @@ _TASKS = """
 INSERT INTO pointsman.tasks_log
     (tenant, task_id, conversation_id, text, submitted_at, topic, partition, offset, appended_at)
 SELECT 'acme', lower(hex(MD5(toString(number)))), {conversation}, concat('Question ', toString(number), ': ',
-    repeat(hex(MD5(toString(number))), 4), '?'), now64(6), 't', {partition}, number, now64(3)
+    repeat(hex(MD5(toString(number))), 4), '?'), {submitted}, 't', {partition}, number, now64(3)
 FROM numbers({first}, {rows})
 """
 _EVENTS = """
 INSERT INTO pointsman.agent_events_log
     (tenant, task_id, event_id, kind, agent_id, attempt, stage, conversation_id, ordinal, epoch, answer, facts,
-    started_at, finished_at, topic, partition, offset, appended_at)
+    submitted_at, started_at, finished_at, topic, partition, offset, appended_at)
 SELECT 'acme', lower(hex(MD5(toString(number)))), lower(hex(MD5(concat('e', toString(number))))), 'COMPLETED', 'a', 1,
     'WORK', {conversation}, {ordinal}, 1, concat('Answer ', toString(number), ' is ',
-    repeat(hex(MD5(toString(number))), 4), '.'), if(number % 50 = 0, [concat('Fact ', toString(number))], []), now64(6),
-    now64(6), '{log}', {partition}, number, now64(3)
+    repeat(hex(MD5(toString(number))), 4), '.'), if(number % 50 = 0, [concat('Fact ', toString(number))], []),
+    {submitted}, now64(6), now64(6), '{log}', {partition}, number, now64(3)
 FROM numbers({first}, {rows})
 """
 
@@ -71,6 +71,7 @@ def fill(client: Any, interactions: int, each: int) -> int:
         "ordinal": f"if(number < {LONG}, number + 1, intDiv({step}, {conversations}) + 1)",
         "partition": f"if(number < {LONG}, 0, (({step}) % {conversations}) % {PARTITIONS})",
         "log": LOG,
+        "submitted": f"toDateTime64({int(time.time())}, 6, 'UTC')",
     }
     first = 0
     while first < interactions:

@@ -40,7 +40,8 @@ def reach(count: int) -> int:
 
 def fold(state: State, interaction: Interaction, revoked: frozenset[str] = NOTHING_REVOKED) -> State:
     """One more interaction. What is folded already, and what a fenced host wrote, changes nothing; of several outcomes
-    of one attempt the first counts, as it does for workers, whichever host wrote the others.
+    of one attempt the first counts, as it does for workers, whichever host wrote the others. An attempt is known by
+    what was asked, too: an id that comes again with another question is another task's.
 
     Raises Diverged where a newer host wrote it in the place of one that is folded; ForeignInteraction.
     """
@@ -56,8 +57,8 @@ class _Folding:
         self._begun, self._revoked = state, revoked
         self._key, self._count, self._epoch = state.key, state.count, state.epoch
         self._recent = list(state.recent)
-        # As good as their ids, in one memory, and nothing to compute.
-        self._attempts = [(each.task_id, each.attempt, each.stage) for each in self._recent]
+        # Better than their ids, in one memory, and nothing to compute.
+        self._attempts = [(each.task_id, each.attempt, each.stage, each.asked) for each in self._recent]
         self._ended: list[tuple[int, list[Interaction]]] = []
         self._new_facts: list[Fact] = []
 
@@ -66,7 +67,7 @@ class _Folding:
         if interaction.key != self._key:
             raise ForeignInteraction(f"{interaction.key} is not {self._key}")
         ordinal = interaction.ordinal or self._count + 1
-        attempt = interaction.task_id, interaction.attempt, interaction.stage
+        attempt = interaction.task_id, interaction.attempt, interaction.stage, interaction.asked
         if self._is_folded(ordinal, interaction.epoch) or attempt in self._attempts:
             return
         if interaction.ordinal != ordinal:

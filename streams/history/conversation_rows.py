@@ -17,7 +17,11 @@ ConversationKey = tuple[str, str, str]
 
 
 class Row(NamedTuple):
-    """An outcome, a claim, or what a model made: its `ordinal` is negative, the last that it stands for (0017)."""
+    """An outcome, a claim, or what a model made: its `ordinal` is negative, the last that it stands for (0017).
+
+    `submitted_at` is that of the task; 0 where its producer states none, or nobody copied the row
+    since there is such a column.
+    """
 
     tenant: str
     agent_id: str
@@ -44,13 +48,14 @@ class Row(NamedTuple):
     partition: int
     offset: int
     summary: str | None
+    submitted_at: int
 
     @property
     def key(self) -> ConversationKey:
         return self[:3]
 
 
-_TIMES = ("started_at", "finished_at")
+_TIMES = ("started_at", "finished_at", "submitted_at")
 COLUMNS = tuple(f"toUnixTimestamp64Micro({name})" if name in _TIMES else name for name in Row._fields)
 """What a statement asks for, to make a `Row` of it."""
 
@@ -85,7 +90,7 @@ class StoredOutcome(NamedTuple):
 
     @classmethod
     def of(cls, row: Row, asked: str | None, labels: Mapping[str, str]) -> StoredOutcome:
-        return cls(*row[3:-1], asked, labels)
+        return cls(*row[3:-2], asked, labels)
 
 
 class StoredFacts(NamedTuple):
@@ -141,11 +146,14 @@ class Parted:
     models: list[Row] = field(default_factory=list)
 
     def tidy(self) -> None:
-        """Copies fold, the earliest stays."""
-        self.outcomes.sort(key=lambda each: (each.ordinal, each.epoch, each.offset))
-        first: dict[tuple[str, int], Row] = {}
+        """Copies fold, the earliest stays: of two at one place the one that says when its task was submitted.
+
+        Where a task id comes again, the ids of both events may be the same; the numbers are not.
+        """
+        self.outcomes.sort(key=lambda each: (each.ordinal, each.epoch, each.offset, -each.submitted_at))
+        first: dict[tuple[int, str, int], Row] = {}
         for each in self.outcomes:
-            first.setdefault((each.event_id, each.epoch), each)
+            first.setdefault((each.ordinal, each.event_id, each.epoch), each)
         self.outcomes = list(first.values())
 
     def take_older(self, last: int, facts_max: int) -> tuple[StoredFacts, ...]:

@@ -44,7 +44,7 @@ _KEYS = "{keys:Array(Tuple(String, String, String))}"
 _MINE = f"(tenant, agent_id, conversation_id) IN {_KEYS}"
 _HERE = "topic IN {topics:Array(String)} AND partition = {partition:Int32}"
 _ASKED = """
-SELECT tenant, conversation_id, task_id, offset, text, labels
+SELECT tenant, conversation_id, task_id, toUnixTimestamp64Micro(submitted_at), offset, text, labels
 FROM conversation_tasks_log
 WHERE (tenant, conversation_id) IN {conversations:Array(Tuple(String, String))}
 """
@@ -112,8 +112,8 @@ class _Task(NamedTuple):
 
 
 _UNKNOWN = _Task(-1, None, {})
-_Tasks = Mapping[tuple[str, str, str], _Task]
-"""By tenant, conversation and task."""
+_Tasks = Mapping[tuple[str, str, str, int], _Task]
+"""By tenant, conversation, task and time of submission: an id that comes again is another task."""
 
 
 Claims = Mapping[str, set[tuple[int, int]]]
@@ -250,12 +250,13 @@ def _with_claims(keys: Sequence[ConversationKey]) -> list[ConversationKey]:
 
 
 def _earliest(rows: Iterable[Sequence[Any]]) -> _Tasks:
-    """Of several submissions the first."""
-    found: dict[tuple[str, str, str], _Task] = {}
-    for tenant, conversation_id, task_id, *said in rows:
-        known = found.get((tenant, conversation_id, task_id))
+    """Of several submissions of one time the first."""
+    found: dict[tuple[str, str, str, int], _Task] = {}
+    for tenant, conversation_id, task_id, submitted_at, *said in rows:
+        key = tenant, conversation_id, task_id, submitted_at
+        known = found.get(key)
         if known is None or said[0] < known.offset:
-            found[tenant, conversation_id, task_id] = _Task._make(said)
+            found[key] = _Task._make(said)
     return found
 
 
@@ -263,6 +264,6 @@ def _found(read: Parted, facts: tuple[StoredFacts, ...], tasks: _Tasks) -> Found
     """With what was asked."""
     outcomes = []
     for row in read.outcomes:
-        _, text, labels = tasks.get((row.tenant, row.conversation_id, row.task_id), _UNKNOWN)
+        _, text, labels = tasks.get((row.tenant, row.conversation_id, row.task_id, row.submitted_at), _UNKNOWN)
         outcomes.append(StoredOutcome.of(row, text, labels))
     return Found(tuple(outcomes), facts, read.made())

@@ -236,6 +236,51 @@ def test_memories_are_apart_whatever_signs_their_names_have(client: Any, recall:
         assert all(each.asked for found in memories.values() for each in found.interactions)
 
 
+MINUTE_US = 60_000_000
+
+
+def merged(client: Any) -> None:
+    """All copies folded for good."""
+    client.command("SYSTEM START MERGES")
+    for table in ("tasks_log", "agent_events_log", *COPIES):
+        client.command(f"OPTIMIZE TABLE pointsman.{table} FINAL")
+    client.command("SYSTEM STOP MERGES")
+
+
+def again(n: int, distance: int) -> tuple[list[Interaction], list[Interaction]]:
+    """A conversation of `n`, and what came then: a task under an id that was used `distance` interactions before."""
+    said = history(n)
+    repeated = said[n - distance].task_id
+    return said, [replace(interaction(n + 1), task_id=repeated), *(interaction(n + 2 + each) for each in range(3))]
+
+
+@pytest.mark.parametrize("distance", [1, 9, 10, 12, 110])
+@pytest.mark.parametrize("rows", [conversations_module.WHOLE_ROWS, 1])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_task_id_that_comes_again_in_its_conversation_is_another_task(
+    client: Any, recall: StoreRecall, monkeypatch: pytest.MonkeyPatch, distance: int, rows: int, late: bool
+) -> None:
+    """One host, one epoch: so the id of the event is the same, too."""
+    monkeypatch.setattr(conversations_module, "WHOLE_ROWS", rows)
+    said, then = again(125, distance)
+    tell(client, said, 0, times=2)
+    if late:  # what was asked is stored after what was answered
+        tell(client, then, 125, asked=False, submitted_at=T0_US + 2 * MINUTE_US)
+        memories, through = recall.recall(0, [KEY])
+        assert [each.asked for each in memories[KEY].interactions] == [each.asked for each in said]
+        assert through == {KEY.agent_id: 125}, "it is left to the log"
+    tell(client, then, 125, times=2, submitted_at=T0_US + 2 * MINUTE_US)
+    if late:
+        merged(client)
+    assert recall.recall(0, [KEY])[1] == {KEY.agent_id: 129}
+    assert [each.asked for each in recall.recall(0, [KEY])[0][KEY].interactions][-129:] == [
+        each.asked for each in [*said, *then]
+    ]
+    assert state_bytes(state_of(recall)) == state_bytes(folded([*said, *then]))
+    assert window_bytes(window(state_of(recall))) == window_bytes(window(folded([*said, *then])))
+    assert mark(126) in str(state_of(recall).recent)
+
+
 def test_what_stands_behind_a_newer_claim_is_nobodys_memory(client: Any, recall: StoreRecall) -> None:
     claim(client, 1, 0)
     tell(client, history(5), 1)

@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 
+from console.memory.recall import StoreRecall
 from schemas.errors import ConfigurationError
+from streams.history.conversations import Conversations
 from streams.history.migrations import DIRECTORY, Migration, examine, load, lost, migrate
 from streams.history.queries import History, connect
 from streams.history.tables import COPIES, DEAD_LETTERS, REDRIVES, TABLES
+from tests.support.history import T0_US
 from tests.support.history_door import opened
+from tests.support.history_memory import TOPOLOGY, tell
+from tests.support.memories import KEY, history, interaction
 
 
 @pytest.fixture
@@ -63,6 +68,33 @@ def test_what_somebody_dropped_is_seen_and_made_again(client: Any) -> None:
     made = client.command("SHOW CREATE TABLE pointsman.results_log")
     assert "merge_selector_base = 100" in str(made)
     assert len(applied(client)) == len(load())
+
+
+def test_what_was_asked_before_the_time_of_submission_told_tasks_apart_is_kept(client: Any) -> None:
+    """0021, on the rows of a store that had not applied it; and once more, as after a run that broke off."""
+    migrate(client, load()[:20])
+    said = history(30)
+    tell(client, said[:25], 0)
+    tell(client, said[25:], 25, asked=False)  # answered before, asked after
+    columns = "SELECT count() FROM system.columns WHERE table = 'conversation_tasks_log' AND name = 'submitted_at'"
+    assert client.command(columns) == 0
+    assert [each.name for each in migrate(client)] == ["questions"]
+    key = "SELECT sorting_key, primary_key FROM system.tables WHERE name = 'conversation_tasks_log'"
+    (keys,) = client.query(key).result_rows
+    assert keys == ("tenant, conversation_id, task_id, submitted_at", "tenant, conversation_id, task_id")
+    tell(client, said[25:], 25)
+    again = replace(interaction(31), task_id=said[4].task_id)
+    tell(client, [again], 30, submitted_at=T0_US + 120_000_000)
+    for _ in range(2):
+        with closing(Conversations(client.url, timeout_s=60)) as conversations:
+            memories, through = StoreRecall(TOPOLOGY, conversations).recall(0, [KEY])
+        assert through == {KEY.agent_id: 31}
+        assert [each.asked for each in memories[KEY].interactions] == [each.asked for each in [*said, again]]
+        with closing(History(client.url)) as people:
+            rows = people.query("SELECT asked FROM interactions ORDER BY ordinal").rows
+        assert [asked for (asked,) in rows] == [each.asked for each in [*said, again]]
+        client.command("DROP VIEW pointsman.cascades")  # so all are applied again
+        migrate(client)
 
 
 def test_a_changed_file_and_an_unknown_one_are_refused(client: Any) -> None:

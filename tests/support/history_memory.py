@@ -13,6 +13,7 @@ import pyarrow as pa
 from agents.memory.model import Interaction, Summary
 from agents.memory.modelled import SUMMARISED, payload_of
 from agents.memory.sources import tool_calls_text
+from schemas.ids import agent_event_id
 from schemas.topology import Agent, Route, Topology
 from tests.support.history import T0_US, slip
 from tests.support.history_rows import insert
@@ -35,19 +36,24 @@ def tell(
     asked: bool = True,
     times: int = 1,
     topic: str = LOG,
+    submitted_at: int = T0_US,
 ) -> None:
     """As the sink stores them: submissions, and outcomes from offset `first` of the agent's log on."""
     ids = [each.task_id for each in interactions]
     offsets = range(first, first + len(ids))
     key = interactions[0].key
     if asked:
-        fields = {"tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+        fields = {"tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": submitted_at}
         texts = [each.asked for each in interactions]
         insert(client, "TaskSubmitted", {"task_id": ids, "text": texts, **fields}, offsets, times)
-    task = {"task_id": ids, "tenant": key.tenant, "conversation_id": key.conversation_id, "submitted_at": T0_US}
+    whose = {"tenant": key.tenant, "conversation_id": key.conversation_id}
+    task = {"task_id": ids, **whose, "submitted_at": submitted_at}
     facts = pa.array([each.facts for each in interactions], pa.list_(pa.field("item", pa.string(), nullable=False)))
     outcomes = {
-        "event_id": [f"{each.id}-{each.epoch}-{first}" for each in interactions],
+        "event_id": [
+            agent_event_id(key.tenant, each.task_id, key.agent_id, each.attempt, each.stage, each.status, each.epoch)
+            for each in interactions
+        ],
         "kind": [each.status for each in interactions],
         "slip": slip(key.agent_id),
         "task": {**task, "deadline_ms": T0_US // 1000},

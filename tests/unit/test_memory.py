@@ -172,12 +172,21 @@ def test_what_a_newer_host_wrote_in_the_place_of_another_has_to_be_folded_anew()
 
 def test_of_an_attempt_that_two_hosts_ran_the_first_outcome_counts() -> None:
     state = folded(history(3))
-    again = replace(interaction(2, epoch=2, asked="what it was asked again"), ordinal=4)
-    assert fold(state, again) is state, "its id came again after everybody had forgotten it"
+    again = replace(interaction(2, epoch=2, answer="another host's"), ordinal=4)
+    assert fold(state, again) is state
     later = [replace(interaction(number, epoch=2), ordinal=number + 1) for number in (4, 5)]
     expected = refold(KEY, [*history(3), again, *later])
     assert reduce(fold, [again, *later], state) == expected
     assert [each.ordinal for each in expected.recent] == [1, 2, 3, 5, 6]
+
+
+def test_an_id_that_comes_again_with_another_question_is_another_task_which_is_revoked_with_the_first() -> None:
+    again = replace(interaction(2, asked="What else?", answer="More."), ordinal=4)
+    said = [*history(3), again, replace(interaction(5), ordinal=5)]
+    assert folded(said) == refold(KEY, said)
+    assert [each.asked for each in folded(said).recent] == [each.asked for each in said]
+    without = refold(KEY, said, revoked=frozenset({again.id}))
+    assert [each.ordinal for each in without.recent] == [1, 3, 5]
 
 
 def test_a_models_summary_stands_for_its_chunk_until_that_slides_out_or_changes() -> None:

@@ -134,8 +134,12 @@ def test_a_task_id_that_two_conversations_use_tells_neither_what_the_other_asked
 
 
 @pytest.mark.parametrize("read", [from_the_log, rebuilt])
-def test_a_task_id_that_comes_again_in_its_conversation_stands_beside_what_was_asked_then(read: Any) -> None:
-    said = [Said(f"{n}", ONE, n, n * MINUTE_US) for n in range(1, 14)] + [Said("1", ONE, 14, 14 * MINUTE_US)]
+@pytest.mark.parametrize("first", [1, 5, 13])
+def test_a_task_id_that_comes_again_in_its_conversation_stands_beside_what_was_asked_then(
+    read: Any, first: int
+) -> None:
+    """Also where what was asked first is shown verbatim still."""
+    said = [Said(f"{n}", ONE, n, n * MINUTE_US) for n in range(1, 14)] + [Said(f"{first}", ONE, 14, 14 * MINUTE_US)]
     (state,) = read(logged(said, copies=2, batch=5), [ONE]).values()
     assert [each.asked for each in state.recent] == [each.asked for each in said[-10:]]
 
