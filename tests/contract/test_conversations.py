@@ -15,7 +15,7 @@ import pytest
 
 from agents.memory.canonical import state_bytes, state_hash, window_bytes
 from agents.memory.fold import fold, reach, refold
-from agents.memory.model import CHUNK, Interaction, Key, State, Summary
+from agents.memory.model import CHUNK, ForeignInteraction, Interaction, Key, State, Summary
 from agents.memory.modelled import SUMMARISED, modelled, payload_of
 from agents.memory.ports import SourceAway
 from agents.memory.window import window
@@ -34,6 +34,7 @@ from streams.history.migrations import lost, migrate
 from streams.history.queries import History
 from streams.history.summaries import Summaries
 from streams.history.tables import COPIES
+from tests.simulation.standins import replaced
 from tests.support.contract import breaches, promises
 from tests.support.history import T0_US, Deployment, slip, task
 from tests.support.history_door import migrated, opened
@@ -196,11 +197,45 @@ def test_conversations_read_as_a_whole_and_by_their_ends_are_the_same(
 def test_memories_are_apart(client: Any, recall: StoreRecall) -> None:
     others = [KEY._replace(tenant="other"), KEY._replace(conversation_id="c2"), KEY._replace(agent_id="writer")]
     for number, key in enumerate([KEY, *others]):
-        tell(client, [replace(each, answer=f"of {key}") for each in history(3, key)], 10 * number)
+        asked = f"asked in {key.conversation_id} of {key.tenant}"  # agents of one conversation are asked the same
+        tell(client, [replace(each, asked=asked, answer=f"of {key}") for each in history(3, key)], 10 * number)
     memories, _ = recall.recall(0, [KEY, *others])
-    assert {key: {each.answer for each in found.interactions} for key, found in memories.items()} == {
-        key: {f"of {key}"} for key in [KEY, *others]
+    assert {key: {(each.asked, each.answer) for each in found.interactions} for key, found in memories.items()} == {
+        key: {(f"asked in {key.conversation_id} of {key.tenant}", f"of {key}")} for key in [KEY, *others]
     }
+
+
+def _whichever(position: int) -> Any:
+    """Rows of all names in this place of their key are one's."""
+    return property(lambda row: (*row[:position], KEY[position], *row[position + 1 : 3]))
+
+
+def _asked_by_anybody(*positions: int) -> Any:
+    """Questions of one id are one's, whoever asked them."""
+    earliest = conversations_module._earliest
+
+    class Found(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            same = [each for each in self if all(each[at] == key[at] for at in positions)]
+            return self[same[0]] if same else default
+
+    return lambda rows: Found(earliest(rows))
+
+
+@pytest.mark.parametrize(
+    ("place", "stand_in"),
+    [
+        ("streams.history.conversation_rows.Row.key", _whichever(0)),
+        ("streams.history.conversation_rows.Row.key", _whichever(1)),
+        ("streams.history.conversation_rows.Row.key", _whichever(2)),
+        ("streams.history.conversations._earliest", _asked_by_anybody(1, 2, 3)),
+        ("streams.history.conversations._earliest", _asked_by_anybody(0, 2, 3)),
+    ],
+    ids=["another tenant's", "another agent's", "another conversation's", "asked by a tenant", "asked elsewhere"],
+)
+def test_a_build_that_mixes_memories_up_is_seen(client: Any, recall: StoreRecall, place: str, stand_in: Any) -> None:
+    with replaced((place, stand_in)), pytest.raises((AssertionError, ForeignInteraction, KeyError)):
+        test_memories_are_apart(client, recall)
 
 
 ODD = (

@@ -22,6 +22,7 @@ from agents.memory.tokens import estimate
 from tests.properties import test_memory as memory
 from tests.properties import test_modelled as models
 from tests.properties.mutant import Mutant
+from tests.properties.mutants_apart import APART
 from tests.properties.mutants_models import MODELS
 from tests.properties.mutants_replay import REPLAYS
 from tests.properties.mutants_sentences import SENTENCES
@@ -170,4 +171,4 @@ FOLD: Mapping[str, Mutant] = {
     ),
 }
 
-MUTANTS: Mapping[str, Mutant] = {**FOLD, **WINDOWS, **SENTENCES, **MODELS, **SNAPSHOTS, **REPLAYS}
+MUTANTS: Mapping[str, Mutant] = {**FOLD, **WINDOWS, **SENTENCES, **MODELS, **SNAPSHOTS, **APART, **REPLAYS}

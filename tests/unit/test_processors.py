@@ -179,17 +179,19 @@ def test_an_absurd_task_gets_a_result_that_says_why(reason: str, fields: dict[st
     assert (note["kind"], note["reason"]) == ("REFUSED", reason)
 
 
-def answers(dispatches: list[dict[str, Any]], answer: str, agent: str, epoch: int = 0) -> list[bytes]:
+def answers(
+    dispatches: list[dict[str, Any]], answer: str, agent: str, epoch: int = 0, status: str = "COMPLETED"
+) -> list[bytes]:
     kind = record("AgentEvent")
     rows = []
     for dispatch in dispatches:
         task, slip = dispatch["task"], dispatch["slip"]
         identity = {field.name: task.get(field.name) for field in kind.arrow.field("task").type}
-        parts = (task["tenant"], task["task_id"], agent, slip["attempt"], slip["stage"], "COMPLETED")
+        parts = (task["tenant"], task["task_id"], agent, slip["attempt"], slip["stage"], status)
         event_id = agent_event_id(*parts, epoch)
         rows.append(
             {**{name: kind.defaults.get(name) for name in kind.arrow.names}}
-            | {"event_id": event_id, "kind": "COMPLETED", "slip": slip, "answer": answer, "confidence": 0.9}
+            | {"event_id": event_id, "kind": status, "slip": slip, "answer": answer, "confidence": 0.9}
             | {"epoch": epoch}
             | {"task": identity | {"deadline_ms": slip["deadline_default_ms"]}}
         )
