@@ -1,11 +1,13 @@
 """What runs on one machine, and how each of its processes is started.
 
-I/O: none.
+I/O: the machine's name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +60,12 @@ class Site:
     def registry(self) -> str:
         return f"http://127.0.0.1:{self.ports.registry}"
 
+    @property
+    def slot(self) -> str:
+        """The worker's: the same at each start over these data, and no other's, where several use one Kafka."""
+        place = f"{socket.gethostname()}:{self.directory.resolve()}"
+        return f"local-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
     def wanted_ports(self) -> list[str]:
         """The fields of Ports that are listened on here."""
         ours = (
@@ -83,7 +91,7 @@ class Site:
         metrics = getattr(self.ports, f"{name}_metrics")
         services = ["--broker", self.broker, "--clickhouse", self.clickhouse, "--metrics-port", str(metrics)]
         if name == "worker":
-            services += ["--worker-slot", "local"]
+            services += ["--worker-slot", self.slot]
         embed = name == "store" and self.own_clickhouse
         return [*services, "--data", str(self.directory / "clickhouse")] if embed else services
 

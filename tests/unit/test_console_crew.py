@@ -175,3 +175,14 @@ def test_a_stop_in_the_midst_of_a_replacement_leaves_nobody(stage: Stage) -> Non
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_worker_keeps_its_slot_over_starts_and_has_none_that_another_directory_has(tmp_path: Path) -> None:
+    """Two of them may use one Kafka: the later one would throw the earlier one out, again and again."""
+    sites = [
+        Site(folder, Settings(), own_broker=False, own_clickhouse=True)
+        for folder in (tmp_path / "one", tmp_path / "." / "one", tmp_path / "two")
+    ]
+    slots = [site.command("worker", tmp_path, tmp_path)[-1] for site in sites]
+    assert slots[0] == slots[1] != slots[2]
+    assert all(slot.startswith("local-") for slot in slots)
