@@ -26,6 +26,13 @@ Conversation = Annotated[str, typer.Argument(help="Its id, as the tasks state it
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose conversation it is.")]
 
 
+def stated(text: str) -> str:
+    """What people say, which has to say something: agents are shown it, and others are told it later."""
+    if not text.strip():
+        raise typer.BadParameter("it says nothing")
+    return text
+
+
 @context_app.command("show")
 def context_show(
     agent: Agent,
@@ -64,7 +71,9 @@ def context_revoke(
     agent: Agent,
     conversation: Conversation,
     what: Annotated[list[str], typer.Argument(help="Tasks, events or interactions, by their ids.")],
-    why: Annotated[str, typer.Option("--why", help="What is wrong with it; it is kept with the revocation.")],
+    why: Annotated[
+        str, typer.Option("--why", help="What is wrong with it; it is kept with the revocation.", callback=stated)
+    ],
     tenant: Tenant = "default",
     broker: Broker = None,
     topology: TopologyFile = None,
@@ -97,7 +106,7 @@ def facts_list(
 def facts_pin(
     agent: Agent,
     conversation: Conversation,
-    text: Annotated[str, typer.Argument(help="What shall not be forgotten.")],
+    text: Annotated[str, typer.Argument(help="What shall not be forgotten.", callback=stated)],
     tenant: Tenant = "default",
     broker: Broker = None,
     topology: TopologyFile = None,
@@ -130,7 +139,7 @@ def facts_unpin(
 @app.command("instruct")
 def instruct(
     agent: Agent,
-    text: Annotated[str, typer.Argument(help="What it is told, with every task.")],
+    text: Annotated[str, typer.Argument(help="What it is told, with every task.", callback=stated)],
     tenant: Annotated[str | None, typer.Option("--tenant", help="In this tenant's conversations alone.")] = None,
     broker: Broker = None,
     topology: TopologyFile = None,
