@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -66,6 +66,15 @@ class Seen(NamedTuple):
     ends: Mapping[str, int]
 
 
+@dataclass(slots=True)
+class Given:
+    """That a generation of the workers' group gave a partition to one of them: when, and when that one first committed
+    a cut of it; None where it never did. Between the two it reads back, and nothing new."""
+
+    at_ms: int
+    live_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One valid record: its columns, and where and when it stands. `is_void`: in a log, behind a newer epoch."""
@@ -88,6 +97,7 @@ class Evidence:
         self._agents = {self.topics.inbox(agent): agent for agent in topology.agents}
         self.codec = shared_codec(topology.limits.record_bytes_max)
         self.cuts: list[Seen] = []
+        self.given: dict[int, list[Given]] = {number: [] for number in range(topology.partitions)}
         self.host_cuts: list[HostCut] = []
         self.store_cuts: list[StoreCut] = []
         self.shown: list[Shown] = []
@@ -102,6 +112,7 @@ class Evidence:
         """From now on commits and writes are seen."""
         for name in (WORKERS, HOSTS):
             self._cluster.broker.group(name).watchers.append(self._committed)
+        self._cluster.broker.group(WORKERS).on_agreed.append(self._agreed)
         self._cluster.broker.group(STORES).watchers.append(self._stored)
         self._cluster.broker.on_commit.append(self._transacted)
         self._cluster.on_hand_over = self._handed_over
@@ -151,10 +162,18 @@ class Evidence:
                 self._cluster.world.note("broker", f"cut of [{number}]: {position}, {metadata}")
                 ends = {name: len(each[number].records) for name, each in broker.topics.items() if number < len(each)}
                 self.cuts.append(Seen(broker.now_ms(), cut, ends))
+                for given in self.given[number][-1:]:
+                    given.live_ms = given.live_ms or broker.now_ms()
             elif topic in self._agents:
                 agent = self._agents[topic]
                 end = broker.topics[self.topics.events(agent)][number].end
                 self.host_cuts.append(HostCut(agent, number, position, end))
+
+    def _agreed(self, tps: Iterable[tuple[str, int]]) -> None:
+        now_ms = self._cluster.broker.now_ms()
+        for topic, number in tps:
+            if topic == self.topics.submitted:
+                self.given[number].append(Given(now_ms))
 
     def _stored(self, group: Group, offsets: Mapping[tuple[str, int], tuple[int, str]]) -> None:
         for (topic, number), (position, _) in offsets.items():

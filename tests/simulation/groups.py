@@ -57,6 +57,8 @@ class Group:
         self._deadline: Event | None = None
         self._made = 0
         self.watchers: list[Callable[[Group, Mapping[tuple[str, int], tuple[int, str]]], None]] = []
+        self.on_agreed: list[Callable[[Iterable[tuple[str, int]]], None]] = []
+        """Told of what each generation gives to its members, all of them together."""
 
     def join(
         self,
@@ -208,6 +210,8 @@ class Group:
         self.is_stable = True
         self.generation += 1
         shares = self._shares()
+        for told in self.on_agreed:
+            told([tp for share in shares.values() for tp in share])
         shown = {member.owner: [number for _, number in shares[member.id]] for member in self.members.values()}
         self._world.note(self.name, f"generation {self.generation}: {shown}")
         for member in self.members.values():

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from loadtest import invariants
 from loadtest.invariants import Mode, TaskKey
 from schemas.errors import ConfigurationError, PointsmanError
-from schemas.topology import Topology
 from streams.processors.reading import RESUME_BELOW
 from streams.processors.worker import InDoubtError
 from tests.simulation import judge_cuts, judge_folds, judge_hosts, judge_memory, judge_times
-from tests.simulation.evidence import Row, key_of
+from tests.simulation.evidence import Given, Row, key_of
 from tests.simulation.facts import Facts, Found
-from tests.simulation.scenario import WRITERS
+from tests.simulation.scenario import WRITERS, Scenario
 from tests.simulation.world import T0_MS
 
 if TYPE_CHECKING:
@@ -70,7 +69,11 @@ def _results(run: Run, facts: Facts) -> Found:
     first_ms: dict[TaskKey, int] = {}
     for row, end in facts.ended:
         first_ms[end[:2]] = min(row.at_ms, first_ms.get(end[:2], row.at_ms))
-    due_ms = _due_ms(run.scenario.topology, facts.submitted, first_ms, T0_MS + int(run.scenario.healed_s * 1000))
+    begun_ms = dict(first_ms)
+    for row, asked in facts.dispatched:
+        begun_ms[asked[:2]] = min(row.at_ms, begun_ms.get(asked[:2], row.at_ms))
+    live_ms = lives_ms(facts.submitted, begun_ms, run.evidence.given)
+    due_ms = _due_ms(run.scenario, facts.submitted, first_ms, live_ms)
     yield "P1", [f"{key} is late" for key in invariants.late(first_ms, due_ms, int(run.scenario.bound_s * 1000))]
 
 
@@ -84,15 +87,30 @@ def _owners(run: Run, written: Sequence[tuple[Row, Fact]], same: Callable[[Fact]
 
 
 def _due_ms(
-    topology: Topology, submitted: Submitted, ended_ms: Mapping[TaskKey, int], healed_ms: int
+    scenario: Scenario, submitted: Submitted, ended_ms: Mapping[TaskKey, int], live_ms: Mapping[TaskKey, int]
 ) -> Mapping[TaskKey, int]:
     """When each task's deadline was, and all faults were over. A deadline counts from when its task can be read."""
+    topology, healed_ms = scenario.topology, T0_MS + int(scenario.healed_s * 1000)
     begin_ms = begins_ms(submitted, ended_ms, RESUME_BELOW * topology.limits.inflight_tasks_max)
     found: dict[TaskKey, int] = {}
     for _, row in submitted:
-        route = topology.routes.get(row.fields["intent"] or topology.default_route)
+        key, route = key_of(row), topology.routes.get(row.fields["intent"] or topology.default_route)
         given_ms = (route.deadline_ms if route else None) or topology.defaults.deadline_ms
-        found.setdefault(key_of(row), max(begin_ms[key_of(row)] + given_ms, healed_ms))
+        found.setdefault(key, max(max(begin_ms[key], live_ms[key]) + given_ms, healed_ms))
+    return found
+
+
+def lives_ms(
+    submitted: Submitted, begun_ms: Mapping[TaskKey, int], given: Mapping[int, Sequence[Given]]
+) -> Mapping[TaskKey, int]:
+    """From when on each task had a worker that reads what is new: later than it came, where its partition was given
+    away before anything was made of it, and had to be read back."""
+    found: dict[TaskKey, int] = {}
+    for number, row in submitted:
+        key = key_of(row)
+        until_ms = begun_ms.get(key, row.at_ms)
+        lives = [each.live_ms for each in given[number] if each.live_ms is not None and each.at_ms < until_ms]
+        found.setdefault(key, max([row.at_ms, *lives]))
     return found
 
 
