@@ -13,6 +13,7 @@ import confluent_kafka as ck
 from schemas.access import READER_GROUP
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError
+from streams.transport.coordinator import STATISTICS_MS, Coordination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +49,12 @@ class HangingTransactionError(TransportError):
     """Records are neither committed nor aborted for longer than a transaction may take: nobody will end it."""
 
     error_code = ErrorCode.TRANSACTION_HANGS
+
+
+class StrandedError(TransportError):
+    """A member finds no coordinator of its group, though brokers answer: a new process may."""
+
+    error_code = ErrorCode.NO_COORDINATOR
 
 
 class NotYetError(TransportError):
@@ -161,6 +168,8 @@ def client_config(
         own |= {"auto.offset.reset": reset, **_FETCH[fetch]}
         # librdkafka wants a group id even from a consumer that never joins one.
         own["group.id"] = group or READER_GROUP
+        if group is not None:
+            own["statistics.interval.ms"] = STATISTICS_MS
         if instance is not None:
             own |= {**_STATIC, "group.instance.id": instance}
     given = {**(topology.kafka if topology else {}), **settings.kafka}
@@ -186,6 +195,9 @@ class ConnectionWatch:
         self.is_down = False
         self.fatal: ck.KafkaError | None = None
         self.refusal: str | None = None
+        self.stranded: str | None = None
+        """Why a member of a group has to end, where it does."""
+        self._coordination = Coordination()
 
     def error(self, error: ck.KafkaError) -> None:
         """librdkafka's `error_cb`: informational except where it says fatal."""
@@ -199,6 +211,10 @@ class ConnectionWatch:
             self.down()
         else:
             log.debug("%s: %s", self._name, error.str())
+
+    def statistics(self, told: str) -> None:
+        """librdkafka's `stats_cb`, of a member of a group."""
+        self.stranded = self.stranded or self._coordination.look(told)
 
     def down(self, why: str = "") -> None:
         """Called when no broker answers."""
@@ -227,7 +243,7 @@ class _WithoutConnectionNoise(logging.Filter):
 
 def quiet(config: Mapping[str, Any], watch: ConnectionWatch) -> dict[str, Any]:
     """The same settings with librdkafka's own lines sent to our log, less the connection noise."""
-    return {"error_cb": watch.error, "logger": _librdkafka_log(), **config}
+    return {"error_cb": watch.error, "stats_cb": watch.statistics, "logger": _librdkafka_log(), **config}
 
 
 def opened(kind: Callable[[dict[str, Any]], Client], config: Mapping[str, Any], watch: ConnectionWatch) -> Client:

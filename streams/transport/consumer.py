@@ -14,7 +14,8 @@ import confluent_kafka as ck
 
 from streams.transport import requests
 from streams.transport.batch import Batch, TopicPartition, by_channel
-from streams.transport.clients import ConnectionWatch, HangingTransactionError, TransportError, opened
+from streams.transport.bounded import rebalance_callback
+from streams.transport.clients import ConnectionWatch, HangingTransactionError, StrandedError, TransportError, opened
 from streams.transport.requests import CLOSE_TIMEOUT_S, NO_OFFSET, TP, ours, theirs
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class BatchConsumer:
         with_headers: bool = False,
         gathering: Gathering | None = None,
     ) -> None:
+        self._config = config
         self.watch = ConnectionWatch(str(config.get("client.id", "consumer")))
         self._consumer = opened(ck.Consumer, {"enable.partition.eof": True, **config}, self.watch)
         self._channel_of, self._with_headers = channel_of, with_headers
@@ -86,7 +88,8 @@ class BatchConsumer:
 
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
-            begin = on_assign(ours(partitions)) if on_assign else None
+            with rebalance_callback():
+                begin = on_assign(ours(partitions)) if on_assign else None
             if begin is not None:
                 offsets = begin.offsets
                 self._consumer.assign([ck.TopicPartition(*tp, offsets.get(tp, NO_OFFSET)) for tp in ours(partitions)])
@@ -94,14 +97,16 @@ class BatchConsumer:
 
         def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
-            if on_revoke:
-                on_revoke(ours(partitions))
+            with rebalance_callback():
+                if on_revoke:
+                    on_revoke(ours(partitions))
             self._forget_pauses(ours(partitions))
 
         def lost(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
             self._rebalances += 1
-            if on_lost or on_revoke:
-                (on_lost or on_revoke)(ours(partitions))  # type: ignore[misc]
+            with rebalance_callback():
+                if on_lost or on_revoke:
+                    (on_lost or on_revoke)(ours(partitions))  # type: ignore[misc]
             self._forget_pauses(ours(partitions))
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
@@ -176,9 +181,10 @@ class BatchConsumer:
     def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """Commit next offsets with metadata, and wait for the answer.
 
-        Raises CommitRejectedError when the group has moved on, CommitUnavailableError when nobody answers.
+        Raises CommitRejectedError when the group has moved on, CommitUnavailableError when nobody answers,
+        StrandedError when nobody will: the consumer is lost.
         """
-        requests.commit(self._consumer, positions)
+        requests.commit(self._consumer, positions, self._config)
 
     def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
         """Committed next offset and metadata of each; (-1001, "") where nothing is committed."""
@@ -284,6 +290,8 @@ def records_of(
     """
     if watch.fatal is not None:
         raise TransportError(f"the consumer failed for good: {watch.fatal.str()}")
+    if watch.stranded is not None:
+        raise StrandedError(f"{watch.stranded}; start the process again")
     errors = [m for m in messages if m.error() is not None]
     for message in errors:
         if message.error().code() == ck.KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library has no other name for it

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
+from streams.transport.bounded import rebalance_callback
 from streams.transport.clients import ConnectionWatch, TransportError, opened
 from streams.transport.consumer import records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
@@ -256,7 +257,8 @@ class Reader:
     def _callback(self) -> Iterator[None]:
         """Keeps an exception for the poll that the callback is served in: librdkafka's bindings garble some."""
         try:
-            yield
+            with rebalance_callback():
+                yield
         except BaseException as error:  # noqa: BLE001 - `_consume` raises it
             self._callback_error = error
 

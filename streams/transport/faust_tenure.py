@@ -102,7 +102,7 @@ class Driver:
             # Judged in the reader's thread, where partitions go: librdkafka would send it with whatever generation
             # it then has, and the broker does not compare partitions.
             self._require_ours(tenure, positions)
-            commit(consumer, positions)
+            commit(consumer, positions, self._options.config)
 
         await self._ask(request)
 

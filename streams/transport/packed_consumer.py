@@ -52,6 +52,7 @@ _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
 _REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 _KNOWN: Final = properties_of("consumer") | {
     *("group.id", "group.instance.id", "auto.offset.reset", "fetch.min.bytes", "fetch.wait.max.ms"),
+    "statistics.interval.ms",
 }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import TopicPartition
+from streams.transport.bounded import is_answering, within
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError, NotYetError, TransportError
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ _OWNERSHIP_LOST = frozenset(
 )
 
 
-def commit(consumer: ck.Consumer, positions: Mapping[TP, tuple[int, str]]) -> None:
-    """As `BatchConsumer.commit`, for any librdkafka consumer."""
+def commit(consumer: ck.Consumer, positions: Mapping[TP, tuple[int, str]], config: Mapping[str, Any]) -> None:
+    """As `BatchConsumer.commit`, for any librdkafka consumer. `config`: what it was opened with."""
     if not positions:
         return
     offsets = [ck.TopicPartition(*tp, offset, metadata=meta) for tp, (offset, meta) in positions.items()]
     try:
-        results = consumer.commit(offsets=offsets, asynchronous=False)
+        results = within(lambda: consumer.commit(offsets=offsets, asynchronous=False), lambda: is_answering(config))
     except ck.KafkaException as raised:
         raise _commit_error(raised.args[0]) from raised
     for result in results or ():

@@ -17,7 +17,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer, Begin
 from streams.transport.producer import Producer
-from streams.transport.requests import NO_OFFSET
+from streams.transport.requests import NO_OFFSET, close
 from streams.transport.slots import instance_of
 from tests.support.brokers import BROKERS, Settings, either
 from tests.support.waiting import PATIENCE, deadline_in
@@ -396,5 +396,5 @@ def test_a_member_that_is_out_of_its_group_puts_no_position_into_a_transaction(b
     assert raised.value.args[0].txn_requires_abort()
     writer.abort_transaction(20)
     assert heir.source.committed([(topic, 0)]) == {(topic, 0): (NO_OFFSET, "")}
-    raw.close()
+    close(raw, 5.0)  # librdkafka may hand it its partitions once more meanwhile, and wait for itself
     heir.source.close()

@@ -76,6 +76,8 @@ def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Itera
     places.append(("streams.transport.sender.Brokers", partial(Wires, nodes)))
     turns = partial(Turns, nodes) if has_turns else producer.Producer
     places.append(("streams.transport.turn_producer.TurnProducer", turns))
+    # The in-memory client's commits have a deadline, as librdkafka's ought to.
+    places.append(("streams.transport.requests.within", lambda call, _: call()))
     places += [(f"{module}.vacate", partial(_vacate, cluster)) for module in ("streams.app", "agents.process")]
     with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library
