@@ -26,7 +26,7 @@ def faults_of(text: str) -> list[str]:
 
 
 def test_the_named_plans_are_there() -> None:
-    wanted = {"smoke", "night", "readiness", "zombies", "store-down", "steady", "rebalance-storm"}
+    wanted = {"smoke", "night", "readiness", "zombies", "asleep", "store-down", "steady", "rebalance-storm"}
     assert wanted <= set(PLANS)
 
 
