@@ -6,12 +6,13 @@ I/O: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice, repeat
+from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from schemas.runs import by_value
+from schemas.runs import by_value, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -118,22 +119,38 @@ def piled(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def from_messages(messages: Sequence[Any], channel: str, *, with_headers: bool = False) -> Batch:
-    """Columns of librdkafka messages, which must carry no errors. One comprehension per column: the hot path."""
-    topics = [m.topic() for m in messages]
-    partitions = [m.partition() for m in messages]
-    offsets = [m.offset() for m in messages]
+    """Columns of librdkafka messages, which must carry no errors. One pass per column: the hot path."""
+    return _columns(messages, channel, [m.topic() for m in messages], with_headers=with_headers)
+
+
+def _columns(messages: Sequence[Any], channel: str, topics: list[str], *, with_headers: bool) -> Batch:
+    n = len(messages)
+    partitions = np.fromiter([m.partition() for m in messages], np.int32, n)
+    offsets = np.fromiter([m.offset() for m in messages], np.int64, n)
     return Batch(
         channel=channel,
         values=[m.value() for m in messages],
         keys=[m.key() for m in messages],
         topics=topics,
-        partitions=np.array(partitions, dtype=np.int32),
-        offsets=np.array(offsets, dtype=np.int64),
-        timestamps_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
+        partitions=partitions,
+        offsets=offsets,
+        timestamps_ms=np.fromiter([m.timestamp()[1] for m in messages], np.int64, n),
         headers=_headers(messages) if with_headers else None,
-        # A later record of the same topic-partition overwrites an earlier one, and offsets rise.
-        ends=dict(zip(zip(topics, partitions, strict=True), offsets, strict=True)),
+        ends=_ends(topics, partitions, offsets),
     )
+
+
+def _ends(
+    topics: Sequence[str], partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
+) -> dict[tuple[str, int], int]:
+    """The last offset of each topic-partition. Records come in runs of one: a step is a run, not a record."""
+    n = len(topics)
+    is_last = np.ones(n, np.bool_)
+    # Where a topic is the same text in another place, that is a run more, and no harm.
+    is_last[:-1] = np.fromiter(map(is_not, topics, islice(topics, 1, None)), np.bool_, max(n - 1, 0))
+    is_last[:-1] |= changes(partitions)[1:]
+    # A later run of the same topic-partition overwrites an earlier one, and offsets rise.
+    return {(topics[at], int(partitions[at])): int(offsets[at]) for at in np.flatnonzero(is_last).tolist()}
 
 
 def _headers(messages: Sequence[Any]) -> list[Headers]:
@@ -152,28 +169,31 @@ def by_channel(
 ) -> list[Batch]:
     """Batches per channel, in order of first appearance, cut where they exceed a bound; each has at least one row."""
     channels: dict[str, str] = {}
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, tuple[list[Any], list[str]]] = {}
     start = 0
     # Records come in runs of one topic: a step is a run, not a record.
     for topic, run in groupby([m.topic() for m in messages]):
-        stop = start + len(list(run))
+        topics = list(run)
         channel = channels.get(topic)
         if channel is None:
             channel = channels[topic] = channel_of(topic)
-        groups.setdefault(channel, []).extend(messages[start:stop])
-        start = stop
+        own, names = groups.setdefault(channel, ([], []))
+        own += messages[start : start + len(topics)]
+        # One text for all: each message brings one of its own, which is hashed and compared wherever it is looked at.
+        names += repeat(topic, len(topics))
+        start += len(topics)
     return [
         part
-        for channel, group in groups.items()
-        for part in _bounded(group, channel, rows_max, bytes_max, with_headers=with_headers)
+        for channel, (own, names) in groups.items()
+        for part in _bounded(own, names, channel, rows_max, bytes_max, with_headers=with_headers)
     ]
 
 
 def _bounded(
-    messages: list[Any], channel: str, rows_max: int, bytes_max: int, *, with_headers: bool
+    messages: list[Any], topics: list[str], channel: str, rows_max: int, bytes_max: int, *, with_headers: bool
 ) -> Iterator[Batch]:
     if len(messages) <= rows_max:
-        whole = from_messages(messages, channel, with_headers=with_headers)
+        whole = _columns(messages, channel, topics, with_headers=with_headers)
         if content_bytes(whole) <= bytes_max:
             yield whole
             return
@@ -183,7 +203,7 @@ def _bounded(
         before = int(sizes[start - 1]) if start else 0
         fits = int(np.searchsorted(sizes, before + bytes_max, side="right"))
         stop = min(max(fits, start + 1), start + rows_max)
-        yield from_messages(messages[start:stop], channel, with_headers=with_headers)
+        yield _columns(messages[start:stop], channel, topics[start:stop], with_headers=with_headers)
         start = stop
 
 
