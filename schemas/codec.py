@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyruhvro
 
 from schemas.definitions import Definition, UnsupportedSchemaError, collapse, compact, parse
-from schemas.envelope import Envelope, first_frame
+from schemas.envelope import Envelope, FramedReader, first_frame
 from schemas.errors import UnknownSchemaError
 from schemas.evolution import Project, project_fields, widened
 from schemas.json_form import UnfitJsonError, read_json
@@ -84,6 +83,7 @@ class _Reader:
 
     schema_id: int
     schema: str
+    framed: FramedReader
     project: Project | None
     arrow: pa.Schema
 
@@ -94,6 +94,16 @@ class _Reader:
         except ValueError as error:
             raise _MalformedError(DeadReason.UNDECODABLE, str(error)) from error
         return self.as_today(batch)
+
+    def read_framed(self, values: Sequence[bytes]) -> pa.RecordBatch | None:
+        """As `read`, of values with their frames; None where any is malformed or framed otherwise."""
+        batch = self.framed.read(values)
+        if batch is None:
+            return None
+        try:
+            return self.as_today(batch)
+        except _MalformedError:
+            return None
 
     def as_today(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """What was decoded, in today's columns. Raises _MalformedError when any value of it is."""
@@ -154,18 +164,15 @@ class Codec:
     def _decode_uniform(self, values: Sequence[bytes | None], record_name: str) -> Decoded | None:
         """The ordinary case: one known schema, nothing wrong. None where it is not that."""
         head = values[0][:FRAME_BYTES] if values and values[0] is not None else b""
-        try:
-            is_uniform = all(map(bytes.startswith, values, repeat(head)))  # type: ignore[arg-type]
-        except TypeError:  # a null
-            return None
-        if not is_uniform or max(map(len, values), default=0) > self._bytes_max(record_name):  # type: ignore[arg-type]
-            return None
         reader = self._reader_of(head, record_name)
         if isinstance(reader, DecodeFault):
             return None
         try:
-            batch = reader.read([value[FRAME_BYTES:] for value in values])  # type: ignore[index]
-        except _MalformedError:
+            size = max(map(len, values))  # type: ignore[arg-type]
+        except TypeError:  # a null
+            return None
+        batch = reader.read_framed(values) if size <= self._bytes_max(record_name) else None  # type: ignore[arg-type]
+        if batch is None:
             return None
         n = len(values)
         return Decoded(batch, np.arange(n), [], np.full(n, reader.schema_id, np.int64))
@@ -259,7 +266,9 @@ class Codec:
             wide, project = plan(text, kind)
         except UnsupportedSchemaError as error:
             return DecodeFault(-1, DeadReason.WRONG_SCHEMA, f"schema id {schema_id}: {error}")
-        reader = _Reader(schema_id, compact(collapse(wide)), project, kind.arrow)
+        schema = compact(collapse(wide))
+        framed = FramedReader(_frame(schema_id), schema)
+        reader = _Reader(schema_id, schema, framed, project, kind.arrow)
         _make_room(self._readers)
         self._readers[schema_id, kind.name] = reader
         return reader

@@ -125,6 +125,37 @@ class Envelope:
         )
 
 
+class FramedReader:
+    """Reads values that are framed by `frame` and written with the Avro schema `schema`, a record, frames included.
+
+    To look at each value's frame and to cut it off takes a quarter as long as to decode what is behind it; the decoder
+    takes it along for next to nothing. What is framed otherwise is read by a schema that is not its own, which is an
+    error or nonsense; its frame says so.
+    """
+
+    def __init__(self, frame: bytes, schema: str) -> None:
+        self._id = np.frombuffer(frame, np.int32, 1, offset=1)
+        definition = json.loads(schema)
+        own = {field["name"] for field in definition["fields"]}
+        names = [name + "_" * len(max(own, key=len, default="")) for name in ("magic", "schema_id")]  # nobody else's
+        fields = [_field(name, kind) for name, kind in zip(names, ("boolean", "float"), strict=True)]
+        self._schema = json.dumps(definition | {"fields": [*fields, *definition["fields"]]})
+
+    def read(self, values: Sequence[bytes]) -> pa.RecordBatch | None:
+        """The values' own columns, not validated; None where any is malformed or framed otherwise.
+
+        Bytes behind a datum are ignored, as Avro readers do.
+        """
+        try:
+            whole = pyruhvro.deserialize_array(values if isinstance(values, list) else list(values), self._schema)
+        except ValueError:
+            return None
+        magic, ids, *columns = whole.columns
+        if magic.true_count or not (ids.to_numpy().view(np.int32) == self._id).all():
+            return None
+        return pa.RecordBatch.from_arrays(columns, names=whole.schema.names[2:])
+
+
 def first_frame(records: bytes) -> bytes | None:
     """What the value of the first of these records starts with; None where it has no key, or ends too soon."""
     try:

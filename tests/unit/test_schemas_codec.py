@@ -56,6 +56,16 @@ def test_nothing_decodes_to_no_rows_in_todays_columns_and_encodes_to_nothing(nam
     assert only_bad.batch.schema == record(name).arrow
 
 
+def test_a_writers_fields_may_bear_any_names() -> None:
+    """Also those by which the decoder is told of what stands before a datum."""
+    others = [{"name": name, "type": "string", "default": ""} for name in ("magic", "schema_id", "magic_")]
+    wide = TASK | {"fields": [*others, *TASK["fields"]]}
+    codec = new_codec({1001: wide})
+    value = frame(1001) + encode(wide, dict.fromkeys(("magic", "schema_id", "magic_"), "x") | task())
+    batch = codec.decode([value, value], "TaskSubmitted").batch
+    assert rows(batch, record("TaskSubmitted").definition) == [task(), task()]
+
+
 def test_bytes_after_a_datum_are_ignored() -> None:
     decoded = CODEC.decode([FRAME + DATUM + b"and more"], "TaskSubmitted")
     assert rows(decoded.batch, record("TaskSubmitted").definition) == [task()]
