@@ -6,7 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby, islice, repeat
+from itertools import chain, groupby, islice
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -167,25 +167,34 @@ def by_channel(
     bytes_max: int,
     with_headers: bool = False,
 ) -> list[Batch]:
-    """Batches per channel, in order of first appearance, cut where they exceed a bound; each has at least one row."""
-    channels: dict[str, str] = {}
-    groups: dict[str, tuple[list[Any], list[str]]] = {}
+    """Batches per channel, in order of first appearance, cut where they exceed a bound; each has at least one row.
+
+    In each the records of a topic stand together: so an agent's are one piece of what was read, and have not to be
+    gathered for what is written of them.
+    """
+    channels: dict[str, dict[str, list[Any]]] = {}
+    groups: dict[str, list[Any]] = {}
     start = 0
     # Records come in runs of one topic: a step is a run, not a record.
     for topic, run in groupby([m.topic() for m in messages]):
-        topics = list(run)
-        channel = channels.get(topic)
-        if channel is None:
-            channel = channels[topic] = channel_of(topic)
-        own, names = groups.setdefault(channel, ([], []))
-        own += messages[start : start + len(topics)]
-        # One text for all: each message brings one of its own, which is hashed and compared wherever it is looked at.
-        names += repeat(topic, len(topics))
-        start += len(topics)
+        stop = start + len(list(run))
+        group = groups.get(topic)
+        if group is None:
+            group = groups[topic] = channels.setdefault(channel_of(topic), {})[topic] = []
+        group += messages[start:stop]
+        start = stop
     return [
         part
-        for channel, (own, names) in groups.items()
-        for part in _bounded(own, names, channel, rows_max, bytes_max, with_headers=with_headers)
+        for channel, topics in channels.items()
+        for part in _bounded(
+            list(chain.from_iterable(topics.values())),
+            # One text for all: each message brings one of its own, which is hashed and compared wherever it is seen.
+            [topic for topic, group in topics.items() for _ in group],
+            channel,
+            rows_max,
+            bytes_max,
+            with_headers=with_headers,
+        )
     ]
 
 

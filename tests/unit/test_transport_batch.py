@@ -1,0 +1,103 @@
+"""What a poll brought, in columns: order, bounds and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.transport.batch import Batch, by_channel, content_bytes
+
+
+@dataclass
+class Message:
+    """As librdkafka's, as far as it is read."""
+
+    of: tuple[str, int]
+    at: int
+    content: bytes | None = b"v"
+    name: bytes | None = b"k"
+    said: list[tuple[str, bytes]] | None = None
+
+    def topic(self) -> str:
+        return "".join(self.of[0])
+
+    def partition(self) -> int:
+        return self.of[1]
+
+    def offset(self) -> int:
+        return self.at
+
+    def value(self) -> bytes | None:
+        return self.content
+
+    def key(self) -> bytes | None:
+        return self.name
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_000 + self.at
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return self.said
+
+    def __len__(self) -> int:
+        return len(self.content or b"")
+
+
+def channel_of(topic: str) -> str:
+    return topic[0]
+
+
+PLACES = st.sampled_from([("a1", 0), ("a1", 1), ("a2", 0), ("b1", 1), ("b1", 0)])
+
+
+def _rows(batch: Batch) -> list[tuple[str, int, int, bytes | None, bytes | None]]:
+    columns = batch.topics, batch.partitions.tolist(), batch.offsets.tolist(), batch.values, batch.keys
+    return list(zip(*columns, strict=True))
+
+
+def _messages(places: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[Message]:
+    return [
+        Message(place, at, None if not size else bytes(size), b"k%d" % at)
+        for at, (place, size) in enumerate(zip(places, sizes, strict=True))
+    ]
+
+
+@given(st.lists(st.tuples(PLACES, st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 40))
+def test_what_was_read_is_in_its_channel_in_order_and_within_bounds(
+    read: list[tuple[tuple[str, int], int]], rows_max: int, bytes_max: int
+) -> None:
+    messages = _messages(*zip(*read, strict=True))
+    batches = by_channel(messages, channel_of, rows_max=rows_max, bytes_max=bytes_max)
+    for place in {each.of for each in messages}:
+        of_place = [row for batch in batches for row in _rows(batch) if row[:2] == place]
+        assert of_place == [(*each.of, each.at, each.content, each.name) for each in messages if each.of == place]
+    assert sum(map(len, batches)) == len(messages)
+    for batch in batches:
+        assert {channel_of(topic) for topic in batch.topics} == {batch.channel}
+        assert 0 < len(batch) <= rows_max
+        assert len(batch) == 1 or content_bytes(batch) <= bytes_max
+        assert batch.timestamps_ms.tolist() == [1_000 + at for at in batch.offsets.tolist()]
+        places = [row[:2] for row in _rows(batch)]
+        assert batch.ends == {place: row[2] for place, row in zip(places, _rows(batch), strict=True)}
+
+
+@given(st.lists(PLACES, min_size=1, max_size=30))
+def test_the_records_of_a_topic_stand_together(read: list[tuple[str, int]]) -> None:
+    """So an agent's dispatches are one piece of the batch."""
+    for batch in by_channel(_messages(read, [1] * len(read)), channel_of, rows_max=99, bytes_max=999):
+        changes = sum(one != other for one, other in pairwise(batch.topics))
+        assert changes == len(set(batch.topics)) - 1
+
+
+@pytest.mark.parametrize("said", [None, [("why", b"because")]])
+def test_headers_are_read_where_they_are_asked_for(said: list[tuple[str, bytes]] | None) -> None:
+    messages = [Message(("a1", 0), 0), Message(("a1", 0), 1, said=said)]
+    (batch,) = by_channel(messages, channel_of, rows_max=9, bytes_max=99, with_headers=True)
+    assert batch.headers == [[], said or []]
+    (bare,) = by_channel(messages, channel_of, rows_max=9, bytes_max=99)
+    assert bare.headers is None
