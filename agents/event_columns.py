@@ -7,7 +7,7 @@ for all of them, and cut only when they are sent. I/O: none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from agents.dispatches import Dispatched
 from agents.outcome_columns import Given, Outcomes
-from agents.rows import Rows, merged, sliced
+from agents.rows import Rows, Span, merged, sliced
 from schemas.ids import joined, task_fact_ids
 from schemas.records import table
 
@@ -53,7 +53,7 @@ def event_table(blocks: Sequence[Block], outcomes: Outcomes, versions: Mapping[s
         "kind": outcomes.kinds,
         "started_at": pa.array(np.repeat([block.started_at for block in blocks], sizes)),
         "finished_at": pa.array(np.repeat([block.finished_at for block in blocks], sizes)),
-        "event_id": _event_ids(blocks, pieces, outcomes.kinds_of_each(), epochs.tolist()),
+        "event_id": _event_ids(pieces, spans, outcomes.kinds_of_each()),
         "slip": _gathered(pieces, lambda source: source.slips),
         "task": _gathered(pieces, lambda source: source.identities),
         "epoch": pa.array(epochs),
@@ -76,15 +76,20 @@ def _gathered(pieces: Sequence[Piece], column_of: Callable[[Dispatched], pa.Arra
     return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
 
 
-def _event_ids(
-    blocks: Sequence[Block], pieces: Sequence[Piece], kinds: Sequence[str], epochs: Sequence[int]
-) -> list[str]:
-    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for many rows."""
+def _event_ids(pieces: Sequence[Piece], spans: Sequence[tuple[Span, int]], kinds: Sequence[str]) -> list[str]:
+    """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for many rows; `spans` with their
+    sizes."""
     tenants, task_ids, attempts, stages = (
         list(chain.from_iterable(source.id_columns()[at][start:stop] for source, start, stop in pieces))
         for at in range(4)
     )
-    agents = chain.from_iterable(repeat(block.agent_id, len(block.rows)) for block in blocks)
-    behind = list(zip(agents, attempts, stages, kinds, epochs, strict=True))
-    tails = {each: joined(*each) for each in set(behind)}
-    return task_fact_ids(tenants, task_ids, map(tails.__getitem__, behind))
+    whats = list(zip(attempts, stages, kinds, strict=True))
+    between = {each: joined(*each) for each in set(whats)}
+    tails: list[str] = []
+    at = 0
+    for span, n in spans:
+        agent, epoch = joined(span.inbox.agent_id), joined(span.inbox.epoch)
+        of_span = {what: f"{agent}{text}{epoch}" for what, text in between.items()}
+        tails += map(of_span.__getitem__, whats[at : at + n])
+        at += n
+    return task_fact_ids(tenants, task_ids, tails)
