@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from agents.contract import BATCH_INPUT, EMPTY_CONTEXT, NO_LABELS, Context, Task
 from agents.conversation import Conversation
 from agents.inbox import Inbox
-from agents.recognition import AttemptId
+from agents.recognition import AttemptId, keys_of
 from schemas.dispatch_wait import waits_ms
 from schemas.records import record
 from schemas.tenants import TenantDefaults
@@ -80,9 +80,9 @@ class Dispatched:
         begins_ms = np.minimum(np.maximum(routed_ms, self.read_ms), latest_ms)
         return np.asarray(np.minimum(begins_ms + timeout_ms, deadline_ms), np.int64)
 
-    def ids(self, start: int = 0, stop: int | None = None) -> list[AttemptId]:
-        """What tells the attempts apart, as plain tuples, which are equal to AttemptId and cost less."""
-        return list(zip(*(column[start:stop] for column in self.id_columns()), strict=True))
+    def attempt_keys(self) -> list[bytes]:
+        """What tells the attempts apart, as AttemptId.key; made anew."""
+        return keys_of(*_id_arrays(self.slips, self.tasks))
 
     def id_columns(self) -> tuple[list[Any], ...]:
         """The same as a list for each of AttemptId's fields, made once."""
@@ -163,8 +163,12 @@ def attempt_ids(slips: pa.StructArray, tasks: pa.StructArray) -> Iterator[Attemp
 
 
 def _id_columns(slips: pa.StructArray, tasks: pa.StructArray) -> tuple[list[Any], ...]:
+    return tuple(array.to_pylist() for array in _id_arrays(slips, tasks))
+
+
+def _id_arrays(slips: pa.StructArray, tasks: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
     """In the order of AttemptId's fields."""
-    return _list(tasks, "tenant"), _list(tasks, "task_id"), _list(slips, "attempt"), _list(slips, "stage")
+    return _child(tasks, "tenant"), _child(tasks, "task_id"), _child(slips, "attempt"), _child(slips, "stage")
 
 
 def attempts(

@@ -107,12 +107,12 @@ class Intake:
         one_by_one: dict[str, list[Attempt]] = {}
         runs = [run for run in runs if run.start < run.stop]
         in_columns = any(run.inbox.agent_id in self._in_columns for run in runs)
-        ids = source.ids() if in_columns else []
+        keys = source.attempt_keys() if in_columns else []
         ends = _ends(source.expires_ms(), runs) if in_columns else repeat((0, 0), len(runs))
         for run, expires_ms in zip(runs, ends, strict=True):
             inbox, start, stop = run
             if inbox.agent_id in self._in_columns:
-                met = inbox.known.meet_all(ids[start:stop], offsets[start])
+                met = inbox.known.meet_all(keys[start:stop], offsets[start])
                 if met is not None:
                     span = Span(inbox, start, stop, met, offsets[start:stop], expires_ms)
                     columns.setdefault(inbox.agent_id, []).append(span)

@@ -11,6 +11,9 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from agents.outcome import STARTED
 from schemas.topology import Agent, Limits
 
@@ -25,6 +28,28 @@ class AttemptId(NamedTuple):
     task_id: str
     attempt: int
     stage: str
+
+    @property
+    def key(self) -> bytes:
+        """The same as one text; no two have the same."""
+        tenant = self.tenant
+        return f"{self.attempt}:{self.stage}:{len(tenant)}:{tenant}:{self.task_id}".encode("utf-8", "surrogatepass")
+
+
+def keys_of(
+    tenants: pa.StringArray, task_ids: pa.StringArray, attempts: pa.Int32Array, stages: pa.StringArray
+) -> list[bytes]:
+    """The keys of many attempts. A hundred thousand of them are remembered, and five objects each, as an AttemptId of
+    its own is, take three times the memory of one."""
+    sizes = pc.utf8_length(tenants).cast(pa.string())
+    keys = pc.binary_join_element_wise(attempts.cast(pa.string()), stages, sizes, tenants, task_ids, ":")
+    found: list[bytes] = keys.cast(pa.binary()).to_pylist()
+    return found
+
+
+def _task_of(key: bytes) -> bytes:
+    """What the keys of all attempts of a task have in common."""
+    return key.split(b":", 2)[2]
 
 
 class Logged(NamedTuple):
@@ -66,23 +91,23 @@ FOREVER = Memory(writes=False, outcomes_max=RECENT_MAX, horizon_us=1 << 62, kept
 
 
 class _Ended:
-    """Attempts that have ended one by one, each with the time of its outcome in us, or less. The oldest are forgotten
-    first."""
+    """Keys of attempts that have ended one by one, each with the time of its outcome in us, or less. The oldest are
+    forgotten first."""
 
     __slots__ = ("_memory", "_times")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._times: OrderedDict[AttemptId, int] = OrderedDict()
+        self._times: OrderedDict[bytes, int] = OrderedDict()
 
-    def at(self, attempt: AttemptId) -> int | None:
+    def at(self, attempt: bytes) -> int | None:
         """When; None where it has not, or that is forgotten."""
         return self._times.get(attempt)
 
-    def isdisjoint(self, attempts: set[AttemptId]) -> bool:
+    def isdisjoint(self, attempts: set[bytes]) -> bool:
         return not self._times or self._times.keys().isdisjoint(attempts)
 
-    def add(self, attempt: AttemptId, at: int) -> list[AttemptId]:
+    def add(self, attempt: bytes, at: int) -> list[bytes]:
         """Gives those that are forgotten for it."""
         times, since = self._times, at - self._memory.kept_us
         times[attempt] = at
@@ -93,7 +118,7 @@ class _Ended:
 
 
 class _Together:
-    """Attempts that were met together: in hand, or ended and remembered. Most are.
+    """Keys of attempts that were met together: in hand, or ended and remembered. Most are.
 
     A set of all that is remembered is larger than the caches, and each look costs: so one set holds both, and who ends
     is only put into a group. Groups are forgotten as a whole, the oldest first: as many as one call of an agent had may
@@ -104,25 +129,25 @@ class _Together:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._all: set[AttemptId] = set()
-        self._groups: deque[tuple[int, set[AttemptId]]] = deque()
+        self._all: set[bytes] = set()
+        self._groups: deque[tuple[int, set[bytes]]] = deque()
         self._ended = 0  # how many the groups hold
 
-    def __contains__(self, attempt: AttemptId) -> bool:
+    def __contains__(self, attempt: bytes) -> bool:
         return attempt in self._all
 
-    def meet(self, attempts: set[AttemptId]) -> bool:
+    def meet(self, attempts: set[bytes]) -> bool:
         """Whether none of them is among them; then they all are, in hand."""
         if not self._all.isdisjoint(attempts):
             return False
         self._all |= attempts
         return True
 
-    def discard(self, attempt: AttemptId) -> None:
+    def discard(self, attempt: bytes) -> None:
         """It is remembered elsewhere, or not at all."""
         self._all.discard(attempt)
 
-    def ended(self, attempts: set[AttemptId], at: int) -> None:
+    def ended(self, attempts: set[bytes], at: int) -> None:
         """They have been met and are in hand no more; `at` in us."""
         groups, since = self._groups, at - self._memory.kept_us
         groups.append((at, attempts))
@@ -132,7 +157,7 @@ class _Together:
             self._ended -= len(forgotten)
             self._all -= forgotten
 
-    def at(self, attempt: AttemptId) -> int | None:
+    def at(self, attempt: bytes) -> int | None:
         """When one of them ended; None where it is in hand."""
         return next((at for at, group in self._groups if attempt in group), None)
 
@@ -144,12 +169,13 @@ class Recognition:
     def __init__(
         self, logged: Mapping[AttemptId, Logged] | None = None, until: int = 0, memory: Memory | None = None
     ) -> None:
-        self._logged, self._until, self._memory = dict(logged or {}), until, memory or FOREVER
-        self._in_hand: set[AttemptId] = set()  # of those that were met one by one
+        self._logged = {attempt.key: each for attempt, each in (logged or {}).items()}
+        self._until, self._memory = until, memory or FOREVER
+        self._in_hand: set[bytes] = set()  # of those that were met one by one
         self._ended, self._together = _Ended(self._memory), _Together(self._memory)
-        self._writes: dict[tuple[str, str], AttemptId] = {}
+        self._writes: dict[bytes, bytes] = {}  # the attempt of each task that was met last
         if self._memory.writes:
-            self._writes = {attempt[:2]: attempt for attempt in self._logged}
+            self._writes = {_task_of(key): key for key in self._logged}
 
     def meet(self, attempt: AttemptId, offset: int, routed_at: int) -> Logged | None:
         """What is known of a dispatch that was read: None, if it is new and in hand from now on.
@@ -158,31 +184,32 @@ class Recognition:
         been. Else its outcome, which is in the log. `routed_at` in us; offsets rise.
         """
         self._catch_up(offset)
-        if attempt in self._in_hand:
+        key = attempt.key
+        if key in self._in_hand:
             return IN_HAND
-        ended_at = self._ended.at(attempt)
-        if ended_at is None and attempt in self._together:
-            ended_at = self._together.at(attempt)
+        ended_at = self._ended.at(key)
+        if ended_at is None and key in self._together:
+            ended_at = self._together.at(key)
             if ended_at is None:
                 return IN_HAND
         if ended_at is not None and not self._is_forgotten(ended_at, routed_at):
             return IN_HAND
-        logged = self._logged.pop(attempt, None)
+        logged = self._logged.pop(key, None)
         if logged is not None and logged.kind != STARTED and not self._is_forgotten(logged.at, routed_at):
-            self._remember(attempt, logged.at)
+            self._remember(key, logged.at)
             return logged
         began = logged is not None and logged.kind == STARTED
         if self._memory.writes:
-            began = began or self._is_another_attempt(attempt, routed_at)
-            self._writes[attempt[:2]] = attempt
-        self._in_hand.add(attempt)
+            began = began or self._is_another_attempt(key, routed_at)
+            self._writes[_task_of(key)] = key
+        self._in_hand.add(key)
         return Logged(STARTED) if began else None
 
-    def meet_all(self, attempts: Sequence[AttemptId], offset: int) -> set[AttemptId] | None:
+    def meet_all(self, attempts: Sequence[bytes], offset: int) -> set[bytes] | None:
         """The same as a set, if all of them are new, and differ: then they are in hand from now on. Else None, and
         nothing has changed.
 
-        `offset` is that of the first. Not for agents that write.
+        `attempts` by their keys; `offset` is that of the first. Not for agents that write.
         """
         self._catch_up(offset)
         distinct = set(attempts)
@@ -193,27 +220,31 @@ class Recognition:
 
     def ended(self, attempt: AttemptId, at: int) -> None:
         """It has its outcome; `at` in us."""
-        self.forget(attempt)
-        self._remember(attempt, at)
+        key = attempt.key
+        self._forget(key)
+        self._remember(key, at)
 
-    def ended_all(self, attempts: set[AttemptId], at: int) -> None:
+    def ended_all(self, attempts: set[bytes], at: int) -> None:
         """As `ended`, for many that were met together."""
         self._together.ended(attempts, at)
 
     def forget(self, attempt: AttemptId) -> None:
         """It was given up without an outcome."""
-        if attempt in self._in_hand:
-            self._in_hand.remove(attempt)
+        self._forget(attempt.key)
+
+    def _forget(self, key: bytes) -> None:
+        if key in self._in_hand:
+            self._in_hand.remove(key)
         else:
-            self._together.discard(attempt)
+            self._together.discard(key)
 
     def _is_forgotten(self, ended_at: int, routed_at: int) -> bool:
         return routed_at - ended_at > self._memory.horizon_us
 
-    def _is_another_attempt(self, attempt: AttemptId, routed_at: int) -> bool:
+    def _is_another_attempt(self, key: bytes, routed_at: int) -> bool:
         """Whether this task was met before under another attempt, which may have written."""
-        other = self._writes.get(attempt[:2])
-        if other is None or other == attempt:
+        other = self._writes.get(_task_of(key))
+        if other is None or other == key:
             return False
         logged, ended_at = self._logged.get(other), self._ended.at(other)
         if ended_at is None and logged is not None and logged.kind != STARTED:
@@ -228,14 +259,14 @@ class Recognition:
         if not self._logged or offset < self._until:
             return
         begun = {}
-        for attempt, logged in self._logged.items():
+        for key, logged in self._logged.items():
             if logged.kind != STARTED:
-                self._remember(attempt, logged.at)
+                self._remember(key, logged.at)
             elif self._memory.writes:
-                begun[attempt] = logged
+                begun[key] = logged
         self._logged, self._until = begun, 1 << 63
 
-    def _remember(self, attempt: AttemptId, at: int) -> None:
-        for forgotten in self._ended.add(attempt, at):
-            if self._writes.get(forgotten[:2]) == forgotten:
-                del self._writes[forgotten[:2]]
+    def _remember(self, key: bytes, at: int) -> None:
+        for forgotten in self._ended.add(key, at):
+            if self._writes and self._writes.get(task := _task_of(forgotten)) == forgotten:
+                del self._writes[task]

@@ -17,18 +17,17 @@ import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
 from agents.inbox import Inbox
-from agents.recognition import AttemptId
 from schemas.runs import changes
 
 
 class Span(NamedTuple):
-    """Rows `start` to `stop` of a batch of dispatches, all of one inbox, with their ids and offsets, and when the first
-    and the last of them are overdue."""
+    """Rows `start` to `stop` of a batch of dispatches, all of one inbox, with their keys and offsets, and when the
+    first and the last of them are overdue."""
 
     inbox: Inbox
     start: int
     stop: int
-    ids: set[AttemptId]
+    keys: set[bytes]
     offsets: Sequence[int]
     expires_ms: tuple[int, int]
 
@@ -38,9 +37,8 @@ class Span(NamedTuple):
             return self
         expires_ms, first = source.expires_ms()[start:stop], self.start
         ends = int(expires_ms.min()), int(expires_ms.max())
-        return Span(
-            self.inbox, start, stop, set(source.ids(start, stop)), self.offsets[start - first : stop - first], ends
-        )
+        keys = set(source.slice(source.number, start, stop).attempt_keys())
+        return Span(self.inbox, start, stop, keys, self.offsets[start - first : stop - first], ends)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -108,7 +106,7 @@ class Rows:
     def ended(self, at: int) -> None:
         """They have their outcomes; `at` in us."""
         for span in self.spans:
-            span.inbox.known.ended_all(span.ids, at)
+            span.inbox.known.ended_all(span.keys, at)
 
 
 def merged(pieces: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

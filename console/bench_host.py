@@ -93,8 +93,8 @@ def _remember(inbox: Inbox) -> None:
     """What a host has that has run for minutes: as many outcomes as are remembered, of calls of `CALLED` rows."""
     known = inbox.known
     for first in range(0, RECENT_MAX, CALLED):
-        ids = [AttemptId("default", f"before-{number}", 1, "WORK") for number in range(first, first + CALLED)]
-        if (met := known.meet_all(ids, 0)) is not None:
+        attempts = [AttemptId("default", f"before-{number}", 1, "WORK") for number in range(first, first + CALLED)]
+        if (met := known.meet_all([each.key for each in attempts], 0)) is not None:
             known.ended_all(met, 0)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.recognition import AttemptId, Memory, Recognition
+from agents.recognition import AttemptId, Memory, Recognition, keys_of
 from tests.support.examples import examples
 
 S = 1_000_000
@@ -23,14 +24,16 @@ class Columns:
 
     def __init__(self, memory: Memory = MEMORY, *, in_columns: bool = True) -> None:
         self.known, self._in_columns = Recognition(memory=memory), in_columns
-        self._open: list[tuple[set[AttemptId], list[AttemptId]]] = []  # met together, or one by one
+        self._open: list[tuple[set[bytes], list[AttemptId]]] = []  # met together, or one by one
+        self._of_keys: dict[bytes, AttemptId] = {}
         self._offset = 0
 
     def read(self, numbers: Sequence[int], now_us: int) -> list[int]:
         """Which of them are new."""
         attempts, offset = list(map(attempt, numbers)), self._offset
         self._offset += len(numbers)
-        if self._in_columns and (met := self.known.meet_all(attempts, offset)) is not None:
+        if self._in_columns and (met := self.known.meet_all([each.key for each in attempts], offset)):
+            self._of_keys |= {each.key: each for each in attempts}
             self._open.append((met, []))
             return list(numbers)
         new = [at for at, each in enumerate(attempts) if self.known.meet(each, offset + at, now_us) is None]
@@ -42,14 +45,17 @@ class Columns:
         together, attempts = self._open.pop(0)
         if not apart:
             self.known.ended_all(together, now_us)
-        for each in sorted(together) * apart + attempts:
+        for each in self._attempts(together) * apart + attempts:
             self.known.ended(each, now_us)
 
     def give_up(self) -> None:
         """What was read first never has an outcome here."""
         together, attempts = self._open.pop(0)
-        for each in sorted(together) + attempts:
+        for each in self._attempts(together) + attempts:
             self.known.forget(each)
+
+    def _attempts(self, together: set[bytes]) -> list[AttemptId]:
+        return sorted(map(self._of_keys.__getitem__, together))
 
 
 @examples(100)
@@ -91,3 +97,15 @@ def test_as_many_are_remembered_as_shall_be_and_no_more_than_one_call_beyond_tha
     again = [number for number in range(last) if inbox.known.meet(attempt(number), last + number, 0) is not None]
     assert again == list(range(last - len(again), last)), "the newest"
     assert min(outcomes_max, last) <= len(again) < outcomes_max + max(sizes)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(["1:WORK:", ":", "3:a:b"])
+ATTEMPTS = st.builds(AttemptId, TEXT, TEXT, st.integers(0, 99), st.sampled_from(["GATE", "WORK", "REGROUND"]))
+
+
+@given(st.lists(ATTEMPTS, min_size=1, max_size=20))
+def test_keys_of_many_are_those_of_each_and_no_two_attempts_share_one(attempts: list[AttemptId]) -> None:
+    types = (pa.string(), pa.string(), pa.int32(), pa.string())
+    columns = [pa.array(column, kind) for column, kind in zip(zip(*attempts, strict=True), types, strict=True)]
+    assert keys_of(*columns) == [each.key for each in attempts]
+    assert len({each.key for each in attempts}) == len(set(attempts))

@@ -122,10 +122,10 @@ def test_the_log_of_an_earlier_host_is_known_until_the_inbox_is_read_past_it() -
     known = Recognition(logged, until=10)
     assert known.meet(attempt(1), 7, 0) == Logged("COMPLETED", "yes", 5)
     assert known.meet(attempt(1), 8, 0) is IN_HAND, "the second time it is a repeat as any other"
-    assert not known.meet_all([attempt(4)], 9), "one by one, as long as there is anything to recognise"
+    assert not known.meet_all([attempt(4).key], 9), "one by one, as long as there is anything to recognise"
     assert known.meet(attempt(2), 9, 0) == Logged("STARTED")
     assert known.meet(attempt(2), 9, 0) is IN_HAND
-    assert known.meet_all([attempt(5)], 10) == {attempt(5)}
+    assert known.meet_all([attempt(5).key], 10) == {attempt(5).key}
     assert known.meet(attempt(3), 11, 0) is IN_HAND, "and it is remembered beyond that"
 
 

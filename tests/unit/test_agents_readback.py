@@ -93,11 +93,11 @@ def test_the_first_outcome_of_each_attempt_is_read_back_and_nothing_of_who_was_e
     first, other = ReadBack(TOPOLOGY, CODEC, log).read(dict.fromkeys(inboxes, (0, "")), claimed).inboxes
     assert told == [({LOGS[0]: 2, LOGS[1]: 1}, {LOGS[0]: "v2", LOGS[1]: "v1"})]
     at = T0_MS * 1000
-    known = {attempt.task_id: logged for attempt, logged in first.known._logged.items()}
+    known = {key.rsplit(b":", 1)[1].decode(): logged for key, logged in first.known._logged.items()}
     assert known == {
         "a": Logged("COMPLETED", "first", at),
         "b": Logged(STARTED),
         "c": Logged("REFUSED", "none", at),
     }
-    assert {each.task_id: logged.answer for each, logged in other.known._logged.items()} == {"b": "of the other log"}
+    assert [logged.answer for logged in other.known._logged.values()] == ["of the other log"]
     assert (first.epoch, first.epochs.newest) == (3, 2)
