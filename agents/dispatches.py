@@ -19,6 +19,7 @@ from agents.conversation import Conversation
 from agents.inbox import Inbox
 from agents.recognition import AttemptId, keys_of
 from schemas.dispatch_wait import waits_ms
+from schemas.ids import task_texts
 from schemas.records import record
 from schemas.tenants import TenantDefaults
 
@@ -45,7 +46,7 @@ class Dispatched:
     wait_max_ms: int = 0
     _input: pa.RecordBatch | None = None
     _expires_ms: npt.NDArray[np.int64] | None = None
-    _ids: tuple[list[Any], ...] | None = None
+    _task_texts: pa.BinaryArray | None = None
 
     @classmethod
     def of(
@@ -82,13 +83,13 @@ class Dispatched:
 
     def attempt_keys(self) -> list[bytes]:
         """What tells the attempts apart, as AttemptId.key; made anew."""
-        return keys_of(*_id_arrays(self.slips, self.tasks))
+        return keys_of(self.task_texts(), _child(self.slips, "attempt"), _child(self.slips, "stage"))
 
-    def id_columns(self) -> tuple[list[Any], ...]:
-        """The same as a list for each of AttemptId's fields, made once."""
-        if self._ids is None:
-            self._ids = _id_columns(self.slips, self.tasks)
-        return self._ids
+    def task_texts(self) -> pa.BinaryArray:
+        """As `schemas.ids.task_texts`, made once."""
+        if self._task_texts is None:
+            self._task_texts = task_texts(_child(self.tasks, "tenant"), _child(self.tasks, "task_id"))
+        return self._task_texts
 
     def slice(self, number: int, start: int, stop: int) -> Dispatched:
         """Some of them, as a batch of their own."""
@@ -159,16 +160,8 @@ class Attempt:
 
 def attempt_ids(slips: pa.StructArray, tasks: pa.StructArray) -> Iterator[AttemptId]:
     """One per row, of dispatches or of events: `tasks` may be either's."""
-    return map(AttemptId, *_id_columns(slips, tasks))
-
-
-def _id_columns(slips: pa.StructArray, tasks: pa.StructArray) -> tuple[list[Any], ...]:
-    return tuple(array.to_pylist() for array in _id_arrays(slips, tasks))
-
-
-def _id_arrays(slips: pa.StructArray, tasks: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
-    """In the order of AttemptId's fields."""
-    return _child(tasks, "tenant"), _child(tasks, "task_id"), _child(slips, "attempt"), _child(slips, "stage")
+    of_tasks, of_slips = (_list(tasks, name) for name in ("tenant", "task_id")), ("attempt", "stage")
+    return map(AttemptId, *of_tasks, *(_list(slips, name) for name in of_slips))
 
 
 def attempts(

@@ -7,7 +7,6 @@ for all of them, and cut only when they are sent. I/O: none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 from agents.dispatches import Dispatched
 from agents.outcome_columns import Given, Outcomes
 from agents.rows import Rows, Span, merged, sliced
-from schemas.ids import joined, task_fact_ids
+from schemas.ids import fact_ids, joined
 from schemas.records import table
 
 
@@ -79,17 +78,17 @@ def _gathered(pieces: Sequence[Piece], column_of: Callable[[Dispatched], pa.Arra
 def _event_ids(pieces: Sequence[Piece], spans: Sequence[tuple[Span, int]], kinds: Sequence[str]) -> list[str]:
     """As `schemas.ids.agent_event_id`, whose parts behind the task are the same for many rows; `spans` with their
     sizes."""
-    tenants, task_ids, attempts, stages = (
-        list(chain.from_iterable(source.id_columns()[at][start:stop] for source, start, stop in pieces))
-        for at in range(4)
+    attempts, stages = (
+        _gathered(pieces, lambda source, name=name: source.slips.field(name)).to_pylist()  # type: ignore[misc]
+        for name in ("attempt", "stage")
     )
     whats = list(zip(attempts, stages, kinds, strict=True))
     between = {each: joined(*each) for each in set(whats)}
-    tails: list[str] = []
+    rests: list[bytes] = []
     at = 0
     for span, n in spans:
         agent, epoch = joined(span.inbox.agent_id), joined(span.inbox.epoch)
-        of_span = {what: f"{agent}{text}{epoch}" for what, text in between.items()}
-        tails += map(of_span.__getitem__, whats[at : at + n])
+        of_span = {what: f"{agent}{text}{epoch}".encode() for what, text in between.items()}
+        rests += map(of_span.__getitem__, whats[at : at + n])
         at += n
-    return task_fact_ids(tenants, task_ids, tails)
+    return fact_ids(_gathered(pieces, Dispatched.task_texts).to_pylist(), rests)

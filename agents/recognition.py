@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agents.outcome import STARTED
+from schemas.ids import joined
 from schemas.topology import Agent, Limits
 
 RECENT_MAX = 10_000
@@ -32,19 +33,16 @@ class AttemptId(NamedTuple):
     @property
     def key(self) -> bytes:
         """The same as one text; no two have the same."""
-        tenant = self.tenant
-        return f"{self.attempt}:{self.stage}:{len(tenant)}:{tenant}:{self.task_id}".encode("utf-8", "surrogatepass")
+        text = f"{self.attempt}:{self.stage}:{joined(self.tenant, self.task_id)}"
+        return text.encode("utf-8", "surrogatepass")
 
 
-def keys_of(
-    tenants: pa.StringArray, task_ids: pa.StringArray, attempts: pa.Int32Array, stages: pa.StringArray
-) -> list[bytes]:
-    """The keys of many attempts. A hundred thousand of them are remembered, and five objects each, as an AttemptId of
-    its own is, take three times the memory of one."""
-    sizes = pc.utf8_length(tenants).cast(pa.string())
-    keys = pc.binary_join_element_wise(attempts.cast(pa.string()), stages, sizes, tenants, task_ids, ":")
-    found: list[bytes] = keys.cast(pa.binary()).to_pylist()
-    return found
+def keys_of(tasks: pa.BinaryArray, attempts: pa.Int32Array, stages: pa.StringArray) -> list[bytes]:
+    """The keys of many attempts; `tasks` as `task_texts` makes them. A hundred thousand of them are remembered, and
+    five objects each, as an AttemptId of its own is, take three times the memory of one."""
+    behind = (each.cast(pa.string()).cast(pa.binary()) for each in (attempts, stages))
+    keys: list[bytes] = pc.binary_join_element_wise(*behind, tasks, b":").to_pylist()
+    return keys
 
 
 def _task_of(key: bytes) -> bytes:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 _ID_BYTES = 16
 
 
@@ -34,6 +37,18 @@ def task_fact_ids(tenants: Iterable[str], task_ids: Iterable[str], rests: Iterab
         hashed.update(f"{len(task_id)}:{task_id}{rest}".encode("utf-8", "surrogatepass"))
         found.append(hashed.hexdigest())
     return found
+
+
+def task_texts(tenants: pa.StringArray, task_ids: pa.StringArray) -> pa.BinaryArray:
+    """`joined(tenant, task_id)` of many tasks, as bytes."""
+    sizes = (pc.utf8_length(each).cast(pa.string()) for each in (tenants, task_ids))
+    pieces = (piece for size, each in zip(sizes, (tenants, task_ids), strict=True) for piece in (size, ":", each))
+    return pc.binary_join_element_wise(*pieces, "").cast(pa.binary())
+
+
+def fact_ids(heads: Iterable[bytes], rests: Iterable[bytes]) -> list[str]:
+    """As `fact_id`, of many: `heads` are `joined` of their first parts, `rests` of the others, as bytes."""
+    return [blake2b(head + rest, digest_size=_ID_BYTES).hexdigest() for head, rest in zip(heads, rests, strict=True)]
 
 
 def _digest(text: str) -> str:

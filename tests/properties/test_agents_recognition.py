@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.recognition import AttemptId, Memory, Recognition, keys_of
+from schemas.ids import task_texts
 from tests.support.examples import examples
 
 S = 1_000_000
@@ -107,5 +108,5 @@ ATTEMPTS = st.builds(AttemptId, TEXT, TEXT, st.integers(0, 99), st.sampled_from(
 def test_keys_of_many_are_those_of_each_and_no_two_attempts_share_one(attempts: list[AttemptId]) -> None:
     types = (pa.string(), pa.string(), pa.int32(), pa.string())
     columns = [pa.array(column, kind) for column, kind in zip(zip(*attempts, strict=True), types, strict=True)]
-    assert keys_of(*columns) == [each.key for each in attempts]
+    assert keys_of(task_texts(*columns[:2]), *columns[2:]) == [each.key for each in attempts]
     assert len({each.key for each in attempts}) == len(set(attempts))
