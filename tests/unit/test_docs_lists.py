@@ -63,7 +63,7 @@ def test_the_rules_have_every_rule_that_code_names() -> None:
 def test_every_decision_is_listed_and_numbered_once() -> None:
     records = sorted(path.name for path in ROOT.glob("docs/decisions/[0-9]*.md"))
     assert records
-    assert len({name[:4] for name in records}) == len(records)
+    assert [name[:4] for name in records] == [f"{number:04}" for number in range(1, len(records) + 1)]
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", page("docs/decisions/README.md"))
     assert listed == records
 
