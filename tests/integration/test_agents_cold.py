@@ -25,7 +25,7 @@ from schemas.records import table
 from streams.history.conversations import Conversations
 from streams.history.door import Door
 from streams.history.summaries import Summaries
-from tests.support.agents_bench import Bench, make_topology
+from tests.support.agents_bench import Bench, make_topology, now_ms
 from tests.support.history import Store, eventually
 from tests.support.history_door import opened
 from tests.support.memory_logs import logged
@@ -51,10 +51,12 @@ def deaf() -> Iterator[str]:
 
 def ask(bench: Bench, first: int, last: int) -> dict[str, Any]:
     """As producer and router write them; what the agent was shown with the last one."""
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"task_id": f"t{number}", "conversation_id": KEY.conversation_id, "text": f"matter {number}"}
         for number in range(first, last + 1)
     ]
+    for task in tasks:
+        task["submitted_at"] = now_ms() * 1000  # routers repeat it, and the history knows a question by it
     columns = {name: [task[name] for task in tasks] for name in tasks[0]}
     values = bench.codec.encode(table("TaskSubmitted", columns, len(tasks)), "TaskSubmitted")
     bench.producer.send(bench.topics.submitted, 0, values, [bench.key(task) for task in tasks])
