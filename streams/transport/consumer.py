@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import confluent_kafka as ck
@@ -87,29 +87,32 @@ class BatchConsumer:
         """
 
         def assigned(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
-            self._rebalances += 1
-            with rebalance_callback():
+            with self._rebalance():
                 begin = on_assign(ours(partitions)) if on_assign else None
             if begin is not None:
                 offsets = begin.offsets
                 self._consumer.assign([ck.TopicPartition(*tp, offsets.get(tp, NO_OFFSET)) for tp in ours(partitions)])
                 self.pause(begin.paused)
 
-        def revoked(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
-            self._rebalances += 1
-            with rebalance_callback():
-                if on_revoke:
-                    on_revoke(ours(partitions))
-            self._forget_pauses(ours(partitions))
+        def gone(told: RebalanceCallback | None) -> Callable[[ck.Consumer, list[ck.TopicPartition]], None]:
+            def callback(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+                with self._rebalance():
+                    if told:
+                        told(ours(partitions))
+                self._forget_pauses(ours(partitions))
 
-        def lost(_: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
-            self._rebalances += 1
-            with rebalance_callback():
-                if on_lost or on_revoke:
-                    (on_lost or on_revoke)(ours(partitions))  # type: ignore[misc]
-            self._forget_pauses(ours(partitions))
+            return callback
 
-        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+        self._consumer.subscribe(
+            list(topics), on_assign=assigned, on_revoke=gone(on_revoke), on_lost=gone(on_lost or on_revoke)
+        )
+
+    @contextmanager
+    def _rebalance(self) -> Iterator[None]:
+        """Whoever is told of one is told within a poll."""
+        self._rebalances += 1
+        with rebalance_callback():
+            yield
 
     def assign(self, positions: Mapping[TP, int]) -> None:
         """Read exactly these topic-partitions, from these offsets, outside any group."""

@@ -307,13 +307,13 @@ def test_a_task_id_that_comes_again_in_its_conversation_is_another_task(
     tell(client, then, 125, times=2, submitted_at=T0_US + 2 * MINUTE_US)
     if late:
         merged(client)
-    assert recall.recall(0, [KEY])[1] == {KEY.agent_id: 129}
-    assert [each.asked for each in recall.recall(0, [KEY])[0][KEY].interactions][-129:] == [
-        each.asked for each in [*said, *then]
-    ]
-    assert state_bytes(state_of(recall)) == state_bytes(folded([*said, *then]))
-    assert window_bytes(window(state_of(recall))) == window_bytes(window(folded([*said, *then])))
-    assert mark(126) in str(state_of(recall).recent)
+    memories, through = recall.recall(0, [KEY])
+    assert through == {KEY.agent_id: 129}
+    assert [each.asked for each in memories[KEY].interactions][-129:] == [each.asked for each in [*said, *then]]
+    state, told = state_of(recall), folded([*said, *then])
+    assert state_bytes(state) == state_bytes(told)
+    assert window_bytes(window(state)) == window_bytes(window(told))
+    assert mark(126) in str(state.recent)
 
 
 def test_what_stands_behind_a_newer_claim_is_nobodys_memory(client: Any, recall: StoreRecall) -> None:

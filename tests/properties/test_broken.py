@@ -13,7 +13,6 @@ from tests.properties.mutant import Law, broken
 from tests.properties.mutants import MUTANTS
 from tests.unit import test_memory_apart
 
-LAWS = (test_memory, test_sentences, test_modelled, test_snapshots, test_replay)
 BY_TIME = {"test_no_text_costs_more_than_its_length"}
 """A build that costs the square fails by its time-out, a minute later."""
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
@@ -29,7 +28,9 @@ def test_a_broken_build_is_caught(name: str, law: Law) -> None:
         broken(MUTANTS[name], law)
 
 
-@pytest.mark.parametrize("laws", [*LAWS, test_memory_apart])
+@pytest.mark.parametrize(
+    "laws", [test_memory, test_sentences, test_modelled, test_snapshots, test_replay, test_memory_apart]
+)
 def test_every_law_catches_one(laws: ModuleType) -> None:
     own = {name for name, _ in inspect.getmembers(laws, inspect.isfunction) if name.startswith("test_")}
     assert own - {law.__name__ for mutant in MUTANTS.values() for law in mutant.laws} - BY_TIME == set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 FIND_COORDINATOR = 10
@@ -50,8 +50,9 @@ class Deaf:
                     threading.Thread(target=self._carry, args=(carry, source, sink), daemon=True).start()
 
     @staticmethod
-    def _carry(carry: object, source: socket.socket, sink: socket.socket) -> None:
-        assert callable(carry)
+    def _carry(
+        carry: Callable[[socket.socket, socket.socket], None], source: socket.socket, sink: socket.socket
+    ) -> None:
         with suppress(OSError), source, sink:
             carry(source, sink)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.inbox import Inbox
 from agents.outcome import STARTED
 from agents.readback import ReadBack
 from agents.recognition import Logged
@@ -80,6 +81,10 @@ class Log:
         return dict.fromkeys(times, 0)
 
 
+def logged_by_task(inbox: Inbox) -> dict[str, Logged]:
+    return {key.rsplit(b":", 1)[1].decode(): logged for key, logged in inbox.known._logged.items()}
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, len(WRITTEN)])
 def test_the_first_outcome_of_each_attempt_is_read_back_and_nothing_of_who_was_expelled(rows: int) -> None:
     log: Any = Log(rows)
@@ -93,11 +98,10 @@ def test_the_first_outcome_of_each_attempt_is_read_back_and_nothing_of_who_was_e
     first, other = ReadBack(TOPOLOGY, CODEC, log).read(dict.fromkeys(inboxes, (0, "")), claimed).inboxes
     assert told == [({LOGS[0]: 2, LOGS[1]: 1}, {LOGS[0]: "v2", LOGS[1]: "v1"})]
     at = T0_MS * 1000
-    known = {key.rsplit(b":", 1)[1].decode(): logged for key, logged in first.known._logged.items()}
-    assert known == {
+    assert logged_by_task(first) == {
         "a": Logged("COMPLETED", "first", at),
         "b": Logged(STARTED),
         "c": Logged("REFUSED", "none", at),
     }
-    assert [logged.answer for logged in other.known._logged.values()] == ["of the other log"]
+    assert {task: logged.answer for task, logged in logged_by_task(other).items()} == {"b": "of the other log"}
     assert (first.epoch, first.epochs.newest) == (3, 2)

@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.transport.batch import Batch, by_channel, content_bytes
-
-
-@dataclass
-class Message:
-    """As librdkafka's, as far as it is read."""
-
-    of: tuple[str, int]
-    at: int
-    content: bytes | None = b"v"
-    name: bytes | None = b"k"
-    said: list[tuple[str, bytes]] | None = None
-
-    def topic(self) -> str:
-        return "".join(self.of[0])
-
-    def partition(self) -> int:
-        return self.of[1]
-
-    def offset(self) -> int:
-        return self.at
-
-    def value(self) -> bytes | None:
-        return self.content
-
-    def key(self) -> bytes | None:
-        return self.name
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, 1_000 + self.at
-
-    def headers(self) -> list[tuple[str, bytes]] | None:
-        return self.said
-
-    def __len__(self) -> int:
-        return len(self.content or b"")
+from streams.transport.batch import Batch, by_channel, content_bytes, from_messages
+from tests.simulation.wire import Message
 
 
 def channel_of(topic: str) -> str:
@@ -61,21 +26,30 @@ def _rows(batch: Batch) -> list[tuple[str, int, int, bytes | None, bytes | None]
 
 
 def _messages(places: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[Message]:
+    """Each with a text of its own for its topic, as librdkafka gives them."""
     return [
-        Message(place, at, None if not size else bytes(size), b"k%d" % at)
-        for at, (place, size) in enumerate(zip(places, sizes, strict=True))
+        Message("".join(topic), partition, at, b"k%d" % at, bytes(size) if size else None, timestamp_ms=1_000 + at)
+        for at, ((topic, partition), size) in enumerate(zip(places, sizes, strict=True))
     ]
 
 
-@given(st.lists(st.tuples(PLACES, st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 40))
+@given(
+    st.lists(st.tuples(PLACES, st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(1, 9) | st.integers(1, 40),
+    st.integers(1, 40) | st.just(10**6),
+)
 def test_what_was_read_is_in_its_channel_in_order_and_within_bounds(
     read: list[tuple[tuple[str, int], int]], rows_max: int, bytes_max: int
 ) -> None:
     messages = _messages(*zip(*read, strict=True))
     batches = by_channel(messages, channel_of, rows_max=rows_max, bytes_max=bytes_max)
-    for place in {each.of for each in messages}:
+    for place, _ in read:
         of_place = [row for batch in batches for row in _rows(batch) if row[:2] == place]
-        assert of_place == [(*each.of, each.at, each.content, each.name) for each in messages if each.of == place]
+        assert of_place == [
+            (each.topic(), each.partition(), each.offset(), each.value(), each.key())
+            for each in messages
+            if (each.topic(), each.partition()) == place
+        ]
     assert sum(map(len, batches)) == len(messages)
     for batch in batches:
         assert {channel_of(topic) for topic in batch.topics} == {batch.channel}
@@ -84,6 +58,7 @@ def test_what_was_read_is_in_its_channel_in_order_and_within_bounds(
         assert batch.timestamps_ms.tolist() == [1_000 + at for at in batch.offsets.tolist()]
         places = [row[:2] for row in _rows(batch)]
         assert batch.ends == {place: row[2] for place, row in zip(places, _rows(batch), strict=True)}
+        assert list(batch.ends) == list(dict.fromkeys(places))
 
 
 @given(st.lists(PLACES, min_size=1, max_size=30))
@@ -95,9 +70,20 @@ def test_the_records_of_a_topic_stand_together(read: list[tuple[str, int]]) -> N
 
 
 @pytest.mark.parametrize("said", [None, [("why", b"because")]])
-def test_headers_are_read_where_they_are_asked_for(said: list[tuple[str, bytes]] | None) -> None:
-    messages = [Message(("a1", 0), 0), Message(("a1", 0), 1, said=said)]
+def test_headers_are_read_where_they_are_asked_for(said: list[tuple[str, bytes | None]] | None) -> None:
+    messages = [Message("a1", 0, 0), Message("a1", 0, 1, headers=said)]
     (batch,) = by_channel(messages, channel_of, rows_max=9, bytes_max=99, with_headers=True)
     assert batch.headers == [[], said or []]
     (bare,) = by_channel(messages, channel_of, rows_max=9, bytes_max=99)
     assert bare.headers is None
+
+
+def test_records_of_a_topic_share_one_text_of_its_name() -> None:
+    messages = _messages([("a1", at % 2) for at in range(6)], [1] * 6)
+    assert len({id(each.topic()) for each in messages}) == 6
+    [batch] = by_channel(messages, channel_of, rows_max=10, bytes_max=10**6)
+    assert len(set(map(id, batch.topics))) == 1
+
+
+def test_without_records_there_are_no_ends() -> None:
+    assert from_messages([], "channel").ends == {}
