@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +41,9 @@ log = get_logger("pointsman.history")
 POLL_S = 0.1
 RETRY_S = 1.0
 INSERT_TIMEOUT_S = 60
+MIGRATION_TIMEOUT_S = 24 * 3600
+"""A migration may copy all rows there are. To be cut off means to begin anew, so it gets as long as it takes."""
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -65,16 +68,8 @@ def run_store(
     database = database_of(settings.clickhouse)
     with _clickhouse(settings, data_dir) as (url, engine):
 
-        def client() -> Any:
-            return connect(url, user, password, send_receive_timeout=INSERT_TIMEOUT_S)
-
         def prepared() -> Any:
-            """A client of a history that has its tables: whoever drops one under us has it made again."""
-            fresh = client()
-            migrate(fresh, database=database)
-            own(fresh, topology, database)
-            retain(fresh, topology.history_policy, database)
-            return fresh
+            return prepare(url, user, password, topology, database)
 
         if not _prepare(prepared, stop):
             return
@@ -91,6 +86,17 @@ def run_store(
             finally:
                 dead_letters.close(1.0)
             vacate(sink.member)
+
+
+def prepare(url: str, user: str, password: str, topology: Topology, database: str) -> Any:
+    """A client of a history that has its tables: whoever drops one under us has it made again. Raises as `migrate`,
+    and UnreachableError."""
+    with closing(connect(url, user, password, send_receive_timeout=MIGRATION_TIMEOUT_S)) as patient:
+        migrate(patient, database=database)
+    client = connect(url, user, password, send_receive_timeout=INSERT_TIMEOUT_S)
+    own(client, topology, database)
+    retain(client, topology.history_policy, database)
+    return client
 
 
 @contextmanager

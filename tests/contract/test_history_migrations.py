@@ -14,6 +14,7 @@ import pytest
 
 from console.memory.recall import StoreRecall
 from schemas.errors import ConfigurationError
+from streams.history import migrations, process
 from streams.history.conversations import Conversations
 from streams.history.migrations import DIRECTORY, Migration, examine, load, lost, migrate
 from streams.history.queries import History, connect
@@ -48,6 +49,14 @@ def test_a_new_one_is_applied_to_what_is_there(client: Any) -> None:
     more = Migration(len(load()) + 1, "more", ("CREATE TABLE pointsman.more (a Int8) ENGINE = Memory",), "x")
     assert migrate(client, [*load(), more]) == [more]
     assert client.command("EXISTS TABLE pointsman.more") == 1
+
+
+def test_one_that_takes_longer_than_an_insert_may_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [*load(), Migration(len(load()) + 1, "slow", ("SELECT sleep(2.5)",), "x")]
+    monkeypatch.setattr(process, "INSERT_TIMEOUT_S", 1)
+    monkeypatch.setattr(migrations, "load", lambda: wanted)
+    with opened() as door, closing(process.prepare(door.url, "default", "", TOPOLOGY, "pointsman")) as ready:
+        assert applied(ready)[-1][1] == "slow"
 
 
 def test_one_that_broke_off_is_done_again(client: Any) -> None:
