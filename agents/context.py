@@ -89,7 +89,14 @@ class Contexts:
 
     def is_at_hand(self, conversation: Conversation) -> bool:
         held = self._held.get(conversation)
-        return held is not None and not held.stale and held.revoked == self._told.of(conversation.key).revoked
+        return held is not None and not held.stale and held.revoked == self._said(held).revoked
+
+    def _said(self, held: Held) -> Directives:
+        """What people say about it now; they are asked only where they have said something since."""
+        version = self._told.version  # before what it is the version of: then no change is missed
+        if held.heard != version:
+            held.directives, held.heard = self._told.of(held.key), version
+        return held.directives
 
     def count_of(self, conversation: Conversation) -> int:
         """How many interactions it is known to have had, if it was at hand before."""
@@ -133,12 +140,12 @@ class Contexts:
         held = None if conversation is None else self._held.get(conversation)
         if conversation is None or held is None:
             return EMPTY_CONTEXT
-        before = held.bytes
-        held.settle()
-        self.bytes += held.bytes - before
+        if held.view is not None:
+            before = held.bytes
+            held.settle()
+            self.bytes += held.bytes - before
         self._held.move_to_end(conversation)
-        directives = self._told.of(conversation.key)
-        view = held.view = View(held, directives)
+        view = held.view = View(held, self._said(held))
         if not held.is_checked:
             held.is_checked = True
             if conversation.agent_id in self._summed_up and held.count >= CHUNK:
@@ -154,7 +161,8 @@ class Contexts:
         held = self._held.get(conversation)
         if held is not None:
             held.calls -= 1
-            self._make_room()
+            if self.bytes > self.bytes_max:
+                self._make_room()
 
     def next_of(self, conversation: Conversation) -> int:
         """The ordinal that its next outcome gets; 0 where nobody counts."""
@@ -169,11 +177,11 @@ class Contexts:
         ordinal = held.count + 1
         if outcome.ordinal != ordinal:
             outcome = outcome._replace(ordinal=ordinal)
-        self.bytes += held.note(ordinal, attempt, outcome)
+        self.bytes += held.note(attempt, outcome)
         if outcome.facts:
             held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
         if self._summed_up and not ordinal % CHUNK and conversation.agent_id in self._summed_up:
-            self.due(conversation, View(held, self._told.of(conversation.key)))
+            self.due(conversation, View(held, self._said(held)))
         return outcome
 
     def stands(self, conversation: Conversation, view: View) -> bool:

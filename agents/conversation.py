@@ -6,7 +6,6 @@ thread that does. I/O: none.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agents.inbox import Inbox
 from agents.memory.fold import facts_of, fold, pin, refold, resolve, with_model
 from agents.memory.model import (
+    NO_DIRECTIVES,
     Directives,
     Fact,
     ForeignInteraction,
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 UNSEEN_MAX = 120
 """Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
+
+UNSEEN_SLACK = 40
+"""So many more are kept before the oldest are let go, all at once: to let one go for each that comes reaches into
+memory that no cache holds any more, each time."""
+
+NEVER = -1  # no version of what people say
 
 HELD_BYTES = 2_000  # of a conversation, beside its texts
 INTERACTION_BYTES = 400  # of an interaction, likewise
@@ -54,24 +60,36 @@ class Conversation(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """An interaction as it happened: what `Interaction` is made from, once somebody looks. `bytes` is what it holds."""
+    """An interaction as it happened: what `Interaction` is made from, once somebody looks. `bytes` is what it holds.
 
-    ordinal: int
+    It is flat, and has nothing of the attempt and its outcome that no memory shows: neither of them is kept for it."""
+
     asked: str
-    attempt: tuple[str, str, int, str]
+    task_id: str
+    attempt: int
+    stage: str
     labels: Sequence[tuple[str, str]]
     cause_id: str | None
     inbox: Inbox
     offset: int
-    outcome: Outcome
+    kind: str
+    answer: str | None
+    facts: tuple[str, ...]
+    error: str | None
+    tokens_in: int
+    tokens_out: int
+    cost_microusd: int
+    started_at: int
+    finished_at: int
+    ordinal: int
+    tool_calls: str | None
     version: str
     bytes: int
 
     def interaction(self, key: Key) -> Interaction:
-        _, task_id, attempt, stage = self.attempt
-        labels, place = dict(self.labels or ()), Place(self.inbox.topic, self.inbox.partition, self.offset)
-        asked = Asked(task_id, attempt, stage, self.asked, labels, self.cause_id, place)
-        return interaction_of(key, asked, self.outcome, self.inbox.epoch, self.version)
+        labels, place = dict(self.labels), Place(self.inbox.topic, self.inbox.partition, self.offset)
+        asked = Asked(self.task_id, self.attempt, self.stage, self.asked, labels, self.cause_id, place)
+        return interaction_of(key, asked, self, self.inbox.epoch, self.version)
 
 
 class Read(NamedTuple):
@@ -99,8 +117,13 @@ class View:
     """
 
     def __init__(self, held: Held, directives: Directives) -> None:
-        self._base, self._unseen, self._facts = held.base, tuple(held.unseen), held.facts
+        # What comes later is put behind these, and who lets some go makes another list: so nothing is copied.
+        self._base, self._held, self._until, self._facts = held.base, held.unseen, len(held.unseen), held.facts
         self.models, self.generation, self.directives = held.models, held.generation, directives
+
+    @property
+    def _unseen(self) -> list[Noted]:
+        return self._held[max(self._until - UNSEEN_MAX, 0) : self._until]
 
     @property
     def is_folded(self) -> bool:
@@ -129,19 +152,21 @@ class View:
 
 
 class Held:
-    """One conversation at hand. `unseen` are the interactions behind `base`; of those that had to be let go before
-    anybody looked the facts are kept. `version` is its agent's that answers now."""
+    """One conversation at hand. `unseen` are the interactions behind `base`, in a list that grows or is replaced; of
+    those that had to be let go before anybody looked the facts are kept. `version` is its agent's that answers now;
+    `directives` are what people had said at `heard`, the version of what they say."""
 
     __slots__ = (
-        *("base", "bytes", "calls", "count", "facts", "generation", "is_checked", "models", "revoked", "stale"),
-        *("unseen", "version", "view"),
+        *("base", "bytes", "calls", "count", "directives", "facts", "generation", "heard", "is_checked", "key"),
+        *("models", "revoked", "stale", "unseen", "version", "view"),
     )
 
     def __init__(self, read: Read, version: str, generation: int = 0) -> None:
-        self.revoked, self.version, self.generation = read.revoked, version, generation
+        self.key, self.revoked, self.version, self.generation = read.key, read.revoked, version, generation
+        self.directives, self.heard = NO_DIRECTIVES, NEVER
         self.models: tuple[Summary, ...] = ()
         self.is_checked = False
-        self.unseen: deque[Noted] = deque(maxlen=UNSEEN_MAX)
+        self.unseen: list[Noted] = []
         self.view: View | None = None
         self.calls, self.stale = 0, False
         facts = read.remembered.facts_before
@@ -167,32 +192,55 @@ class Held:
         self.bytes += sum(INTERACTION_BYTES + len(each.asked) + len(each.answer or "") for each in base.recent)
         self.bytes += sum(len(line.text) for chunk in (*base.chunks, *base.models) for line in chunk.lines)
 
-    def note(self, ordinal: int, attempt: Attempt, outcome: Outcome) -> int:
-        """Take an interaction in; how many bytes more it is. Every interaction of a host comes by here: so nothing is
-        called that need not be, and the tuple is made without its class's own `__new__`, in the order of its fields."""
-        asked, answer, calls, unseen = attempt.text, outcome.answer, outcome.tool_calls, self.unseen
+    def note(self, attempt: Attempt, outcome: Outcome) -> int:
+        """Take an interaction in, numbered already; how many bytes more it is. Every interaction of a host comes by
+        here: so nothing is called that need not be, nothing is read that is older, and the tuple is made without its
+        class's own `__new__`, in the order of its fields."""
+        asked, unseen = attempt.text, self.unseen
+        _, task_id, number, stage = attempt.id
+        kind, answer, _, _, _, _, facts, _, error, tokens_in, tokens_out, cost, started, finished, ordinal, calls = (
+            outcome
+        )
         size = INTERACTION_BYTES + len(asked)
         if answer:
             size += len(answer)
         if calls:
             size += len(calls)
-        more = size - unseen[0].bytes if len(unseen) == UNSEEN_MAX else size
         noted = (
-            ordinal,
             asked,
-            attempt.id,
-            attempt.labels,
+            task_id,
+            number,
+            stage,
+            attempt.labels or (),
             attempt.cause_id,
             attempt.inbox,
             attempt.offset,
-            outcome,
+            kind,
+            answer,
+            facts,
+            error,
+            tokens_in,
+            tokens_out,
+            cost,
+            started,
+            finished,
+            ordinal,
+            calls,
             self.version,
             size,
         )
         unseen.append(_new(Noted, noted))
-        self.bytes += more
-        self.count = ordinal
-        return more
+        self.bytes += size
+        self.count += 1
+        return size if len(unseen) < UNSEEN_MAX + UNSEEN_SLACK else size - self._let_go()
+
+    def _let_go(self) -> int:
+        """The oldest that nobody has looked at; how many bytes they are."""
+        unseen = self.unseen
+        size = sum(each.bytes for each in unseen[:-UNSEEN_MAX])
+        self.unseen = unseen[-UNSEEN_MAX:]  # another list: views go on holding the old one
+        self.bytes -= size
+        return size
 
     def model(self, summary: Summary) -> None:
         self.models = (*self.models, summary)
@@ -206,11 +254,10 @@ class Held:
         count, facts = self.count, self.facts
         behind = [each for each in self.unseen if each.ordinal > view.state.count]
         models = [each for each in self.models if each not in view.models]
-        self.unseen.clear()
+        self.unseen = behind
         self.models = ()
         self.rebase(view.state)
         for summary in models:
             self.model(summary)
-        self.unseen.extend(behind)
         self.bytes += sum(each.bytes for each in behind)
         self.count, self.facts = count, facts

@@ -67,6 +67,10 @@ class Told:
     def __init__(self) -> None:
         self.version, self.said = 0, dict[Key, Directives]()
 
+    def say(self, key: Key, directives: Directives) -> None:
+        self.said[key] = directives
+        self.version += 1
+
     def of(self, key: Key) -> Directives:
         return self.said.get(key, NO_DIRECTIVES)
 
@@ -200,7 +204,7 @@ async def test_what_is_revoked_while_a_model_is_at_it_is_not_written_and_made_ag
         for number in range(10):
             bench.ask("poison" if number == 4 else "water")
         before = bench.outcomes().get("REVOKED", 0)
-        bench.told.said[MINE.key] = Directives(revoked=frozenset({bench.log[4].id}))
+        bench.told.say(MINE.key, Directives(revoked=frozenset({bench.log[4].id})))
         summing_up.LET_GO.set()
         await bench.until(lambda: bench.outcomes().get("REVOKED", 0) == before + 1)
         assert not bench.producer.sent
@@ -220,7 +224,7 @@ async def test_a_summary_that_was_made_is_gone_once_something_of_it_is_revoked()
         for number in range(25):
             bench.ask("poison" if number == 4 else "water")
         await bench.until(lambda: len(bench.producer.sent) == 2)
-        bench.told.said[MINE.key] = Directives(revoked=frozenset({bench.log[4].id}))
+        bench.told.say(MINE.key, Directives(revoked=frozenset({bench.log[4].id})))
         assert bench.contexts.put(MINE, Remembered(tuple(bench.log), (), tuple(bench.models())))
         shown = bench.contexts.of(MINE).text
         assert "poison" not in shown
