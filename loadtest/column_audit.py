@@ -1,19 +1,26 @@
 """The audit of a run of millions of tasks, in columns: the invariants of loadtest/invariants.py, and the same findings.
 
-Each check has its scalar twin there, and a test holds the two against each other. I/O: none.
+A log may come in parts (`Tally`), so that ten minutes at rate fit into memory. Each check has its scalar twin there,
+and a test holds the two against each other. I/O: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from loadtest.audit_log import Place
 from loadtest.column_log import ColumnLog
 
 EXAMPLES_MAX = 5
+LANE = 4  # seed of the hashes of lanes
+LINES: Mapping[str, Any] = {"key": pl.UInt64, "offset": pl.Int64, "asked": pl.Int64, "lane": pl.UInt64}
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,10 @@ class Breach:
 
     count: int = 0
     keys: tuple[int, ...] = ()
+
+    def __add__(self, other: Breach) -> Breach:
+        """Of two parts that have no task in common."""
+        return Breach(self.count + other.count, (*self.keys, *other.keys)[:EXAMPLES_MAX])
 
 
 @dataclass(frozen=True)
@@ -79,27 +90,37 @@ class ColumnAudit:
 
 def audit_columns(log: ColumnLog, sent: pl.Series | None = None) -> ColumnAudit:
     """Holds what was asked against what was answered. `sent`: hashes of the tasks that were delivered, if known."""
-    asked = log.submissions.group_by("key").len()
-    breaches = {
-        "lost": lost(log),
-        "duplicated": duplicated(log),
-        "out_of_order": out_of_order(log),
-        "unasked": unasked(log),
-        "asked_twice": asked_twice(log),
-        "unburied": Breach(len(log.invalid ^ log.dead)),
-    }
-    if sent is not None:
-        breaches["unrecorded"] = _breach(sent.to_frame("key").join(asked, on="key", how="anti"))
-    return ColumnAudit(
-        submitted=log.submissions.height,
-        accepted=asked.height,
-        results=log.results.height,
-        dispatches=log.dispatches.height,
-        events=log.events.height,
-        notes=log.notes.height,
-        dead=len(log.dead),
-        breaches=breaches,
-    )
+    tally = Tally()
+    tally.add(log, sent)
+    return tally.audit(overtaken([lined(log)]), log.invalid, log.dead)
+
+
+class Tally:
+    """Adds up the audits of parts of a log: all records of a task are in the same part.
+
+    But for its conversations, which are anywhere: `lined` gives what `overtaken` has to be told of them.
+    """
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("submitted", "accepted", "results", "dispatches", "events", "notes"), 0)
+        self._breaches: dict[str, Breach] = {}
+
+    def add(self, log: ColumnLog, sent: pl.Series | None = None) -> None:
+        """`sent`: of the tasks of this part, if known."""
+        asked = log.submissions.select("key").unique()
+        found = {name: check(log) for name, check in _CHECKS.items()}
+        if sent is not None:
+            found["unrecorded"] = _breach(sent.to_frame("key").join(asked, on="key", how="anti"))
+        for name, breach in found.items():
+            self._breaches[name] = self._breaches.get(name, Breach()) + breach
+        heights = (log.submissions, asked, log.results, log.dispatches, log.events, log.notes)
+        for name, frame in zip(self._counts, heights, strict=True):
+            self._counts[name] += frame.height
+
+    def audit(self, out_of_order: Breach, invalid: AbstractSet[Place], dead: AbstractSet[Place]) -> ColumnAudit:
+        """Of all that was added."""
+        found = {**self._breaches, "out_of_order": out_of_order, "unburied": Breach(len(invalid ^ dead))}
+        return ColumnAudit(dead=len(dead), breaches=found, history={}, **self._counts)
 
 
 def lost(log: ColumnLog) -> Breach:
@@ -125,43 +146,62 @@ def asked_twice(log: ColumnLog) -> Breach:
     return _breach(times.filter(pl.col("len") > 1).select("key").unique())
 
 
-def out_of_order(log: ColumnLog) -> Breach:
-    """A3: dispatches that a later submission of their conversation went before; see the scalar form for what counts."""
+def lined(log: ColumnLog) -> pl.DataFrame:
+    """A3: the dispatches whose order counts, of all tasks of a log; the scalar form says which. `asked` is where the
+    task stands, `lane` whose order it is: a conversation's, with one agent, in one partition."""
     first = log.submissions.sort("partition", "offset").unique("key", keep="first", maintain_order=True)
     began = log.dispatches.group_by("key").agg(pl.col("routed_us").min().alias("began_us"))
     first_seats = pl.col("attempt") <= pl.max_horizontal(pl.lit(1), pl.col("seats").cast(pl.Int32))
-    lined = (
+    return (
         log.dispatches.filter(first_seats)
         .select("key", "agent", "partition", "offset", "routed_us")
         .join(first.select("key", "line", pl.col("offset").alias("asked")), on="key")
         .filter(pl.col("line") != 0)
         .join(began, on="key")
         .filter(pl.col("routed_us") <= pl.col("began_us"))
-        .select("key", "offset", "asked", lane=pl.struct("partition", "line", "agent").hash())
-        .sort("lane", "offset")
+        .select("key", "offset", "asked", lane=pl.struct("partition", "line", "agent").hash(LANE))
     )
-    if lined.is_empty():
-        return Breach()
+
+
+def overtaken(parts: Iterable[pl.DataFrame]) -> Breach:
+    """A3: tasks that a later submission of their conversation went before. All rows of a lane are in the same part."""
+    found = [each for part in parts if (each := _overtaken(part.sort("lane", "offset"))) is not None]
+    # A task that was put to two agents is in two lanes.
+    return _breach(pl.concat(found).unique(maintain_order=True)) if found else Breach()
+
+
+def _overtaken(lines: pl.DataFrame) -> pl.DataFrame | None:
+    if lines.is_empty():
+        return None
     # The greatest submission so far, of each lane: lanes stand one after the other, so a number that grows from lane to
     # lane keeps them apart.
-    lane = lined["lane"].rle_id().cast(pl.Int64).to_numpy()
-    asked = lined["asked"].to_numpy()
+    lane = lines["lane"].rle_id().cast(pl.Int64).to_numpy()
+    asked = lines["asked"].to_numpy()
     ranked = lane * (int(asked.max()) + 1) + asked
     before = np.concatenate((ranked[:1], np.maximum.accumulate(ranked)[:-1]))
-    return _breach(lined.filter(pl.Series(ranked < before)).select("key").unique(maintain_order=True))
+    return lines.filter(pl.Series(ranked < before)).select("key")
 
 
-def kept(log: pl.DataFrame, shown: pl.Series) -> Kept:
+def kept(log: pl.Series, shown: pl.Series) -> Kept:
     """P8: the facts of one kind in the log, where one may stand more than once, against those that the history shows,
-    where none may."""
-    expected = log.select("fact").unique()
-    found = shown.to_frame("fact").group_by("fact").len()
-    return Kept(
-        expected.height,
-        missing=expected.join(found, on="fact", how="anti").height,
-        surplus=found.join(expected, on="fact", how="anti").height,
-        repeated=found.filter(pl.col("len") > 1).height,
-    )
+    where none may. Hashes, unsigned; sorted, not looked up, for millions of them."""
+    expected, _ = _distinct(log)
+    distinct, repeated = _distinct(shown)
+    common = 0
+    if len(distinct):
+        at = np.minimum(np.searchsorted(distinct, expected), len(distinct) - 1)
+        common = int(np.count_nonzero(distinct[at] == expected))
+    return Kept(len(expected), missing=len(expected) - common, surplus=len(distinct) - common, repeated=repeated)
+
+
+def _distinct(hashes: pl.Series) -> tuple[npt.NDArray[np.uint64], int]:
+    """In their order, and how many of them there are more than once. (`np.unique` takes five times as long.)"""
+    every = np.sort(hashes.to_numpy())
+    again = np.zeros(len(every), np.bool_)
+    again[1:] = every[1:] == every[:-1]
+    # One that is there three times is there again twice, and after one that was not again once.
+    begins = again[1:] & ~again[:-1]
+    return every[~again], int(np.count_nonzero(begins))
 
 
 def of_run(log: ColumnLog, keys: pl.Series) -> ColumnLog:
@@ -170,6 +210,14 @@ def of_run(log: ColumnLog, keys: pl.Series) -> ColumnLog:
     frames = {name: frame.join(mine, on="key", how="semi") for name, frame in log.frames.items()}
     # Whose the invalid records are nobody knows: they are the others'.
     return ColumnLog(frames, log.topics, log.bytes_of, frozenset(), frozenset())
+
+
+_CHECKS: Mapping[str, Callable[[ColumnLog], Breach]] = {
+    "lost": lost,
+    "duplicated": duplicated,
+    "unasked": unasked,
+    "asked_twice": asked_twice,
+}
 
 
 def _breach(found: pl.DataFrame) -> Breach:

@@ -1,9 +1,10 @@
 """Reads a deployment's topics to their end into columns: what an audit of millions of tasks needs of each record.
 
 A task is known by a hash of (tenant, task_id), a fact by a hash of its identity, 64 bits each, good for this process
-alone; what a record decides or was decided by is in two more hashes. So a record takes some 60 bytes, whatever it held.
-With ten million records the chance that any two identities share a hash is one in 400,000; one that did would show as
-a breach, or hide one. `loadtest.audit_log` reads the same as Python objects, for runs of thousands. I/O: Kafka.
+alone; what a record decides or was decided by is in two more hashes. So a record takes some 80 bytes, whatever it held.
+Two identities with one hash would show as a breach, or hide one. Where n are held against each other that any two have
+one has a chance of n^2 in 2^65: of the 12 million tasks of ten minutes at rate one in 250,000; that a certain breach is
+hidden so, n in 2^64. `loadtest.audit_log` reads the same as Python objects, for runs of thousands. I/O: Kafka.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def read_batches(
         }
         for batch in consumer.read_to_end(begins, ends):
             # A record that came after the ends were taken may have consequences that are past their topics' ends.
-            inside = batch.offsets < np.array([ends[batch.channel, number] for number in batch.partitions.tolist()])
+            inside = batch.offsets < _each(batch, ends)
             if inside.all():
                 take(batch)
             elif inside.any():
@@ -143,10 +144,20 @@ def read_batches(
         consumer.close()
 
 
-class ColumnReader:
-    """Takes batches of one topic each, in any order. `topics` are those that it understands."""
+def _each(batch: Batch, ends: Starts) -> npt.NDArray[np.int64]:
+    """Of each record, where its partition ends."""
+    numbers, place = np.unique(batch.partitions, return_inverse=True)
+    return np.array([ends[batch.channel, number] for number in numbers.tolist()], np.int64)[place]
 
-    def __init__(self, topics: Topics, codec: Codec) -> None:
+
+class ColumnReader:
+    """Takes batches of one topic each, in any order. `topics` are those that it understands.
+
+    `keep` is given each frame with the name of its kind; without it, they are gathered for `log`.
+    """
+
+    def __init__(self, topics: Topics, codec: Codec, keep: Callable[[str, pl.DataFrame], None] | None = None) -> None:
+        self._keep = keep or self._gather
         self._codec = codec
         self._kinds: dict[str, Kind] = {
             topics.submitted: _KINDS["tasks"],
@@ -159,12 +170,12 @@ class ColumnReader:
         self._numbers = {name: number for number, name in enumerate(self.topics)}
         self._frames: dict[str, list[pl.DataFrame]] = {name: [] for name in _KINDS}
         self._bytes = dict.fromkeys(self.topics, 0)
-        self._invalid: set[Place] = set()
+        self.invalid: set[Place] = set()
 
     def take(self, batch: Batch) -> None:
         kind = self._kinds[batch.channel]
         decoded = admit(self._codec, kind.record, batch.values, batch.keys)
-        self._invalid.update(
+        self.invalid.update(
             (batch.channel, int(batch.partitions[fault.row]), int(batch.offsets[fault.row])) for fault in decoded.faults
         )
         self._bytes[batch.channel] += sum(map(len, filter(None, batch.values))) + sum(
@@ -179,15 +190,22 @@ class ColumnReader:
             "offset": batch.offsets[decoded.rows],
             "appended_ms": batch.timestamps_ms[decoded.rows],
         }
-        self._frames[kind.name].append(frame.with_columns(**{name: pl.Series(each) for name, each in places.items()}))
+        self._keep(kind.name, frame.with_columns(**{name: pl.Series(each) for name, each in places.items()}))
 
     def log(self, dead: Iterable[Place] = ()) -> ColumnLog:
-        """What was taken so far."""
+        """What was taken so far, and gathered."""
         frames = {
-            name: pl.concat(found) if (found := self._frames[name]) else pl.DataFrame(schema=dict(kind.schema))
-            for name, kind in _KINDS.items()
+            name: pl.concat(found) if (found := self._frames[name]) else pl.DataFrame(schema=dict(schema))
+            for name, schema in SCHEMAS.items()
         }
-        return ColumnLog(frames, self.topics, self._bytes, frozenset(self._invalid), frozenset(dead))
+        return self.log_of(frames, dead)
+
+    def log_of(self, frames: Mapping[str, pl.DataFrame], dead: Iterable[Place] = ()) -> ColumnLog:
+        """Of these frames, and what else was seen."""
+        return ColumnLog(frames, self.topics, self._bytes, frozenset(self.invalid), frozenset(dead))
+
+    def _gather(self, kind: str, frame: pl.DataFrame) -> None:
+        self._frames[kind].append(frame)
 
 
 class DeadReader:
@@ -324,3 +342,6 @@ _KINDS: Mapping[str, Kind] = {
         NOTES,
     ),
 }
+
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {name: kind.schema for name, kind in _KINDS.items()}
+"""Columns of each kind, by the history's names."""

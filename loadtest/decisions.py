@@ -24,6 +24,7 @@ import polars as pl
 from loadtest.column_audit import EXAMPLES_MAX, Breach
 from loadtest.column_log import ColumnLog, Starts, read_batches
 from loadtest.judge import Breakers, Facts, wrong
+from loadtest.sharded_log import ShardedLog
 from schemas.codec import Codec
 from schemas.registry import FileRegistry, SchemaRegistry
 from schemas.topology import Topology
@@ -34,6 +35,7 @@ KINDS_MAX = 20_000
 MOST_FREQUENT = 0.75  # of those that are judged; the others are drawn
 SEED = 1
 BUDGET_S = 120.0
+ROWS = 1_000_000  # kinds of parts that are kept before they are put together
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,40 @@ class Verdicts:
     why: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Lives:
-    """`kinds`: one row each, with its number of tasks and the key of the one that came first."""
+class Lives:
+    """Kinds of lives of the accepted tasks of a log that comes in parts, each with all records of its tasks: equal sums
+    of two hashes of every record mean equal records."""
 
-    kinds: pl.DataFrame
-    tasks: int
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.misled = Breach()
+        self._parts: list[pl.DataFrame] = []
+
+    def add(self, log: ColumnLog) -> None:
+        parts = [frame.select("key", "one", "two") for frame in log.frames.values()]
+        of_task = pl.concat(parts).filter(pl.col("key").is_not_null()).group_by("key").agg(pl.col("one", "two").sum())
+        first = log.submissions.group_by("key").agg(pl.col("offset").min())
+        self._parts.append(_grouped(of_task.join(first, on="key").with_columns(len=pl.lit(1, pl.UInt32))))
+        if sum(part.height for part in self._parts) > ROWS:
+            self._parts = [self.kinds()]
+        self.tasks += first.height
+        self.misled += misattributed(log)
+
+    def kinds(self) -> pl.DataFrame:
+        """One row each, with its number of tasks (`len`) and the key and offset of the one that came first."""
+        return _grouped(pl.concat(self._parts))
+
+
+def _grouped(lives: pl.DataFrame) -> pl.DataFrame:
+    ordered = lives.sort("offset", "key").group_by("one", "two", maintain_order=True)
+    return ordered.agg(pl.col("len").sum(), pl.col("key", "offset").first())
 
 
 def judge_decisions(
     settings: BrokerSettings,
     topology: Topology,
-    log: ColumnLog,
+    lives: Lives,
+    log: ShardedLog,
     registry: SchemaRegistry | None = None,
     *,
     starts: Starts | None = None,
@@ -66,27 +90,26 @@ def judge_decisions(
     budget_s: float = BUDGET_S,
 ) -> Verdicts:
     """Reads the records of one task of each kind a second time. Raises TransportError."""
-    lives = _lives(log)
-    chosen = _chosen(lives.kinds, kinds_max)
+    kinds = lives.kinds()
+    chosen = _chosen(kinds, kinds_max)
     codec = Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max)
-    reader = _Reader(codec, log, set(chosen["key"].to_list()))
+    reader = _Reader(codec, log, chosen["key"])
     read_batches(settings, topology, reader.topics, reader.take, starts or {}, until=reader.until)
     breakers = Breakers(_moved(settings, topology, codec))
     counts = dict(zip(chosen["key"].to_list(), chosen["len"].to_list(), strict=True))
     found, until = dict[int, str](), time.monotonic() + budget_s
     judged = []
-    for key in chosen["key"].to_list():
+    for key in counts:
         if time.monotonic() > until:
             break
         judged.append(key)
         facts = reader.facts(key)
         if (why := wrong(topology, facts, breakers, facts.partition)) is not None:
             found[key] = why
-    misled = misattributed(log)
-    wrongly = sum(counts[key] for key in found) + misled.count
-    examples = (*found, *misled.keys)[:EXAMPLES_MAX]
+    wrongly = sum(counts[key] for key in found) + lives.misled.count
+    examples = (*found, *lives.misled.keys)[:EXAMPLES_MAX]
     return Verdicts(
-        lives.kinds.height,
+        kinds.height,
         len(judged),
         sum(counts[key] for key in judged) / lives.tasks if lives.tasks else 1.0,
         Breach(wrongly, examples),
@@ -101,20 +124,6 @@ def misattributed(log: ColumnLog) -> Breach:
         log.submissions, on="key", how="semi"
     )
     return Breach(found.height, tuple(found["key"].head(EXAMPLES_MAX).to_list()))
-
-
-def _lives(log: ColumnLog) -> _Lives:
-    """Kinds of lives of the accepted tasks: equal sums of two hashes of every record mean equal records."""
-    parts = [frame.select("key", "one", "two") for frame in log.frames.values()]
-    of_task = pl.concat(parts).filter(pl.col("key").is_not_null()).group_by("key").agg(pl.col("one", "two").sum())
-    first = log.submissions.group_by("key").agg(pl.col("offset").min())
-    kinds = (
-        of_task.join(first, on="key")
-        .sort("offset", "key")
-        .group_by("one", "two", maintain_order=True)
-        .agg(pl.len(), pl.col("key").first())
-    )
-    return _Lives(kinds, first.height)
 
 
 def _chosen(kinds: pl.DataFrame, kinds_max: int) -> pl.DataFrame:
@@ -142,18 +151,16 @@ _RECORDS: Mapping[str, str] = {
 class _Reader:
     """Finds the records of these tasks by their places, and decodes no others."""
 
-    def __init__(self, codec: Codec, log: ColumnLog, keys: set[int]) -> None:
-        wanted = pl.Series("key", sorted(keys), dtype=pl.UInt64).to_frame()
+    def __init__(self, codec: Codec, log: ShardedLog, keys: pl.Series) -> None:
         self._codec = codec
         self._kind_of: dict[str, str] = {}
         self._wanted: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
-        for kind, frame in log.frames.items():
-            mine = frame.select("key", "topic", "partition", "offset").join(wanted, on="key", how="semi")
+        for kind, mine in log.places(keys).items():
             for rows in mine.sort("offset").partition_by("topic", "partition"):
                 name = log.topics[rows["topic"][0]]
                 self._kind_of[name] = kind
                 self._wanted[name, rows["partition"][0]] = (rows["offset"].to_numpy(), rows["key"].to_numpy())
-        self._found: dict[int, dict[str, list[tuple[int, int, dict[str, Any]]]]] = {key: {} for key in keys}
+        self._found: dict[int, dict[str, list[tuple[int, int, dict[str, Any]]]]] = {key: {} for key in keys.to_list()}
         self._partitions: dict[int, int] = {}
 
     @property

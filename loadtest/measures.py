@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -58,24 +59,84 @@ class Latencies:
         return self.percentile({"min": 0.0, "med": 50.0, "max": 100.0}[name])
 
 
-def events(log: ColumnLog) -> pl.DataFrame:
-    """Append times of all records of the lifecycle."""
-    return pl.concat([frame.filter(pl.col("key").is_not_null()).select("appended_ms") for frame in log.frames.values()])
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a log. `events`, `asked` and `done` count by millisecond of append (`appended_ms`, `len`):
+    all records of the lifecycle, the submissions, and the tasks that have a result.
+
+    `ended`: of each task with a result, when it was meant to be sent (`sent_ms`), and how long it took (`took_ms`).
+    `records` counts all valid ones, `bytes` their keys and values; `statuses` count results.
+    """
+
+    events: pl.DataFrame
+    asked: pl.DataFrame
+    done: pl.DataFrame
+    ended: pl.DataFrame
+    statuses: pl.DataFrame
+    first_dispatch_ms: int | None
+    records: int
+    bytes: int
 
 
-def within(times: pl.DataFrame, window: Window) -> int:
-    return times.filter(window.holds("appended_ms")).height
+class Meter:
+    """Measures a log that comes in parts, each with all records of its tasks."""
+
+    def __init__(self) -> None:
+        self._events: list[pl.DataFrame] = []
+        self._asked: list[pl.DataFrame] = []
+        self._done: list[pl.DataFrame] = []
+        self._ended: list[pl.DataFrame] = []
+        self._statuses: list[pl.DataFrame] = []
+        self._first_dispatch_ms: int | None = None
+        self._records = self._bytes = 0
+
+    def add(self, log: ColumnLog) -> None:
+        self._events += [_counted(frame.filter(pl.col("key").is_not_null())) for frame in log.frames.values()]
+        self._asked.append(_counted(log.submissions))
+        first = log.results.sort("partition", "offset").unique("key", keep="first", maintain_order=True)
+        self._done.append(_counted(first))
+        sent_ms = pl.col("sent_us") / 1000
+        self._ended.append(first.select(sent_ms=sent_ms, took_ms=pl.col("appended_ms") - sent_ms))
+        self._statuses.append(log.results.group_by("status", "reason").len("results"))
+        begins = [log.dispatches["appended_ms"].min(), self._first_dispatch_ms]
+        self._first_dispatch_ms = min((cast("int", each) for each in begins if each is not None), default=None)
+        self._records += log.records
+        # Each part knows of the whole.
+        self._bytes = sum(log.bytes_of.values())
+
+    def measured(self) -> Measured:
+        """All that was added."""
+        statuses = pl.concat(self._statuses).group_by("status", "reason").agg(pl.col("results").sum())
+        return Measured(
+            _summed(self._events),
+            _summed(self._asked),
+            _summed(self._done),
+            pl.concat(self._ended),
+            statuses.sort("results", "status", "reason", descending=True),
+            self._first_dispatch_ms,
+            self._records,
+            self._bytes,
+        )
 
 
-def finished(log: ColumnLog) -> pl.DataFrame:
-    """Of each task with a result: when it was meant to be sent, and how long it took, in ms."""
-    first = log.results.sort("partition", "offset").unique("key", keep="first", maintain_order=True)
-    return first.select(
-        "key",
-        "appended_ms",
-        sent_ms=pl.col("sent_us") / 1000,
-        took_ms=pl.col("appended_ms") - pl.col("sent_us") / 1000,
-    )
+def measured(log: ColumnLog) -> Measured:
+    """A log that is whole."""
+    meter = Meter()
+    meter.add(log)
+    return meter.measured()
+
+
+def _counted(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.group_by("appended_ms").len("len")
+
+
+def _summed(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).group_by("appended_ms").agg(pl.col("len").sum()).sort("appended_ms")
+
+
+def within(counts: pl.DataFrame, window: Window) -> int:
+    """How many of what was counted by milliseconds."""
+    return int(counts.filter(window.holds("appended_ms"))["len"].sum())
 
 
 def latencies(ended: pl.DataFrame, window: Window) -> Latencies:
@@ -83,12 +144,13 @@ def latencies(ended: pl.DataFrame, window: Window) -> Latencies:
     return Latencies(ended.filter(window.holds("sent_ms"))["took_ms"].to_numpy())
 
 
-def by_second(times: pl.DataFrame, column: str, window: Window) -> list[int]:
+def by_second(counts: pl.DataFrame, window: Window) -> list[int]:
     """How many in each second of the window."""
     seconds = max(1, round(window.seconds))
-    inside = times.filter(window.holds(column))
-    at = ((inside[column].to_numpy() - window.from_ms) // 1000).astype(np.int64)
-    return [int(count) for count in np.bincount(np.minimum(at, seconds - 1), minlength=seconds)]
+    inside = counts.filter(window.holds("appended_ms"))
+    at = ((inside["appended_ms"].to_numpy() - window.from_ms) // 1000).astype(np.int64)
+    found = np.bincount(np.minimum(at, seconds - 1), weights=inside["len"].to_numpy(), minlength=seconds)
+    return [int(count) for count in found]
 
 
 def latency_by_second(
@@ -103,11 +165,16 @@ def latency_by_second(
     return {rank: [part.percentile(rank) for part in parts] for rank in ranks}
 
 
-def in_flight(log: ColumnLog, ended: pl.DataFrame, at_ms: Sequence[float]) -> list[int]:
+def in_flight(log: Measured, at_ms: Sequence[float]) -> list[int]:
     """How many tasks were appended and had no result yet, at each of these times."""
-    asked = np.sort(log.submissions["appended_ms"].to_numpy())
-    done = np.sort(ended["appended_ms"].to_numpy())
-    return [int(np.searchsorted(asked, each, "right") - np.searchsorted(done, each, "right")) for each in at_ms]
+    asked, done = (_until(counts, at_ms) for counts in (log.asked, log.done))
+    return [int(count) for count in asked - done]
+
+
+def _until(counts: pl.DataFrame, at_ms: Sequence[float]) -> npt.NDArray[np.int64]:
+    sums = np.concatenate(([0], np.cumsum(counts["len"].to_numpy(), dtype=np.int64)))
+    found: npt.NDArray[np.int64] = sums[np.searchsorted(counts["appended_ms"].to_numpy(), at_ms, "right")]
+    return found
 
 
 def growth(seconds: Sequence[float], values: Sequence[float]) -> float | None:

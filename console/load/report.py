@@ -8,13 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import polars as pl
-
 from console.load.audit import Audited
 from console.load.seen import Run, Spent, lag_of, rounded, void_reasons, warm_up_s, window_of, within
 from console.load.values import Values, steps_of
 from loadtest import measures
-from loadtest.column_log import ColumnLog
 from loadtest.measures import Latencies, Window
 from loadtest.thresholds import Verdict, judge
 
@@ -25,16 +22,14 @@ CURVE = (50.0, 95.0, 99.0)
 def report(run: Run) -> dict[str, Any]:
     """The document."""
     log, audit, scenario = run.audited.log, run.audited.audit, run.scenario
-    ended = measures.finished(log)
-    window = window_of(run, ended)
-    events = measures.events(log)
-    taken = measures.latencies(ended, window)
+    window = window_of(run)
+    taken = measures.latencies(log.ended, window)
     samples = within(run.samples, window)
-    spent = Spent.of(samples, events)
-    reasons = void_reasons(run, log)
+    spent = Spent.of(samples, log.events)
+    reasons = void_reasons(run)
     lag = lag_of(samples, window)
-    steps = steps_of(run, ended, log, events) if scenario.ramp else None
-    values = Values(taken, spent, audit, lag, run, events, window, ended, steps)
+    steps = steps_of(run) if scenario.ramp else None
+    values = Values(taken, spent, lag, run, window, steps)
     verdicts = judge(scenario.judged(), values)
     return {
         "format": FORMAT,
@@ -58,16 +53,16 @@ def report(run: Run) -> dict[str, Any]:
         "cores": spent.cores(),
         "rss_mib": spent.memory(run.samples),
         "bytes": {
-            "total": sum(log.bytes_of.values()),
-            "per_event": rounded(sum(log.bytes_of.values()) / max(log.records, 1), 1),
+            "total": log.bytes,
+            "per_event": rounded(log.bytes / max(log.records, 1), 1),
         },
         "generator": _generator(run, spent),
         "ramp": steps,
         "thresholds": [_verdict(each) for each in verdicts],
-        "statuses": _statuses(log),
+        "statuses": log.statuses.to_dicts(),
         "audit": _audit(run.audited),
         "window": {"from_ms": window.from_ms, "to_ms": window.to_ms, "warm_up_s": warm_up_s(scenario)},
-        "series": _series(run, log, ended, events, taken, window),
+        "series": _series(run, taken, window),
         **run.facts,
         "scenario_data": scenario.model_dump(mode="json"),
     }
@@ -107,11 +102,6 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {**asdict(verdict), "value": rounded(verdict.value, 3)}
 
 
-def _statuses(log: ColumnLog) -> list[dict[str, Any]]:
-    found = log.results.group_by("status", "reason").len("results").sort("results", "status", "reason", descending=True)
-    return found.to_dicts()
-
-
 def _audit(audited: Audited) -> dict[str, Any]:
     audit, verdicts = audited.audit, audited.verdicts
     return {
@@ -129,11 +119,10 @@ def _audit(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _series(
-    run: Run, log: ColumnLog, ended: pl.DataFrame, events: pl.DataFrame, taken: Latencies, window: Window
-) -> dict[str, Any]:
+def _series(run: Run, taken: Latencies, window: Window) -> dict[str, Any]:
     """Second by second of the window; `samples` at their own times, seconds after its start, the warm-up included."""
-    curves = measures.latency_by_second(ended, window, CURVE)
+    log = run.audited.log
+    curves = measures.latency_by_second(log.ended, window, CURVE)
     seconds = max(1, round(window.seconds))
     at_ms = [window.from_ms + 1000 * number for number in range(1, seconds + 1)]
     samples = [
@@ -146,9 +135,9 @@ def _series(
         for sample in run.samples
     ]
     return {
-        "events": measures.by_second(events, "appended_ms", window),
-        "tasks": measures.by_second(ended, "appended_ms", window),
-        "in_flight": measures.in_flight(log, ended, at_ms),
+        "events": measures.by_second(log.events, window),
+        "tasks": measures.by_second(log.done, window),
+        "in_flight": measures.in_flight(log, at_ms),
         "latency_ms": {f"p{rank:g}": [rounded(each, 1) for each in curve] for rank, curve in curves.items()},
         "latency_curve": [[rank, rounded(taken.percentile(rank), 2)] for rank in measures.RANKS],
         "samples": samples,

@@ -14,7 +14,6 @@ import polars as pl
 from console.load.audit import Audited
 from console.load.probe import Sample
 from loadtest import measures
-from loadtest.column_log import ColumnLog
 from loadtest.driver import Sent
 from loadtest.measures import Window
 from loadtest.scenario import Scenario
@@ -42,18 +41,18 @@ def warm_up_s(scenario: Scenario) -> float:
     return 0.0 if scenario.drain else scenario.warm_up_s
 
 
-def window_of(run: Run, ended: pl.DataFrame) -> Window:
+def window_of(run: Run) -> Window:
     """The measured time: after the warm-up to the end of the schedule; of a drain, the first dispatch to the last
     result."""
-    if run.scenario.drain and ended.height and run.audited.log.dispatches.height:
-        first, last = run.audited.log.dispatches["appended_ms"].to_numpy().min(), ended["appended_ms"].to_numpy().max()
-        return Window(int(first), int(last) + 1)
+    log = run.audited.log
+    if run.scenario.drain and log.done.height and log.first_dispatch_ms is not None:
+        return Window(log.first_dispatch_ms, int(log.done["appended_ms"][-1]) + 1)
     began_ms = run.sent.began_us // 1000
     end_s = min(run.scenario.schedule().seconds, run.sent.seconds)
     return Window(began_ms + round(warm_up_s(run.scenario) * 1000), began_ms + round(end_s * 1000))
 
 
-def void_reasons(run: Run, log: ColumnLog) -> list[str]:
+def void_reasons(run: Run) -> list[str]:
     """Why a run has no number."""
     found = list(run.faults)
     measured = run.sent.behind_s[1:] if warm_up_s(run.scenario) else run.sent.behind_s
@@ -64,7 +63,7 @@ def void_reasons(run: Run, log: ColumnLog) -> list[str]:
         )
     if not run.settled:
         found.append("the pipeline did not come to rest in time")
-    if not log.records:
+    if not run.audited.log.records:
         found.append("nothing was recorded")
     return found
 

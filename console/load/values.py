@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
 from console.load.seen import PIPELINE_PARTS, Run, Spent, rounded, warm_up_s
 from loadtest import measures
-from loadtest.column_audit import ColumnAudit
-from loadtest.column_log import ColumnLog
 from loadtest.measures import Latencies, Window
 from loadtest.thresholds import Threshold
 
 _OF_LAG = {"value": "end", "max": "max", "growth": "growth_per_s"}
 
 
-def steps_of(run: Run, ended: pl.DataFrame, log: ColumnLog, events: pl.DataFrame) -> list[dict[str, Any]]:
+def steps_of(run: Run) -> list[dict[str, Any]]:
     """A ramp's steps that were run to their end: whether each was sustained."""
     ramp = run.scenario.ramp
     assert ramp is not None
+    log = run.audited.log
     began_ms, found = run.sent.began_us // 1000, []
     at_s = warm_up_s(run.scenario)
     offset = 1 if at_s else 0
@@ -29,15 +26,15 @@ def steps_of(run: Run, ended: pl.DataFrame, log: ColumnLog, events: pl.DataFrame
         at_s += stage.seconds
         if at_s > run.sent.seconds + 0.5:
             break
-        taken = measures.latencies(ended, window)
-        (waiting,) = measures.in_flight(log, ended, [window.to_ms])
+        taken = measures.latencies(log.ended, window)
+        (waiting,) = measures.in_flight(log, [window.to_ms])
         late = run.sent.behind_s[number + offset]
         ok = waiting <= ramp.backlog_s_max * stage.rate and late <= run.sent.behind_max_s
         found.append(
             {
                 "rate": round(stage.rate, 1),
                 "sustained": ok,
-                "events_per_second": round(measures.within(events, window) / window.seconds, 1),
+                "events_per_second": round(measures.within(log.events, window) / window.seconds, 1),
                 "waiting_end": waiting,
                 "generator_behind_s": round(late, 3),
                 "p50_ms": rounded(taken.percentile(50), 1),
@@ -64,21 +61,18 @@ class Values:
         self,
         taken: Latencies,
         spent: Spent,
-        audit: ColumnAudit,
         lag: Mapping[str, Any],
         run: Run,
-        events: pl.DataFrame,
         window: Window,
-        ended: pl.DataFrame,
         steps: Sequence[Mapping[str, Any]] | None,
     ) -> None:
-        self._taken, self._spent, self._audit, self._lag, self._run, self._steps = taken, spent, audit, lag, run, steps
-        seconds = window.seconds
-        self.throughput = measures.within(events, window) / seconds if seconds > 0 else None
-        self.tasks = measures.within(ended, window) / seconds if seconds > 0 else None
+        self._taken, self._spent, self._lag, self._run, self._steps = taken, spent, lag, run, steps
+        self._audit, log, seconds = run.audited.audit, run.audited.log, window.seconds
+        self.throughput = measures.within(log.events, window) / seconds if seconds > 0 else None
+        self.tasks = measures.within(log.done, window) / seconds if seconds > 0 else None
         self.history_delay_ms: float | None = None
-        if events.height and run.settled_us is not None:
-            last_ms = float(events["appended_ms"].to_numpy().max())
+        if log.events.height and run.settled_us is not None:
+            last_ms = float(log.events["appended_ms"][-1])
             self.history_delay_ms = max(run.settled_us / 1000 - last_ms, 0.0)
 
     def __call__(self, threshold: Threshold) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -157,15 +157,13 @@ class History:
     def facts(self, kind: str, task_ids: str = "") -> list[Hashable]:
         """The identities of all facts of a kind, as often as its view shows them (which should be once); with
         `task_ids`, those of tasks whose ids begin so."""
-        columns = [column.to_pylist() for column in self.fact_columns(kind, task_ids).columns]
+        with self.fact_columns(kind, task_ids) as reader:
+            columns = [column.to_pylist() for column in reader.read_all().columns]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
-    def fact_columns(self, kind: str, task_ids: str = "") -> Any:
-        """As `facts`, as an Arrow table, for millions of them."""
-        try:
-            return self._client.query_arrow(*_identities(kind, task_ids), READ_ONLY, use_strings=True)
-        except ClickHouseError as error:
-            raise explained(error, self._url) from error
+    def fact_columns(self, kind: str, task_ids: str = "") -> AbstractContextManager[pa.RecordBatchReader]:
+        """As `facts`, in batches as `stream` gives them, for millions of them."""
+        return self.stream(*_identities(kind, task_ids))
 
     def timeline(self, task_id: str, tenant: str | None = None) -> list[dict[str, Any]]:
         """The rows of `task_timeline` of one task, in order; of all tenants' tasks of this name without a tenant."""

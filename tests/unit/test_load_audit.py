@@ -12,7 +12,6 @@ import pytest
 from console.load import audit as audit_module
 from console.load.audit import Auditor
 from console.load.pipeline import Pipeline
-from loadtest.column_log import ColumnLog
 from schemas.settings import Settings
 from schemas.topology import load_topology
 
@@ -37,32 +36,45 @@ class History:
         pass
 
 
-def log_of(facts: list[int]) -> ColumnLog:
-    frame = pl.DataFrame({"fact": facts}, schema={"fact": pl.UInt64})
-    return ColumnLog({"orchestrator_events": frame}, (), {}, frozenset(), frozenset())
+class Topics:
+    """What the topics hold, one reading after the other."""
+
+    def __init__(self, reads: list[list[int]]) -> None:
+        self._reads, self._now = iter(reads), reads[0]
+
+    def read(self) -> None:
+        self._now = next(self._reads, self._now)
+
+    def facts(self, kind: str, *, of_tasks: bool) -> pl.Series:
+        assert not of_tasks
+        return pl.Series("fact", self._now if kind == "orchestrator_events" else [], pl.UInt64)
+
+    def close(self) -> None:
+        pass
 
 
 def shown(_history: History, kind: str, _only: str) -> pl.Series:
-    if kind == "dead_letters":
-        return pl.Series("fact", [], pl.UInt64)
-    return pl.Series("fact", FACTS, pl.UInt64)
+    return pl.Series("fact", FACTS if kind == "orchestrator_events" else [], pl.UInt64)
 
 
-def history_of(monkeypatch: pytest.MonkeyPatch, reads: list[list[int]]) -> Any:
+def history_of(monkeypatch: pytest.MonkeyPatch, folder: Path, reads: list[list[int]]) -> Any:
     """What the audit says of the history, where the topics hold so much at each reading; it waits for two seconds."""
+    topics = Topics(reads)
     monkeypatch.setattr(audit_module, "History", History)
     monkeypatch.setattr(audit_module, "_shown", shown)
     monkeypatch.setattr(audit_module, "POLL_S", 0.01)
-    logs = iter([*map(log_of, reads), *[log_of(reads[-1])] * 1_000])
-    monkeypatch.setattr(Auditor, "_read", lambda _self: next(logs))
+    monkeypatch.setattr(audit_module, "ShardedLog", lambda *_: topics)
+    monkeypatch.setattr(Auditor, "_read", lambda _self: topics.read())
     path = Path("topology.yaml")
-    auditor = Auditor(Own(Settings(), load_topology(path), path, Path()), "s1", 3, {})
-    return auditor._history(next(logs), time.monotonic() + 2, lambda: None)["orchestrator_events"]
+    auditor = Auditor(Own(Settings(), load_topology(path), path, folder), "s1", 3, {})
+    return auditor._history(time.monotonic() + 2, lambda: None)["orchestrator_events"]
 
 
-def test_what_was_noted_after_the_topics_were_read_is_no_surplus(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert history_of(monkeypatch, [FACTS[:1], FACTS[:2], FACTS]).complete
+def test_what_was_noted_after_the_topics_were_read_is_no_surplus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert history_of(monkeypatch, tmp_path, [FACTS[:1], FACTS[:2], FACTS]).complete
 
 
-def test_what_no_topic_ever_holds_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert history_of(monkeypatch, [FACTS[:2]]).surplus == 1
+def test_what_no_topic_ever_holds_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert history_of(monkeypatch, tmp_path, [FACTS[:2]]).surplus == 1

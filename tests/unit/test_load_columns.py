@@ -175,11 +175,17 @@ def test_a_task_that_was_delivered_and_is_not_in_the_topic_is_told() -> None:
 
 
 def test_what_the_history_lacks_repeats_or_made_up_is_counted() -> None:
-    facts = pl.DataFrame({"fact": pl.Series([1, 2, 3, 3], dtype=pl.UInt64)})
+    facts = pl.Series([1, 2, 3, 3], dtype=pl.UInt64)
     whole = kept(facts, pl.Series([3, 2, 1], dtype=pl.UInt64))
     assert (whole.expected, whole.complete) == (3, True)
     torn = kept(facts, pl.Series([1, 1, 9], dtype=pl.UInt64))
     assert (torn.missing, torn.surplus, torn.repeated, torn.complete) == (2, 1, 1, False)
+    ends = pl.Series([0, 2**64 - 1], dtype=pl.UInt64)
+    worn = kept(ends, pl.Series([0, 0, 0, 5, 5], dtype=pl.UInt64))
+    assert (worn.missing, worn.surplus, worn.repeated) == (1, 1, 2)
+    nothing = pl.Series([], dtype=pl.UInt64)
+    assert kept(nothing, nothing).complete
+    assert (kept(ends, nothing).missing, kept(nothing, ends).surplus) == (2, 2)
 
 
 def test_records_that_are_none_must_be_among_the_dead() -> None:

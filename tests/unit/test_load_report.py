@@ -25,7 +25,7 @@ from loadtest.column_audit import Breach, ColumnAudit, Kept
 from loadtest.column_log import DISPATCHES, EVENTS, NOTES, RESULTS, SUBMISSIONS, ColumnLog
 from loadtest.decisions import Verdicts
 from loadtest.driver import Sent
-from loadtest.measures import Latencies, growth
+from loadtest.measures import Latencies, growth, measured
 from loadtest.scenario import Scenario
 from schemas.errors import ConfigurationError
 
@@ -94,7 +94,7 @@ def run(
         )
         for second in range(WARM_UP_S + SECONDS + 1)
     ]
-    made = Audited(found, audit, Verdicts(3, 3, 1.0, Breach()), (), 1.0)
+    made = Audited(measured(found), audit, Verdicts(3, 3, 1.0, Breach()), (), 1.0)
     sent = Sent(n, float(WARM_UP_S + SECONDS), BEGAN_MS * 1000, list(behind_s), 0.5, 0.001)
     settled_us = (BEGAN_MS + (WARM_UP_S + SECONDS) * 1000 + 500) * 1000
     return Run("own", scenario(**more), FACTS, sent, samples, settled, settled_us, made, faults)
