@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loadtest.audit_log import Place
 from loadtest.column_audit import EXAMPLES_MAX, Breach
-from loadtest.column_log import ColumnLog, Starts, read_batches
+from loadtest.column_log import ColumnLog, read_batches
 from loadtest.judge import Breakers, Facts, wrong
+from loadtest.places import read_places
 from loadtest.sharded_log import ShardedLog
 from schemas.codec import Codec
 from schemas.registry import FileRegistry, SchemaRegistry
@@ -85,7 +87,6 @@ def judge_decisions(
     log: ShardedLog,
     registry: SchemaRegistry | None = None,
     *,
-    starts: Starts | None = None,
     kinds_max: int = KINDS_MAX,
     budget_s: float = BUDGET_S,
 ) -> Verdicts:
@@ -94,7 +95,7 @@ def judge_decisions(
     chosen = _chosen(kinds, kinds_max)
     codec = Codec(registry or FileRegistry.load(), topology.limits.record_bytes_max)
     reader = _Reader(codec, log, chosen["key"])
-    read_batches(settings, topology, reader.topics, reader.take, starts or {}, until=reader.until)
+    read_places(settings, topology, reader.wanted, reader.take)
     breakers = Breakers(_moved(settings, topology, codec))
     counts = dict(zip(chosen["key"].to_list(), chosen["len"].to_list(), strict=True))
     found, until = dict[int, str](), time.monotonic() + budget_s
@@ -149,55 +150,38 @@ _RECORDS: Mapping[str, str] = {
 
 
 class _Reader:
-    """Finds the records of these tasks by their places, and decodes no others."""
+    """The records of these tasks. `wanted`: where they are, offsets by topic and partition."""
 
     def __init__(self, codec: Codec, log: ShardedLog, keys: pl.Series) -> None:
         self._codec = codec
         self._kind_of: dict[str, str] = {}
-        self._wanted: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        self._keys: dict[Place, int] = {}
+        self.wanted: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
         for kind, mine in log.places(keys).items():
             for rows in mine.sort("offset").partition_by("topic", "partition"):
-                name = log.topics[rows["topic"][0]]
-                self._kind_of[name] = kind
-                self._wanted[name, rows["partition"][0]] = (rows["offset"].to_numpy(), rows["key"].to_numpy())
-        self._found: dict[int, dict[str, list[tuple[int, int, dict[str, Any]]]]] = {key: {} for key in keys.to_list()}
+                owner = log.topics[rows["topic"][0]], rows["partition"][0]
+                self._kind_of[owner[0]] = kind
+                self.wanted[owner] = rows["offset"].to_numpy()
+                self._keys |= {(*owner, offset): key for offset, key in rows.select("offset", "key").iter_rows()}
+        self._found: dict[int, dict[str, list[tuple[int, dict[str, Any]]]]] = {key: {} for key in keys.to_list()}
         self._partitions: dict[int, int] = {}
 
-    @property
-    def topics(self) -> list[str]:
-        return list(self._kind_of)
-
-    @property
-    def until(self) -> Starts:
-        """One offset past the last that is wanted."""
-        return {owner: int(offsets[-1]) + 1 for owner, (offsets, _) in self._wanted.items()}
-
     def take(self, batch: Batch) -> None:
-        for number, part in batch.by_partition().items():
-            owner = (batch.channel, number)
-            if owner not in self._wanted:
-                continue
-            offsets, keys = self._wanted[owner]
-            at = np.searchsorted(offsets, part.offsets)
-            hits = np.flatnonzero(offsets[np.minimum(at, len(offsets) - 1)] == part.offsets)
-            if len(hits):
-                self._keep(owner, part.take(hits), keys[at[hits]].tolist())
-
-    def _keep(self, owner: tuple[str, int], batch: Batch, keys: list[int]) -> None:
-        kind = self._kind_of[owner[0]]
+        """Records of the tasks, of one topic."""
+        kind = self._kind_of[batch.channel]
         rows = self._codec.decode(batch.values, _RECORDS[kind]).batch.to_pylist()
-        for key, offset, row in zip(keys, batch.offsets.tolist(), rows, strict=True):
+        for number, offset, row in zip(batch.partitions.tolist(), batch.offsets.tolist(), rows, strict=True):
+            key = self._keys[batch.channel, number, offset]
             for part in (row, row.get("task") or {}):
                 if "labels" in part:
                     part["labels"] = dict(part["labels"])
-            self._found[key].setdefault(kind, []).append((offset, owner[1], row))
-            self._partitions[key] = owner[1]
+            self._found[key].setdefault(kind, []).append((offset, row))
+            self._partitions[key] = number
 
     def facts(self, key: int) -> _TaskFacts:
         """All records of one of the tasks."""
         ordered = {
-            kind: [row for _, _, row in sorted(rows, key=lambda each: each[0])]
-            for kind, rows in self._found[key].items()
+            kind: [row for _, row in sorted(rows, key=lambda each: each[0])] for kind, rows in self._found[key].items()
         }
         return _TaskFacts(
             ordered.get("tasks", []),

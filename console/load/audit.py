@@ -75,7 +75,6 @@ class Auditor:
         codec = Codec(FileRegistry.load(), topology.limits.record_bytes_max)
         only = self._sent if isinstance(pipeline, Attached) else None
         self._log, self._graves = ShardedLog(topology.topics(), codec, pipeline.folder, sent, only), DeadReader()
-        self._first: Starts = dict(starts)
         self._next: dict[tuple[str, int], int] = dict(starts)
 
     def audit(self, timeout_s: float, check: Callable[[], None], note: Callable[[str], None]) -> Audited:
@@ -94,7 +93,7 @@ class Auditor:
             time.sleep(POLL_S)
         note(f"read {read.log.records} records; judging the decisions")
         topology, settings = self._pipeline.topology, self._pipeline.settings
-        verdicts = judge_decisions(settings, topology, read.lives, self._log, starts=self._first)
+        verdicts = judge_decisions(settings, topology, read.lives, self._log)
         note(f"judged {verdicts.judged} of {verdicts.kinds} kinds of lives; reading the history")
         audit = replace(
             read.audit,
