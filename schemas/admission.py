@@ -27,7 +27,7 @@ def admit(codec: Codec, record_name: str, values: Sequence[bytes | None], keys: 
     if record_name != SUBMISSION:
         return decoded
     batch, rows = decoded.batch, decoded.rows
-    own = [keys[row] for row in rows.tolist()]
+    own = keys if len(rows) == len(keys) else [keys[row] for row in rows.tolist()]
     misfits = key_faults(own, batch.column("task_id"), batch.column("conversation_id"))
     if not misfits:
         return decoded

@@ -132,7 +132,7 @@ class Cell:
                 if not self._is_read_again(task_id, appended_ms):
                     self._note_duplicate(task_id, identity, key, offset, now_ms)
                 continue
-            datum, stated_ms = intake.datums[row], int(intake.deadlines_ms[row])
+            datum, stated_ms = intake.datums[row][intake.ahead :], int(intake.deadlines_ms[row])
             size = int(intake.sizes[row])
             task = Task(task_id, key, intake.frames[row], datum, identity, stated_ms, appended_ms, size)
             reason = intake.refused.get(row)

@@ -183,6 +183,8 @@ class Bodies(Protocol):
     @property
     def datums(self) -> Sequence[bytes]: ...
     @property
+    def ahead(self) -> int: ...
+    @property
     def appended_ms(self) -> Sequence[int]: ...
     @property
     def sizes(self) -> npt.NDArray[np.int64]: ...
@@ -251,7 +253,7 @@ class Cohort:
             id=bodies.ids[row],
             key=bodies.keys[row],
             frame=bodies.frames[row],
-            datum=bodies.datums[row],
+            datum=bodies.datums[row][bodies.ahead :],
             identity=bodies.identity(row),
             deadline_ms=int(self.deadlines_ms[place]),
             appended_ms=int(bodies.appended_ms[row]),

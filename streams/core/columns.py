@@ -21,7 +21,8 @@ from streams.core.task import Identity, Outcome, Slip, TaskKey
 class Submissions:
     """Valid TaskSubmitted records, each partition's in offset order. All sequences are as long as `batch`.
 
-    `frames` and `datums`: what precedes and follows the slip in a dispatch of the row's task.
+    `frames` and `datums`: what precedes and follows the slip in a dispatch of the row's task; the first `ahead` bytes
+    of each of `datums` are no part of it.
     """
 
     batch: pa.RecordBatch
@@ -30,6 +31,7 @@ class Submissions:
     datums: Sequence[bytes]
     offsets: Sequence[int]
     appended_ms: Sequence[int]
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,4 +215,4 @@ def departures(cohort: Cohort) -> Iterator[Dispatch]:
     bodies = cohort.bodies
     for row, code in zip(cohort.rows.tolist(), cohort.codes.tolist(), strict=True):
         for slip in cohort.firsts.each[code].slips:
-            yield Dispatch(slip, bodies.keys[row], bodies.frames[row], bodies.datums[row])
+            yield Dispatch(slip, bodies.keys[row], bodies.frames[row], bodies.datums[row][bodies.ahead :])

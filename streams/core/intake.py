@@ -48,7 +48,8 @@ class Intake:
     """Submissions, a value per row in each column; `refused` gives the rows that are refused, and why.
 
     `kind` (int64) is an index into `kinds`; that of a refused row means nothing. `deadlines_ms` (int64) are those that
-    tasks state, else UNSTATED_MS. `sizes` (int64) is what a task takes while in flight, in bytes.
+    tasks state, else UNSTATED_MS. `sizes` (int64) is what a task takes while in flight, in bytes. The first `ahead`
+    bytes of each of `datums` are no part of it.
     """
 
     batch: pa.RecordBatch
@@ -63,6 +64,7 @@ class Intake:
     kind: npt.NDArray[np.int64]
     kinds: Sequence[Kind]
     refused: Mapping[int, ResultReason]
+    ahead: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,11 +82,12 @@ class Intake:
             datums=submissions.datums,
             offsets=submissions.offsets,
             appended_ms=submissions.appended_ms,
-            sizes=sum(lengths, np.zeros(n, np.int64)),
+            sizes=sum(lengths, np.full(n, -submissions.ahead, np.int64)),
             deadlines_ms=filled(batch.column("deadline_ms"), UNSTATED_MS),
             kind=kind,
             kinds=kinds,
             refused=refusals(policy, batch, now_ms),
+            ahead=submissions.ahead,
         )
 
     @cached_property

@@ -6,6 +6,7 @@ I/O: none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -109,17 +110,20 @@ class Pairs:
 
     def forget(self, number: int) -> None:
         spot = self._first.pop(number, None)
-        if spot is None:
-            return
-        serial = spot >> _BLOCK_BITS
-        self._left[serial] -= 1
+        if spot is not None:
+            self._let_go(spot >> _BLOCK_BITS, 1)
+
+    def _let_go(self, serial: int, times: int) -> None:
+        """So many voices of a block are asked for no more."""
+        self._left[serial] -= times
         if not self._left[serial]:
             del self._blocks[serial], self._left[serial]
 
     def forget_all(self, numbers: Sequence[int]) -> None:
         """Of tasks that have ended. One that was decided by two voices of one turn had none here."""
-        for number in numbers:
-            self.forget(number)
+        spots = list(filter(None, map(self._first.pop, numbers, repeat(0))))
+        for serial, times in Counter([spot >> _BLOCK_BITS for spot in spots]).items():
+            self._let_go(serial, times)
 
     def tell(self, number: int, task: Task) -> None:
         """Adds the first voice to the facts of its task."""

@@ -81,6 +81,7 @@ class _Bodies:
     keys: list[bytes] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     datums: list[bytes] = field(default_factory=list)
+    ahead: int = 0
     appended_ms: list[int] = field(default_factory=list)
     sizes: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     _origins: list[tuple[Bodies, int]] = field(default_factory=list)
@@ -92,7 +93,7 @@ class _Bodies:
         self.ids += [bodies.ids[row] for row in rows]
         self.keys += [bodies.keys[row] for row in rows]
         self.frames += [bodies.frames[row] for row in rows]
-        self.datums += [bodies.datums[row] for row in rows]
+        self.datums += [bodies.datums[row][bodies.ahead :] for row in rows]
         self.appended_ms += [bodies.appended_ms[row] for row in rows]
         self.sizes = np.concatenate([self.sizes, bodies.sizes[rows]])
         self._origins += [(bodies, row) for row in rows]

@@ -24,7 +24,7 @@ from streams.core.turn import collect
 from streams.processors.fencing import Rows, split
 from streams.processors.frontier import Frontier
 from streams.processors.outbox import Outbox
-from streams.transport.batch import Batch
+from streams.transport.batch import Batch, whole_or
 from streams.transport.telemetry import OUTCOMES as OUTCOMES_METRIC
 from streams.transport.telemetry import counter, get_logger
 
@@ -110,4 +110,4 @@ class Consensus:
 
 
 def _heard(batch: Batch, rows: Rows) -> Heard:
-    return Heard.read(Events(rows.records, [batch.keys[row] or b"" for row in rows.rows.tolist()]))
+    return Heard.read(Events(rows.records, whole_or(batch.keys, rows.rows.tolist())))

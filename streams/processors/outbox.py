@@ -96,8 +96,13 @@ class Outbox:
         agents, agent_of = _numbered(slip.agent_id for slip in slips)
         inboxes, numbers = [self._topics.inbox(agent) for agent in agents], list(departed)
         order, places = runs(owner * len(agents) + agent_of[which])
-        frames, datums, own = bodies.frames, bodies.datums, rows[order].tolist()
-        values = [heads[frames[row]][slip] + datums[row] for row, slip in zip(own, which[order].tolist(), strict=True)]
+        frames, datums, body = bodies.frames, bodies.datums, slice(bodies.ahead, None)
+        each = zip(rows[order].tolist(), which[order].tolist(), strict=True)
+        if len(heads) == 1:  # all came under one schema
+            (head,) = heads.values()
+            values = [head[slip] + datums[row][body] for row, slip in each]
+        else:
+            values = [heads[frames[row]][slip] + datums[row][body] for row, slip in each]
         keys = at(bodies.keys, rows[order])
         for code, start, end in places:
             part, agent = divmod(code, len(agents))

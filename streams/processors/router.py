@@ -20,7 +20,7 @@ from streams.core.intake import Intake
 from streams.core.policy import Policy
 from streams.core.turn import submit
 from streams.processors.outbox import Outbox
-from streams.transport.batch import Batch
+from streams.transport.batch import Batch, whole_or
 from streams.transport.telemetry import TASKS_SUBMITTED
 
 COMPONENT = "router"
@@ -50,9 +50,10 @@ class Router:
         frames, datums = self._bodies(batch, records, where, schema_ids)
         return Submissions(
             batch=records,
-            keys=[batch.keys[row] or b"" for row in where],
+            keys=whole_or(batch.keys, where),
             frames=frames,
             datums=datums,
+            ahead=FRAME_BYTES,
             offsets=batch.offsets[rows].tolist(),
             appended_ms=batch.timestamps_ms[rows].tolist(),
         )
@@ -60,16 +61,20 @@ class Router:
     def _bodies(
         self, batch: Batch, records: pa.RecordBatch, where: list[int], schema_ids: npt.NDArray[np.int64]
     ) -> tuple[list[bytes], list[bytes]]:
-        """What precedes and what follows the slip in a dispatch: the producer's own bytes wherever a schema says so."""
-        values = batch.values
+        """What precedes and what follows the slip in a dispatch: the producer's own bytes wherever a schema says so.
+
+        The latter with the frame that it came in: what is copied for each dispatch need not be copied before.
+        """
         ids = schema_ids.tolist()
         known = {each: self._codec.dispatch_frame(each) if each >= 0 else None for each in set(ids)}  # -1: no datum
-        datums = [(values[row] or b"")[FRAME_BYTES:] for row in where]
+        datums = whole_or(batch.values, where)
         ours = self._codec.frame("TaskDispatched")
-        frames = [known[schema_id] or ours for schema_id in ids]
-        anew = [place for place, schema_id in enumerate(ids) if known[schema_id] is None]
-        if anew:
+        framed = {each: frame or ours for each, frame in known.items()}
+        frames = list(map(framed.__getitem__, ids))
+        if None in known.values():
+            anew = [place for place, schema_id in enumerate(ids) if known[schema_id] is None]
             encoded = self._codec.encode_datums(records.take(pa.array(anew)), "TaskSubmitted")
+            datums = list(datums)  # the batch keeps its own
             for place, datum in zip(anew, encoded, strict=True):
-                datums[place] = datum
+                datums[place] = ours + datum
         return frames, datums

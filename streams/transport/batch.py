@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from operator import is_not
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -80,6 +80,14 @@ class Batch:
             headers=None if self.headers is None else [self.headers[i] for i in wanted],
             ends={owner: self.ends[owner] for owner in self.ends if owner in owners},
         )
+
+
+def whole_or(column: list[bytes | None], rows: Sequence[int]) -> list[bytes]:
+    """A column at some of its rows, ascending, b"" where it has nothing; itself where that is all of it: not to be
+    changed, then."""
+    if len(rows) == len(column) and all(column):
+        return cast("list[bytes]", column)
+    return [column[row] or b"" for row in rows]
 
 
 def merged(batches: Sequence[Batch]) -> Batch:
