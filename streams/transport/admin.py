@@ -11,8 +11,9 @@ import confluent_kafka as ck
 
 from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
+from streams.transport.bounded import close
 from streams.transport.clients import ConnectionWatch, TransportError, client_config, opened
-from streams.transport.requests import close, watermarks
+from streams.transport.requests import watermarks
 from streams.transport.topic_admin import HINT, TopicAdmin
 from streams.transport.topic_plan import compare
 

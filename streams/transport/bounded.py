@@ -1,12 +1,14 @@
-"""A deadline for librdkafka's synchronous commit, which has none: it waits until the group has a coordinator.
+"""Deadlines for those calls of a librdkafka consumer that have none: the synchronous commit, and the close.
 
-Mostly the session's end is that wait's, too. But it may be nobody's, and all other calls of that consumer wait behind
-it, for confluent-kafka lets one thread in at a time. So the call is made in a thread of its own, and left there; not
-from a rebalance callback, whose thread is the one that is in. I/O: Kafka.
+A commit waits until the group has a coordinator. Mostly the session's end is that wait's, too. But it may be nobody's,
+and all other calls of that consumer wait behind it, for confluent-kafka lets one thread in at a time. So the call is
+made in a thread of its own, and left there; not from a rebalance callback, whose thread is the one that is in.
+I/O: Kafka.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +20,8 @@ import confluent_kafka as ck
 from streams.transport.clients import ConnectionWatch, StrandedError, opened
 from streams.transport.threads import DaemonPool, has_ended
 
+log = logging.getLogger("pointsman.kafka")
+
 T = TypeVar("T")
 
 LOOK_S = 10.0
@@ -28,6 +32,7 @@ OUTAGE_S = 120.0
 """Longer than any outage that we promise to sit out, and as long as producers wait."""
 THREADS_MAX = 8
 _ANSWER_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 
 _calls = DaemonPool("pointsman-commit", THREADS_MAX)
 _thread = threading.local()
@@ -73,5 +78,15 @@ def is_answering(config: Mapping[str, Any]) -> bool:
     except ck.KafkaException:
         return False
     finally:
-        probe.close()
+        close(probe, CLOSE_TIMEOUT_S)
     return True
+
+
+def close(consumer: ck.Consumer, timeout_s: float) -> bool:
+    """Whether the consumer closed within `timeout_s`; if not, it goes on closing in a daemon thread."""
+    closing = threading.Thread(target=consumer.close, name="pointsman-close", daemon=True)
+    closing.start()
+    closing.join(timeout_s)
+    if closing.is_alive():
+        log.warning("a consumer did not close within %.1f s and is left behind", timeout_s)
+    return not closing.is_alive()

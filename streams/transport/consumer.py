@@ -14,9 +14,9 @@ import confluent_kafka as ck
 
 from streams.transport import requests
 from streams.transport.batch import Batch, TopicPartition, by_channel
-from streams.transport.bounded import rebalance_callback
+from streams.transport.bounded import CLOSE_TIMEOUT_S, close, rebalance_callback
 from streams.transport.clients import ConnectionWatch, HangingTransactionError, StrandedError, TransportError, opened
-from streams.transport.requests import CLOSE_TIMEOUT_S, NO_OFFSET, TP, ours, theirs
+from streams.transport.requests import NO_OFFSET, TP, ours, theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -281,7 +281,7 @@ class BatchConsumer:
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Leave the group. Bounded: a close that hangs (a rebalance that never completed) is left behind."""
-        requests.close(self._consumer, timeout_s)
+        close(self._consumer, timeout_s)
 
 
 def records_of(

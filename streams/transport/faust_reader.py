@@ -19,13 +19,12 @@ from typing import Any, Protocol, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.batch import Batch, TopicPartition, by_channel
-from streams.transport.bounded import rebalance_callback
+from streams.transport.bounded import close, rebalance_callback
 from streams.transport.clients import ConnectionWatch, TransportError, opened
 from streams.transport.consumer import records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
 from streams.transport.gathering import Gathering
-from streams.transport.requests import close
 
 T = TypeVar("T")
 

@@ -5,9 +5,7 @@ I/O: Kafka.
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,8 +18,6 @@ from streams.transport.clients import CommitRejectedError, CommitUnavailableErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-log = logging.getLogger("pointsman.kafka")
-
 # Mappings do not vary in their keys: this takes plain tuples and TopicPartitions alike.
 TP = TypeVar("TP", bound=tuple[str, int])
 
@@ -29,7 +25,6 @@ NO_OFFSET = -1001
 FROM_THE_FIRST = ck.OFFSET_BEGINNING
 """Of the records that are left."""
 REQUEST_TIMEOUT_S = 15.0
-CLOSE_TIMEOUT_S = 5.0
 _EARLIEST, _LATEST = -2, -1
 _METADATA = b"CGMDv2:"
 """What the group's metadata begin with; its generation follows, as the machine writes 32 bits."""
@@ -180,16 +175,6 @@ def partitions_of(consumer: ck.Consumer, topics: Iterable[str]) -> list[TopicPar
     if missing := sorted(set(names) - known.keys()):
         raise TransportError(f"topics are missing: {', '.join(missing)}")
     return [TopicPartition(name, number) for name in names for number in sorted(known[name].partitions)]
-
-
-def close(consumer: ck.Consumer, timeout_s: float) -> bool:
-    """Whether the consumer closed within `timeout_s`; if not, it goes on closing in a daemon thread."""
-    closing = threading.Thread(target=consumer.close, name="pointsman-close", daemon=True)
-    closing.start()
-    closing.join(timeout_s)
-    if closing.is_alive():
-        log.warning("a consumer did not close within %.1f s and is left behind", timeout_s)
-    return not closing.is_alive()
 
 
 def _asked(

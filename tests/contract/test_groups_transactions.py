@@ -14,10 +14,11 @@ from schemas.topics import TopicSpec
 from streams.transport import consumer
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
+from streams.transport.bounded import close
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer, Begin
 from streams.transport.producer import Producer
-from streams.transport.requests import NO_OFFSET, close
+from streams.transport.requests import NO_OFFSET
 from streams.transport.slots import instance_of
 from tests.support.brokers import BROKERS, Settings, either
 from tests.support.waiting import PATIENCE, deadline_in
