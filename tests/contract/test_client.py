@@ -99,7 +99,7 @@ def test_many_tasks_lie_where_a_plain_producer_would_put_them(deployment: Deploy
     plain = ck.Producer({"bootstrap.servers": deployment.broker, "partitioner": "murmur2_random"})
     for task_id in ids:
         plain.produce(deployment.topics.dead, key=task_id)
-    plain.flush()
+    assert plain.flush(30) == 0
     ours, theirs = (
         {message.key(): message.partition() for message in read_topic(deployment.broker, topic)}
         for topic in (deployment.topics.submitted, deployment.topics.dead)

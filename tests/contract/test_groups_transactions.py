@@ -375,7 +375,7 @@ def test_positions_in_a_transaction_are_committed_with_it_or_not_at_all(broker: 
     (writer.commit_transaction if commit else writer.abort_transaction)(20)
     (found,) = raw.committed([ck.TopicPartition(topic, 0)], timeout=PATIENCE * 20)
     assert (found.offset, found.metadata or "") == ((7, "low") if commit else (NO_OFFSET, ""))
-    raw.close()
+    close(raw, 5.0)
 
 
 def test_a_member_that_is_out_of_its_group_puts_no_position_into_a_transaction(broker: str, prefix: str) -> None:

@@ -13,12 +13,13 @@ import pytest
 from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
+from streams.transport.bounded import CLOSE_TIMEOUT_S, close
 from streams.transport.clients import NotYetError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer
 from streams.transport.requests import NO_OFFSET, committed
 from streams.transport.transactions import TransactionalProducer, TransactionLostError
 from tests.support.brokers import BROKERS, Settings, either, in_process
-from tests.support.waiting import until
+from tests.support.waiting import leaving, until
 
 # Of a transaction: what a busy machine takes between two calls must not end it.
 TIMEOUT_MS = 20_000
@@ -87,15 +88,13 @@ class Place:
             reader.close()
 
     def positions(self) -> tuple[int, str]:
-        reader = ck.Consumer(client_config(Settings(self.broker), None, "consumer", group=self.group))
-        try:
+        config = client_config(Settings(self.broker), None, "consumer", group=self.group)
+        with leaving(ck.Consumer(config)) as reader:
             return committed(reader, [(self.topic, 0)])[TopicPartition(self.topic, 0)]
-        finally:
-            reader.close()
 
     def close(self) -> None:
         for member in self._members:
-            member.close()
+            close(member, CLOSE_TIMEOUT_S)
 
 
 @pytest.fixture
@@ -138,7 +137,8 @@ async def test_what_is_sent_while_a_commit_is_under_way_is_of_the_next_transacti
     await under_way
     assert producer.drained()
     assert producer.has_output
-    assert place.stable() == [b"first"]
+    # The broker answers a commit before its marker is in the log.
+    until(lambda: place.stable() == [b"first"], WAIT_S)
     await producer.commit({(place.topic, 0): (2, "")}, membership)
     assert place.values() == [b"first", b"second", b"third"]
     producer.send(place.topic, 0, [b"taken back"])
@@ -186,12 +186,11 @@ async def test_a_transaction_that_nobody_ends_holds_readers_back_until_its_time_
     offsets = [ck.TopicPartition(place.topic, 0, 5)]
     await asyncio.to_thread(dead._producer.send_offsets_to_transaction, offsets, membership, 20)
     until(lambda: place.end() == {(place.topic, 0): 1}, WAIT_S)
-    asking = ck.Consumer(client_config(Settings(place.broker), None, "consumer", group=place.group))
-    with pytest.raises(NotYetError):
-        committed(asking, [(place.topic, 0)], timeout_s=0.5)
-    assert place.values() == [], "read to the end, for the broker ended it"
-    assert committed(asking, [(place.topic, 0)]) == {(place.topic, 0): (NO_OFFSET, "")}
-    asking.close()
+    with leaving(ck.Consumer(client_config(Settings(place.broker), None, "consumer", group=place.group))) as asking:
+        with pytest.raises(NotYetError):
+            committed(asking, [(place.topic, 0)], timeout_s=0.5)
+        assert place.values() == [], "read to the end, for the broker ended it"
+        assert committed(asking, [(place.topic, 0)]) == {(place.topic, 0): (NO_OFFSET, "")}
     with pytest.raises(TransactionLostError):
         await dead.commit({(place.topic, 0): (5, "")}, membership)
     dead.close()

@@ -25,7 +25,7 @@ from streams.transport.consumer import BatchConsumer
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET, lag
 from tests.support.brokers import BROKERS, Settings, either
-from tests.support.waiting import deadline_in
+from tests.support.waiting import deadline_in, leaving
 
 
 @pytest.fixture(params=BROKERS)
@@ -155,14 +155,13 @@ def test_lag_is_what_is_fetched_and_not_read(broker: str, prefix: str) -> None:
     out.send(name, 0, [b"x"] * 100)
     out.flush(10)
     config = client_config(Settings(broker), None, "consumer")
-    raw = ck.Consumer({**config, "enable.partition.eof": False})
-    raw.assign([ck.TopicPartition(name, 0, 0), ck.TopicPartition(name, 1, 0)])
-    assert lag(raw) == {}, "nothing was read yet"
-    assert len(raw.consume(30, 10.0)) == 30
-    assert lag(raw) == {(name, 0): 70}
-    assert len(raw.consume(70, 10.0)) == 70
-    assert lag(raw) == {(name, 0): 0}
-    raw.close()
+    with leaving(ck.Consumer({**config, "enable.partition.eof": False})) as raw:
+        raw.assign([ck.TopicPartition(name, 0, 0), ck.TopicPartition(name, 1, 0)])
+        assert lag(raw) == {}, "nothing was read yet"
+        assert len(raw.consume(30, 10.0)) == 30
+        assert lag(raw) == {(name, 0): 70}
+        assert len(raw.consume(70, 10.0)) == 70
+        assert lag(raw) == {(name, 0): 0}
 
 
 def test_reads_to_the_end_over_transaction_markers_and_aborted_records(broker: str, prefix: str) -> None:

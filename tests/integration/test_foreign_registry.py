@@ -19,6 +19,7 @@ from streams.history.queries import History
 from tests.support.console import topology_file
 from tests.support.fleet import Fleet, wait_for
 from tests.support.foreign_registry import ForeignRegistry
+from tests.support.waiting import leaving
 from tests.support.wire import definition, encode, frame, task, with_field
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -69,7 +70,7 @@ def committed(fleet: Fleet, partition: int) -> int:
     """Where the workers' group would go on in a partition of the submitted tasks."""
     group = group_of("worker", fleet.topology.prefix)
     consumer = ck.Consumer({"bootstrap.servers": fleet.settings.broker, "group.id": group})
-    with closing(consumer):
+    with leaving(consumer):
         (found,) = consumer.committed([ck.TopicPartition(fleet.topology.topics().submitted, partition)], 10)
     return int(found.offset)
 

@@ -36,8 +36,9 @@ from streams.history.queries import History, connect
 from streams.history.sink import POLL_BYTES_MAX, Sink
 from streams.transport.clients import client_config
 from streams.transport.producer import Producer
+from streams.transport.requests import commit
 from tests.support.history import KINDS, RECORD_BYTES_MAX, T0_US, Deployment, Store, counts, eventually, unique
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, leaving
 
 pytestmark = pytest.mark.broker
 
@@ -83,24 +84,20 @@ def reading(url: str) -> Iterator[History]:
 
 def committed(deployment: Deployment) -> dict[tuple[str, int], int]:
     """Next offsets of the store's group, where there are any."""
-    consumer = group_member(deployment)
     tps = [
         ck.TopicPartition(spec.name, number) for spec in deployment.topics.specs() for number in range(spec.partitions)
     ]
-    found = {
-        (tp.topic, tp.partition): tp.offset for tp in consumer.committed(tps, timeout=PATIENCE * 10) if tp.offset >= 0
-    }
-    consumer.close()
-    return found
+    with leaving(group_member(deployment)) as consumer:
+        found = consumer.committed(tps, timeout=PATIENCE * 10)
+    return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
 
 def rewind(deployment: Deployment) -> None:
     """As if the store had been killed after its inserts and before its first commit."""
-    offsets = [ck.TopicPartition(*owner, 0) for owner in committed(deployment)]
-    assert offsets
-    consumer = group_member(deployment)
-    consumer.commit(offsets=offsets, asynchronous=False)
-    consumer.close()
+    began = dict.fromkeys(committed(deployment), (0, ""))
+    assert began
+    with leaving(group_member(deployment)) as consumer:
+        commit(consumer, began, {"bootstrap.servers": deployment.settings.broker})
 
 
 def group_member(deployment: Deployment) -> ck.Consumer:

@@ -17,6 +17,7 @@ from schemas.settings import Settings
 from streams.transport.clients import client_config
 from tests.support.console import pointsman
 from tests.support.contract import breaches, promises
+from tests.support.waiting import leaving
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -111,11 +112,8 @@ def test_the_list_of_scenarios_keeps_its_promise(capsys: Capture) -> None:
 
 
 def topics_of(broker: str, prefix: str) -> list[str]:
-    consumer = ck.Consumer(client_config(Settings.resolve({"broker": broker}, {}), None, "consumer"))
-    try:
+    with leaving(ck.Consumer(client_config(Settings.resolve({"broker": broker}, {}), None, "consumer"))) as consumer:
         return [name for name in consumer.list_topics(timeout=30).topics if name.startswith(prefix)]
-    finally:
-        consumer.close()
 
 
 def repeat_a_result(broker: str) -> None:
@@ -126,14 +124,13 @@ def repeat_a_result(broker: str) -> None:
     while not names and time.monotonic() < until:
         names = [name for name in topics_of(broker, "load-") if name.endswith("tasks.results.v1")]
         time.sleep(0.2)
-    consumer = ck.Consumer(client_config(settings, None, "consumer"))
-    consumer.assign([ck.TopicPartition(names[0], number, 0) for number in range(4)])
     found: Any = None
-    while found is None and time.monotonic() < until:
-        message = consumer.poll(0.5)
-        if message is not None and message.error() is None:
-            found = message
-    consumer.close()
+    with leaving(ck.Consumer(client_config(settings, None, "consumer"))) as consumer:
+        consumer.assign([ck.TopicPartition(names[0], number, 0) for number in range(4)])
+        while found is None and time.monotonic() < until:
+            message = consumer.poll(0.5)
+            if message is not None and message.error() is None:
+                found = message
     producer = ck.Producer(client_config(settings, None, "producer"))
     producer.produce(names[0], found.value(), found.key(), partition=found.partition())
     assert producer.flush(30) == 0

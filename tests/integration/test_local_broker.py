@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import confluent_kafka as ck
@@ -17,7 +16,7 @@ from console.local.java import class_archive
 from schemas.settings import Settings
 from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
-from tests.support.waiting import PATIENCE, deadline_in
+from tests.support.waiting import PATIENCE, deadline_in, leaving
 
 PARTITIONS, PRODUCERS = 30, 6
 
@@ -64,7 +63,7 @@ class Ending(threading.Thread):
 
 def ends(address: str, isolation: str) -> list[int]:
     config = {"bootstrap.servers": address, "group.id": "looks", "isolation.level": isolation, "log_level": 0}
-    with closing(ck.Consumer(config)) as consumer:
+    with leaving(ck.Consumer(config)) as consumer:
         parts = [ck.TopicPartition("ends", partition) for partition in range(PARTITIONS)]
         return [consumer.get_watermark_offsets(part, timeout=PATIENCE * 10.0)[1] for part in parts]
 

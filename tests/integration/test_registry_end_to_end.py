@@ -16,16 +16,16 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from schemas.registry import FileRegistry
 from streams.registry.door import RegistryDoor
 from tests.support.console import answering, topology_file
-from tests.support.waiting import deadline_in
+from tests.support.waiting import deadline_in, leaving
 
 TIMEOUT_S = 60.0
 
 
 def first_result(broker: str, topic: str, key: str, deserialize: AvroDeserializer) -> dict[str, Any]:
     consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": key, "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
     deadline = deadline_in(TIMEOUT_S)
-    try:
+    with leaving(consumer):
+        consumer.subscribe([topic])
         while time.monotonic() < deadline:
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
@@ -33,8 +33,6 @@ def first_result(broker: str, topic: str, key: str, deserialize: AvroDeserialize
                 assert isinstance(result, dict)
                 if result["task_id"] == key:
                     return result
-    finally:
-        consumer.close()
     raise AssertionError("no result")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from streams.processors.recovery import low_watermark_of
 from streams.transport.clients import client_config
 from streams.transport.requests import committed
 from tests.support.fleet import Fleet, wait_for
+from tests.support.waiting import leaving
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -110,7 +110,7 @@ def ended(fleet: Fleet) -> list[str]:
 def low_watermark_ms(fleet: Fleet) -> int:
     """Where the next recovery begins to read, as the group has it."""
     config = client_config(fleet.settings, None, "consumer", group=group_of("worker", fleet.topology.prefix))
-    with closing(ck.Consumer(config)) as member:
+    with leaving(ck.Consumer(config)) as member:
         [(_, metadata)] = committed(member, [(fleet.topology.topics().submitted, 0)]).values()
     return low_watermark_of(metadata)
 

@@ -50,7 +50,7 @@ _TIMED = (
     *("streams.history.sink", "streams.history.commits", "streams.history.loader"),
 )
 _THREADED = (
-    *("streams.transport.requests", "streams.transport.faust_reader", "streams.transport.faust_handover"),
+    *("streams.transport.bounded", "streams.transport.faust_reader", "streams.transport.faust_handover"),
     *("streams.transport.threads", "streams.transport.compacted", "streams.history.loader"),
     *("streams.transport.sender", "streams.transport.parcels"),
 )

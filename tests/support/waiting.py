@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import confluent_kafka as ck
+
+from streams.transport.bounded import close
+
+C = TypeVar("C", bound=ck.Consumer)
 
 POLL_S = 0.02
 # Bounds are written for a machine that does little else; they tell a hang from work, and a busy machine hangs nobody.
@@ -21,3 +29,15 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(POLL_S)
+
+
+@contextmanager
+def leaving(consumer: C) -> Iterator[C]:
+    """A consumer of librdkafka that is closed at the end, and left behind where its close does not end.
+
+    It may wait for itself, and a test that stands in the library hears no time limit.
+    """
+    try:
+        yield consumer
+    finally:
+        close(consumer, PATIENCE * 5.0)

@@ -19,6 +19,7 @@ from schemas.definitions import Definition, compact
 from schemas.errors import UnknownSchemaError
 from schemas.records import RECORDS, record
 from schemas.registry import NOT_REGISTERED, FileRegistry, Schema
+from tests.support.waiting import leaving
 
 RECORD_BYTES_MAX = 262_144
 ON_THE_WIRE = sorted(set(RECORDS) - NOT_REGISTERED)
@@ -178,7 +179,7 @@ def task(**fields: Any) -> dict[str, Any]:
 def read_topic(broker: str, topic: str) -> list[ck.Message]:
     """What a foreign client finds in all partitions of the topic."""
     consumer = ck.Consumer({"bootstrap.servers": broker, "group.id": "test", "enable.partition.eof": True})
-    try:
+    with leaving(consumer):
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([ck.TopicPartition(topic, number, ck.OFFSET_BEGINNING) for number in partitions])
         found: list[ck.Message] = []
@@ -194,5 +195,3 @@ def read_topic(broker: str, topic: str) -> list[ck.Message]:
             else:
                 assert error.retriable(), error
         return found
-    finally:
-        consumer.close()
