@@ -93,6 +93,7 @@ class Producer:
         self._bytes_max = int(config.get("queue.buffering.max.kbytes", 1_048_576)) * 1024 // 2
         self._bytes_since_empty = 0
         self._failed, self._failed_topic, self._why = 0, "", ""
+        self._purged = 0
 
     def __len__(self) -> int:
         """Records handed over and not yet acknowledged."""
@@ -180,15 +181,13 @@ class Producer:
 
         What was dropped on its way may still arrive, later than that: a broker cannot be called back.
         """
-        before = len(self._producer)
+        # Counted by their reports: what is acknowledged meanwhile leaves the queue, too.
+        before = self._purged
         self._producer.purge(in_flight=False)
-        self._producer.poll(0)
-        dropped = before - len(self._producer)
-        unknown = self._producer.flush(timeout_s)
-        if unknown:
+        if self._producer.flush(timeout_s):
             self._producer.purge()
             self._producer.poll(0)
-        return int(dropped + unknown)
+        return self._purged - before
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give what is handed over `timeout_s` to be delivered, then drop the rest; never raises."""
@@ -232,7 +231,10 @@ class Producer:
             raise DeliveryError(topic, rows, f"the local queue stayed full for {self._queue_timeout_s:g} s")
 
     def _delivered(self, error: ck.KafkaError | None, message: ck.Message) -> None:
-        if error is None or error.code() in _PURGED:
+        if error is None:
+            return
+        if error.code() in _PURGED:
+            self._purged += 1
             return
         self._failed += 1
         if self._failed == 1:
