@@ -14,7 +14,7 @@ from agents.contract import EMPTY_CONTEXT, Context, Known
 from agents.contract import Interaction as Earlier
 from agents.conversation import Conversation, Held, Read, View
 from agents.memory.canonical import window_hash
-from agents.memory.fold import facts_of, pin
+from agents.memory.fold import pin
 from agents.memory.model import (
     CHUNK,
     NO_DIRECTIVES,
@@ -179,7 +179,7 @@ class Contexts:
             outcome = outcome._replace(ordinal=ordinal)
         self.bytes += held.note(attempt, outcome)
         if outcome.facts:
-            held.facts = pin(held.facts, facts_of(held.unseen[-1].interaction(conversation.key)))
+            held.facts = pin(held.facts, held.facts_of_last())
         if self._summed_up and not ordinal % CHUNK and conversation.agent_id in self._summed_up:
             self.due(conversation, View(held, self._said(held)))
         return outcome

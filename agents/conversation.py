@@ -1,7 +1,7 @@
 """One conversation at hand: what was read of it, what came after that, and what it comes to once somebody looks.
 
-Taking note of an interaction costs the append of a tuple. It is folded when an agent looks at its context, in whatever
-thread that does. I/O: none.
+Taking note of an interaction costs to pack it (agents/noted.py). It is folded when an agent looks at its context, in
+whatever thread that does. I/O: none.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from agents.memory.model import (
     ForeignInteraction,
     Interaction,
     Key,
-    Place,
     State,
     Summary,
 )
 from agents.memory.ports import Remembered
-from agents.memory.sources import Asked, interaction_of
+from agents.noted import Noted, pack
 from agents.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -35,15 +34,13 @@ UNSEEN_MAX = 120
 """Interactions that nobody has looked at yet: a state depends on no more (`agents.memory.fold.reach`)."""
 
 UNSEEN_SLACK = 40
-"""So many more are kept before the oldest are let go, all at once: to let one go for each that comes reaches into
-memory that no cache holds any more, each time."""
+"""So many more are kept before the oldest are let go, all at once: so a view need not copy the list."""
 
 NEVER = -1  # no version of what people say
 
 HELD_BYTES = 2_000  # of a conversation, beside its texts
 INTERACTION_BYTES = 400  # of an interaction, likewise
-
-_new = tuple.__new__
+PACKED_BYTES = 50  # of one that nobody has looked at, beside what it is packed into
 
 
 class Conversation(NamedTuple):
@@ -57,39 +54,6 @@ class Conversation(NamedTuple):
     @property
     def key(self) -> Key:
         return Key(self.tenant, self.agent_id, self.conversation_id)
-
-
-class Noted(NamedTuple):
-    """An interaction as it happened: what `Interaction` is made from, once somebody looks. `bytes` is what it holds.
-
-    It is flat, and has nothing of the attempt and its outcome that no memory shows: neither of them is kept for it."""
-
-    asked: str
-    task_id: str
-    attempt: int
-    stage: str
-    labels: Sequence[tuple[str, str]]
-    cause_id: str | None
-    inbox: Inbox
-    offset: int
-    kind: str
-    answer: str | None
-    facts: tuple[str, ...]
-    error: str | None
-    tokens_in: int
-    tokens_out: int
-    cost_microusd: int
-    started_at: int
-    finished_at: int
-    ordinal: int
-    tool_calls: str | None
-    version: str
-    bytes: int
-
-    def interaction(self, key: Key) -> Interaction:
-        labels, place = dict(self.labels), Place(self.inbox.topic, self.inbox.partition, self.offset)
-        asked = Asked(self.task_id, self.attempt, self.stage, self.asked, labels, self.cause_id, place)
-        return interaction_of(key, asked, self, self.inbox.epoch, self.version)
 
 
 class Read(NamedTuple):
@@ -119,11 +83,15 @@ class View:
     def __init__(self, held: Held, directives: Directives) -> None:
         # What comes later is put behind these, and who lets some go makes another list: so nothing is copied.
         self._base, self._held, self._until, self._facts = held.base, held.unseen, len(held.unseen), held.facts
+        self._inbox, self._version = held.inbox, held.version
         self.models, self.generation, self.directives = held.models, held.generation, directives
 
     @property
-    def _unseen(self) -> list[Noted]:
-        return self._held[max(self._until - UNSEEN_MAX, 0) : self._until]
+    def _unseen(self) -> list[Interaction]:
+        inbox, packed = self._inbox, self._held[max(self._until - UNSEEN_MAX, 0) : self._until]
+        if inbox is None:
+            return []
+        return [Noted.of(each).interaction(self._base.key, inbox, self._version) for each in packed]
 
     @property
     def is_folded(self) -> bool:
@@ -133,8 +101,8 @@ class View:
     def interactions(self) -> list[Interaction]:
         """All of it that is at hand verbatim, oldest first, also what was revoked."""
         base = self._base
-        key, before = (base.key, base.recent) if isinstance(base, State) else (base.key, base.remembered.interactions)
-        return [*before, *(each.interaction(key) for each in self._unseen)]
+        before = base.recent if isinstance(base, State) else base.remembered.interactions
+        return [*before, *self._unseen]
 
     @cached_property
     def state(self) -> State:
@@ -143,7 +111,7 @@ class View:
     def _folded(self) -> State:
         revoked = self.directives.revoked
         state = self._base if isinstance(self._base, State) else self._base.state()
-        new = [each.interaction(state.key) for each in self._unseen]
+        new = self._unseen
         if new and new[0].ordinal > state.count + 1:  # older ones were let go: none of them is in reach
             return refold(state.key, new, facts_before=self._facts, models=state.models, revoked=revoked)
         for each in new:
@@ -152,13 +120,14 @@ class View:
 
 
 class Held:
-    """One conversation at hand. `unseen` are the interactions behind `base`, in a list that grows or is replaced; of
-    those that had to be let go before anybody looked the facts are kept. `version` is its agent's that answers now;
-    `directives` are what people had said at `heard`, the version of what they say."""
+    """One conversation at hand. `unseen` are the interactions behind `base`, packed, in a list that grows or is
+    replaced; of those that had to be let go before anybody looked the facts are kept. `version` is its agent's that
+    answers now, `inbox` where the last one came from; `directives` are what people had said at `heard`, the version of
+    what they say."""
 
     __slots__ = (
-        *("base", "bytes", "calls", "count", "directives", "facts", "generation", "heard", "is_checked", "key"),
-        *("models", "revoked", "stale", "unseen", "version", "view"),
+        *("base", "bytes", "calls", "count", "directives", "facts", "generation", "heard", "inbox", "is_checked"),
+        *("key", "models", "revoked", "stale", "unseen", "version", "view"),
     )
 
     def __init__(self, read: Read, version: str, generation: int = 0) -> None:
@@ -166,7 +135,8 @@ class Held:
         self.directives, self.heard = NO_DIRECTIVES, NEVER
         self.models: tuple[Summary, ...] = ()
         self.is_checked = False
-        self.unseen: list[Noted] = []
+        self.unseen: list[bytes] = []
+        self.inbox: Inbox | None = None
         self.view: View | None = None
         self.calls, self.stale = 0, False
         facts = read.remembered.facts_before
@@ -194,50 +164,24 @@ class Held:
 
     def note(self, attempt: Attempt, outcome: Outcome) -> int:
         """Take an interaction in, numbered already; how many bytes more it is. Every interaction of a host comes by
-        here: so nothing is called that need not be, nothing is read that is older, and the tuple is made without its
-        class's own `__new__`, in the order of its fields."""
-        asked, unseen = attempt.text, self.unseen
-        _, task_id, number, stage = attempt.id
-        kind, answer, _, _, _, _, facts, _, error, tokens_in, tokens_out, cost, started, finished, ordinal, calls = (
-            outcome
-        )
-        size = INTERACTION_BYTES + len(asked)
-        if answer:
-            size += len(answer)
-        if calls:
-            size += len(calls)
-        noted = (
-            asked,
-            task_id,
-            number,
-            stage,
-            attempt.labels or (),
-            attempt.cause_id,
-            attempt.inbox,
-            attempt.offset,
-            kind,
-            answer,
-            facts,
-            error,
-            tokens_in,
-            tokens_out,
-            cost,
-            started,
-            finished,
-            ordinal,
-            calls,
-            self.version,
-            size,
-        )
-        unseen.append(_new(Noted, noted))
+        here: so nothing is called that need not be, and nothing is read that is older."""
+        packed, unseen = pack(attempt, outcome), self.unseen
+        unseen.append(packed)
+        size = len(packed) + PACKED_BYTES
         self.bytes += size
         self.count += 1
+        self.inbox = attempt.inbox
         return size if len(unseen) < UNSEEN_MAX + UNSEEN_SLACK else size - self._let_go()
+
+    def facts_of_last(self) -> list[Fact]:
+        """Those that the last interaction which was noted states."""
+        assert self.inbox is not None
+        return facts_of(Noted.of(self.unseen[-1]).interaction(self.key, self.inbox, self.version))
 
     def _let_go(self) -> int:
         """The oldest that nobody has looked at; how many bytes they are."""
         unseen = self.unseen
-        size = sum(each.bytes for each in unseen[:-UNSEEN_MAX])
+        size = _bytes_of(unseen[:-UNSEEN_MAX])
         self.unseen = unseen[-UNSEEN_MAX:]  # another list: views go on holding the old one
         self.bytes -= size
         return size
@@ -252,12 +196,16 @@ class Held:
         if view is None or not view.is_folded or view.state.count <= self.folded_count:
             return
         count, facts = self.count, self.facts
-        behind = [each for each in self.unseen if each.ordinal > view.state.count]
+        behind = self.unseen[max(len(self.unseen) - (self.count - view.state.count), 0) :]
         models = [each for each in self.models if each not in view.models]
         self.unseen = behind
         self.models = ()
         self.rebase(view.state)
         for summary in models:
             self.model(summary)
-        self.bytes += sum(each.bytes for each in behind)
+        self.bytes += _bytes_of(behind)
         self.count, self.facts = count, facts
+
+
+def _bytes_of(packed: Sequence[bytes]) -> int:
+    return sum(map(len, packed)) + PACKED_BYTES * len(packed)

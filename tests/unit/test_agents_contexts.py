@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from agents.context import Contexts
 from agents.contract import EMPTY_CONTEXT
-from agents.conversation import HELD_BYTES, INTERACTION_BYTES, UNSEEN_MAX, UNSEEN_SLACK, Conversation, Noted
+from agents.conversation import HELD_BYTES, PACKED_BYTES, UNSEEN_MAX, UNSEEN_SLACK, Conversation
 from agents.inbox import Inbox
 from agents.memory.canonical import window_hash
 from agents.memory.fold import refold
 from agents.memory.model import NO_DIRECTIVES, Directives, ForeignInteraction, Interaction, Key, Place
 from agents.memory.ports import Remembered
 from agents.memory.window import window
+from agents.noted import Noted
 from agents.outcome import Outcome
 from agents.recognition import AttemptId
 from agents.recollection import Recollection
@@ -32,6 +33,7 @@ from tests.support.memory_sources import Logs
 
 TOPOLOGY = make_topology("", {"a": {}, "b": {}, "rows": {"kind": "batch"}, "quiet": {"context": False}})
 MINE = Conversation("a", 0, "default", "c")
+TEXTS = st.text() | st.text(st.characters(codec=None))  # half surrogates, too
 
 
 class Told:
@@ -95,36 +97,51 @@ def made(topology: Topology = TOPOLOGY) -> tuple[Contexts, Log, Told]:
     return contexts, Log(contexts), told
 
 
+class Text(str):
+    """An agent's own kind of text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+class Count(int):
+    """An agent's own kind of number."""
+
+
 @examples(30)
 @given(
-    st.lists(st.tuples(st.text(), st.none() | st.text(), st.none() | st.text()), max_size=20),
+    st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.none() | TEXTS), max_size=20),
     st.sampled_from([0, 110, 155, 300]),
+    st.sampled_from([(str, int), (Text, Count)]),
 )
-def test_what_is_noted_quickly_is_what_is_noted_field_by_field(
-    said: list[tuple[str, str | None, str | None]], before: int
+def test_what_is_noted_packed_is_what_was_noted_field_by_field(
+    said: list[tuple[str, str | None, str | None]], before: int, kinds: tuple[type[str], type[int]]
 ) -> None:
     contexts, _, _ = made()
     contexts.put(MINE, Remembered())
+    text, count = kinds
     expected = []
     for number, (asked, answer, calls) in enumerate([("", None, None)] * before + said, 1):
         inbox = Inbox("a", "agents.a.inbox.v1", 0, epoch=number)
         attempt = attempt_of(text=asked, inbox=inbox, conversation=MINE, offset=number, labels=[("k", asked)])
         attempt.id, attempt.cause_id = AttemptId("default", f"t{number}", 1, "WORK"), answer
-        outcome = Outcome(
-            "COMPLETED", answer, "key", "{}", 0.5, ("cited",), ("a fact",) if answer else (), "CLASS", calls
-        )
-        outcome = outcome._replace(tokens_in=1, tokens_out=2, cost_microusd=3, started_at=4, finished_at=5)
-        assert contexts.note(MINE, attempt, outcome._replace(tool_calls=calls)).ordinal == number
+        outcome = Outcome("COMPLETED", None if answer is None else text(answer), "key", "{}", 0.5, ("cited",))
+        outcome = outcome._replace(facts=(text("a fact"),) if answer else (), error_class="CLASS", error=calls)
+        outcome = outcome._replace(tokens_in=count(1), tokens_out=count(2), cost_microusd=count(3))
+        outcome = outcome._replace(started_at=4, finished_at=5, tool_calls=calls)
+        assert contexts.note(MINE, attempt, outcome).ordinal == number
         expected.append(
             Noted(
                 asked=asked,
                 task_id=f"t{number}",
                 attempt=1,
                 stage="WORK",
-                labels=attempt.labels,
-                cause_id=attempt.cause_id,
-                inbox=inbox,
+                labels=[("k", asked)],
+                cause_id=answer,
                 offset=number,
+                epoch=number,
                 kind="COMPLETED",
                 answer=answer,
                 facts=("a fact",) if answer else (),
@@ -136,16 +153,14 @@ def test_what_is_noted_quickly_is_what_is_noted_field_by_field(
                 finished_at=5,
                 ordinal=number,
                 tool_calls=calls,
-                version="1",
-                bytes=INTERACTION_BYTES + len(asked) + len(answer or "") + len(calls or ""),
             )
         )
     held = contexts._held[MINE]
     assert min(len(expected), UNSEEN_MAX) <= len(held.unseen) < UNSEEN_MAX + UNSEEN_SLACK
-    kept = expected[-len(held.unseen) :] if held.unseen else []
-    assert held.unseen == kept
-    assert all(type(each) is Noted for each in held.unseen)
-    assert contexts.bytes == held.bytes == HELD_BYTES + sum(each.bytes for each in kept)
+    found = [Noted.of(each) for each in held.unseen]
+    assert [each._replace(labels=list(each.labels or ())) for each in found] == expected[len(expected) - len(found) :]
+    assert all(type(each.answer) in (str, type(None)) and type(each.tokens_in) is int for each in found)
+    assert contexts.bytes == held.bytes == HELD_BYTES + sum(len(each) + PACKED_BYTES for each in held.unseen)
 
 
 @examples(40)

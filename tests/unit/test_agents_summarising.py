@@ -22,6 +22,7 @@ from agents.memory.model import NO_DIRECTIVES, Directives, Interaction, Key, Sum
 from agents.memory.modelled import summary_of
 from agents.memory.ports import Remembered
 from agents.memory.window import window
+from agents.noted import Noted
 from agents.outcome import Outcome
 from agents.recognition import AttemptId
 from agents.recollection import Recollection
@@ -99,8 +100,8 @@ class Bench:
         self.contexts.begin(MINE)
         done = self.contexts.note(MINE, attempt, Outcome("COMPLETED", f"answer {self.offset}", **fields))
         self.contexts.left(MINE)
-        noted = self.contexts._held[MINE].unseen[-1]
-        self.log.append(noted.interaction(MINE.key))
+        noted = Noted.of(self.contexts._held[MINE].unseen[-1])
+        self.log.append(noted.interaction(MINE.key, self.inbox, self.contexts._held[MINE].version))
         assert done.ordinal == self.log[-1].ordinal
         return shown.text
 
