@@ -12,6 +12,7 @@ from loadtest.scenario import Agents, Scenario
 from schemas.topology import Topology
 
 RULE = "agents.builtin.rules:answer"
+RULE_OF_ONE = "agents.builtin.rules:answer_one"
 PER_ROUTE = 3
 # Of an agent these stay as the deployment says.
 _KEPT = ("timeout_ms", "accuracy", "confidence_when_unstated", "grounded", "version")
@@ -37,12 +38,13 @@ def fleet(topology: Topology, scenario: Scenario) -> Topology:
 
 def _served(agents: Mapping[str, Mapping[str, Any]], wishes: Agents) -> dict[str, Any]:
     slow = round(wishes.slow * len(agents))
-    slow_ones = {round(number * len(agents) / slow) for number in range(slow)}
+    slow_ones = _spread(slow, len(agents))
+    remembering = _spread(round(wishes.remember * len(agents)), len(agents))
     return {
         name: {
             **fields,
-            "kind": "batch",
-            "run": RULE,
+            "kind": "python" if number in remembering else "batch",
+            "run": RULE_OF_ONE if number in remembering else RULE,
             "effect": "read",
             "options": {
                 "salt": number,
@@ -55,6 +57,10 @@ def _served(agents: Mapping[str, Mapping[str, Any]], wishes: Agents) -> dict[str
         }
         for number, (name, fields) in enumerate(agents.items())
     }
+
+
+def _spread(count: int, among: int) -> set[int]:
+    return {round(number * among / count) for number in range(count)}
 
 
 def _made_up(count: int) -> dict[str, Any]:

@@ -66,6 +66,9 @@ class Agents(_Part):
     slow: Share = Field(0.02, description="Of the agents are slow, rounded to whole ones, the last of the topology.")
     slow_ms: int = Field(200, ge=0, le=60_000, description="How long each call of a slow one takes.")
     disagree: Share = Field(0.0, description="Of the answers differ from those of all other agents.")
+    remember: Share = Field(
+        0.0, description="Of the agents are of kind python and remember conversations; they look at no context."
+    )
 
 
 class Outage(_Part):

@@ -1,4 +1,6 @@
-"""An agent that answers by rule, in columns: what a load test asks, so that the pipeline is measured and not a model.
+"""Agents that answer by rule: what a load test asks, so that the pipeline is measured and not a model.
+
+`answer` takes columns; `answer_one` says the same of one task, and so is shown its conversation, but does not look.
 
 Which tasks it fails, and how it differs from others, is decided by the number at the end of a task's id: the same tasks
 every time. I/O: none but waiting.
@@ -6,6 +8,7 @@ every time. I/O: none but waiting.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from zlib import crc32
 
@@ -14,12 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.mixing import shares
+from agents.contract import AgentFailed, Answer, Context, Task
+from schemas.mixing import share, shares
 from schemas.reasons import ErrorClass
 
 ANSWER_CHARACTERS = 32
 DIGITS = 9
-_CITATION = pa.scalar(["the rule book"])
+RULE_BOOK = "the rule book"
+_CITATION = pa.scalar([RULE_BOOK])
 _FAIL, _DISAGREE = 1, 2  # so that the two are independent of each other
 
 
@@ -58,6 +63,32 @@ def answer(
             columns["error_class"] = pc.if_else(fails, pa.scalar(str(error_class)), pa.scalar(None, pa.string()))
             columns["error"] = pc.if_else(fails, pa.scalar("failed by rule"), pa.scalar(None, pa.string()))
     return pa.RecordBatch.from_arrays([*columns.values()], names=[*columns])
+
+
+async def answer_one(
+    task: Task,
+    context: Context,  # noqa: ARG001  what an agent costs that looks at none is measured
+    *,
+    salt: int = 0,
+    fail: float = 0.0,
+    burst: int = 1,
+    error_class: str = ErrorClass.OVERLOADED,
+    slow_ms: int = 0,
+    disagree: float = 0.0,
+    confidence: float = 0.9,
+) -> Answer:
+    """As `answer`, of one task."""
+    if slow_ms:
+        await asyncio.sleep(slow_ms / 1000)
+    text = task.text[:ANSWER_CHARACTERS]
+    if fail or disagree:
+        digits = task.task_id[-DIGITS:]
+        number = int(digits) if digits.isascii() and digits.isdigit() else crc32(task.task_id.encode())
+        if fail and share(number // max(burst, 1) + salt * 4 + _FAIL) < fail:
+            raise AgentFailed("failed by rule", error_class)
+        if disagree and share(number + salt * 4 + _DISAGREE) < disagree:
+            text = f"{text} not {salt}"
+    return Answer(text, confidence, citations=(RULE_BOOK,))
 
 
 def _numbers(task_ids: pa.StringArray) -> npt.NDArray[np.uint64]:

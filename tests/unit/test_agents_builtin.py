@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.builtin import customers, documents, finance, operations
+from agents.builtin import customers, documents, finance, operations, rules
 from agents.builtin.faults import BatchExample, PythonExample
 from agents.contract import (
     EMPTY_CONTEXT,
@@ -286,3 +286,31 @@ def test_no_text_makes_an_agent_crash(text: str) -> None:
     for batch_agent in (operations.logs, operations.units):
         (row,) = rows(batch_agent, text)
         assert (row["answer"] is None) != (row["error_class"] is None)
+
+
+@given(
+    st.lists(st.from_regex(r"t[0-9]{1,12}|[a-z]{1,4}", fullmatch=True), min_size=1, max_size=5),
+    st.fixed_dictionaries(
+        {
+            "fail": st.sampled_from([0.0, 0.3, 1.0]),
+            "disagree": st.sampled_from([0.0, 0.5]),
+            "burst": st.integers(1, 20),
+            "salt": st.integers(0, 300),
+        }
+    ),
+)
+def test_the_rule_says_of_one_task_what_it_says_of_many(ids: list[str], options: dict[str, Any]) -> None:
+    text = "What was the revenue of the third quarter, in all regions?"
+    for id_ in ids:  # of several, those without a number make the others be told by their checksums
+        batch = pa.RecordBatch.from_pydict({"task_id": [id_], "text": [text]})
+        (row,) = rules.answer(batch, **options).to_pylist()
+        task = Task(id_, text)
+        if row.get("error_class") is not None:
+            with pytest.raises(AgentFailed) as raised:
+                asyncio.run(rules.answer_one(task, EMPTY_CONTEXT, **options))
+            assert (raised.value.error_class, str(raised.value)) == (row["error_class"], row["error"])
+        else:
+            said = asyncio.run(rules.answer_one(task, EMPTY_CONTEXT, **options))
+            assert (said.text, said.confidence, list(said.citations)) == tuple(
+                row[name] for name in ("answer", "confidence", "citations")
+            )

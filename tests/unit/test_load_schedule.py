@@ -14,7 +14,18 @@ from schemas.errors import ConfigurationError
 from schemas.topology import load_topology
 
 NAMES = (
-    *("burst", "drain", "latency-20k", "lifecycle-200k", "ramp", "skew", "slow-agent", "smoke", "split-vote"),
+    *(
+        "burst",
+        "drain",
+        "latency-20k",
+        "lifecycle-200k",
+        "ramp",
+        "remembering",
+        "skew",
+        "slow-agent",
+        "smoke",
+        "split-vote",
+    ),
     *("store-down", "wide"),
 )
 
@@ -55,7 +66,10 @@ def test_a_committed_scenario_can_be_run_on_the_shipped_topology(name: str, repo
     served = fleet(load_topology(repository / "topology.yaml"), found)
     assert found.schedule().tasks > 0
     assert len(served.agents) == (found.agents.count or 12)
-    assert {agent.kind for agent in served.agents.values()} == {"batch"}
+    assert {agent.kind for agent in served.agents.values()} == {"batch"} | (
+        {"python"} if found.agents.remember else set()
+    )
+    assert sum(agent.remembers for agent in served.agents.values()) == round(found.agents.remember * len(served.agents))
     assert {(each.metric, each.expression) for each in found.judged()} >= {
         (metric, "count==0") for metric in scenario.ALWAYS
     }
