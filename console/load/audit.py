@@ -78,7 +78,10 @@ class Auditor:
         self._next: dict[tuple[str, int], int] = dict(starts)
 
     def audit(self, timeout_s: float, check: Callable[[], None], note: Callable[[str], None]) -> Audited:
-        """Raises TransportError, UnreachableError, QueryError, and what `check` raises."""
+        """Waits for results, and then for the history, so long each.
+
+        Raises TransportError, UnreachableError, QueryError, and what `check` raises.
+        """
         with closing(self._log):
             return self._audit(timeout_s, check, note)
 
@@ -98,7 +101,7 @@ class Auditor:
         audit = replace(
             read.audit,
             breaches={**read.audit.breaches, "wrong_decisions": verdicts.breach},
-            history=self._history(until, check),
+            history=self._history(timeout_s, check),
         )
         findings = [*audit.findings(self._names(audit)), *(f"wrong: {why}" for why in verdicts.why)]
         return Audited(read.log, audit, verdicts, tuple(findings), time.monotonic() - began)
@@ -128,8 +131,9 @@ class Auditor:
             return nothing, nothing
         return self._log.invalid, self._graves.places
 
-    def _history(self, until: float, check: Callable[[], None]) -> Mapping[str, Kept]:
-        settings = self._pipeline.settings
+    def _history(self, timeout_s: float, check: Callable[[], None]) -> Mapping[str, Kept]:
+        # It has a time of its own: of ten minutes at rate the topics alone take some.
+        settings, until = self._pipeline.settings, time.monotonic() + timeout_s
         # On a ClickHouse that others use, too, only this run's tasks are asked for.
         only = "" if self._pipeline.own_history else f"{self._run}-"
         history = History(settings.clickhouse, *settings.clickhouse_login)
