@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import eq
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,26 @@ from streams.core.task import Charged, Task
 
 _BLOCK_BITS, _ATTEMPT_BITS = 32, 2
 _PLACE, _ATTEMPT = (1 << _BLOCK_BITS) - 1, (1 << _ATTEMPT_BITS) - 1
+
+
+class _Voice(NamedTuple):
+    """The columns of `voices`, in their order."""
+
+    agent: int
+    attempt: int
+    confidence: float
+    weight: float
+    cost_microusd: int
+    tokens: int
+    key: str
+    answer: str
+    payload: str | None
+    event_id: str
+
+    def counted(self, policy: Policy) -> Vote:
+        """As a panel counts it."""
+        name = policy.agent_columns.names[self.agent].as_py()
+        return Vote(name, self.key, self.confidence, self.weight, self.attempt - 1, self.answer, self.payload)
 
 
 def voices(policy: Policy, batch: pa.RecordBatch, hearing: Hearing, rows: Rows) -> pa.RecordBatch:
@@ -53,7 +73,7 @@ def voices(policy: Policy, batch: pa.RecordBatch, hearing: Hearing, rows: Rows) 
         "payload": payload,
         "event_id": event_id,
     }
-    return pa.RecordBatch.from_arrays([pa.array(each) for each in columns.values()], names=list(columns))
+    return pa.RecordBatch.from_arrays([pa.array(columns[name]) for name in _Voice._fields], names=_Voice._fields)
 
 
 def _keys(answers: pa.StringArray) -> pa.StringArray:
@@ -65,11 +85,7 @@ def _keys(answers: pa.StringArray) -> pa.StringArray:
 
 def vote(policy: Policy, voices: pa.RecordBatch, place: int) -> Vote:
     """One of them as a panel counts it."""
-    agent, attempt, key, confidence, weight, answer, payload = (
-        voices.column(name)[place].as_py()
-        for name in ("agent", "attempt", "key", "confidence", "weight", "answer", "payload")
-    )
-    return Vote(policy.agent_columns.names[agent].as_py(), key, confidence, weight, attempt - 1, answer, payload)
+    return _Voice(*(column[place].as_py() for column in voices.columns)).counted(policy)
 
 
 class Pairs:
@@ -82,6 +98,8 @@ class Pairs:
         self._policy = policy
         self._first: dict[int, int] = {}
         self._blocks: dict[int, pa.RecordBatch] = {}
+        # Of the blocks of which single voices are asked for: a batch makes its columns anew each time, for 1 us each.
+        self._columns: dict[int, list[pa.Array]] = {}
         self._left: dict[int, int] = {}
         self._serial = 0
 
@@ -118,6 +136,7 @@ class Pairs:
         self._left[serial] -= times
         if not self._left[serial]:
             del self._blocks[serial], self._left[serial]
+            self._columns.pop(serial, None)
 
     def forget_all(self, numbers: Sequence[int]) -> None:
         """Of tasks that have ended. One that was decided by two voices of one turn had none here."""
@@ -130,11 +149,14 @@ class Pairs:
         spot = self._first.get(number)
         if spot is None:
             return
-        block, place = self._blocks[spot >> _BLOCK_BITS], (spot & _PLACE) >> _ATTEMPT_BITS
-        event_id, cost, tokens = (block.column(name)[place].as_py() for name in ("event_id", "cost_microusd", "tokens"))
-        task.charge(Charged(event_id, cost, tokens))
+        serial, place = spot >> _BLOCK_BITS, (spot & _PLACE) >> _ATTEMPT_BITS
+        columns = self._columns.get(serial)
+        if columns is None:
+            columns = self._columns[serial] = self._blocks[serial].columns
+        said = _Voice(*(column[place].as_py() for column in columns))
+        task.charge(Charged(said.event_id, said.cost_microusd, said.tokens))
         attempt = task.attempts[spot & _ATTEMPT]
-        attempt.event_id, attempt.vote = event_id, vote(self._policy, block, place)
+        attempt.event_id, attempt.vote = said.event_id, said.counted(self._policy)
 
 
 def are_new(spots: Rows, attempt: Rows, times: Rows) -> npt.NDArray[np.bool_]:
