@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.ids import fact_id
+from schemas.ids import joined, task_fact_ids
 from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
 from streams.core.cohort import PAIR, Departures
@@ -117,21 +117,25 @@ def _depart(
             for slip in first.slips if count else ():
                 cell.health.of(slip.agent_id).demand += count
         cell.machine.decisions.effects.departed = cohort
-    for place in np.flatnonzero(firsts.is_unsure[codes]).tolist():
+    unsure = np.flatnonzero(firsts.is_unsure[codes])
+    tenants, task_ids = zip(*at(ids, unsure), strict=True) if len(unsure) else ((), ())
+    event_ids = task_fact_ids(tenants, task_ids, repeat(_UNSURE_REST, len(unsure)))
+    for place, event_id in zip(unsure.tolist(), event_ids, strict=True):
         intent = firsts.each[int(codes[place])].plan.route.intent
         effects = parts[int(owner[place])][0].machine.decisions.effects
-        effects.notes.append(_unsure(intake, int(rows[place]), intent, now_ms))
+        effects.notes.append(_unsure(intake, int(rows[place]), event_id, intent, now_ms))
 
 
-def _unsure(intake: Intake, row: int, intent: str, now_ms: int) -> Note:
+_UNSURE_REST = joined("ESCALATED", ResultReason.LOW_CONFIDENCE.value, "", 0, "UNKNOWN")
+
+
+def _unsure(intake: Intake, row: int, event_id: str, intent: str, now_ms: int) -> Note:
     """What machine.begin says of a task that goes to its route's fallback agent."""
-    task_id, reason = intake.ids[row], ResultReason.LOW_CONFIDENCE.value
-    event_id = fact_id(*task_id, "ESCALATED", reason, "", 0, "UNKNOWN")
     return Note(
         event_id=event_id,
         kind="ESCALATED",
-        reason=reason,
-        id=task_id,
+        reason=ResultReason.LOW_CONFIDENCE.value,
+        id=intake.ids[row],
         key=intake.keys[row],
         identity=intake.identity(row),
         agent_id=None,
