@@ -22,6 +22,15 @@ from streams.transport.telemetry import get_logger
 log = get_logger("pointsman.history")
 
 DIRECTORY = Path(schemas.__file__).parent / "clickhouse"
+COPYING = {
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "min_insert_block_size_rows": 100_000,
+    "min_insert_block_size_bytes": 32 * 1024 * 1024,
+}
+"""How a migration copies the rows there are. With ClickHouse's own settings ten million took more than the 2 GiB that a
+query may have, so their history could not be brought up to date at all."""
+
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 _MAKES = re.compile(rf"\bCREATE (?:TABLE|(?:MATERIALIZED )?VIEW) IF NOT EXISTS {DATABASE}\.(\w+)")
 _QUALIFIED = re.compile(rf"\b{DATABASE}\.(?=\w)")
@@ -77,7 +86,7 @@ def migrate(client: Any, migrations: Sequence[Migration] | None = None, database
         log.warning("the history has lost tables or views; they are made again, empty", names=", ".join(gone))
     for each in wanted if gone else missing:
         for statement in each.statements:
-            client.command(in_database(statement, database))
+            client.command(in_database(statement, database), settings=COPYING)
     for each in missing:
         client.insert(
             f"{database}.migrations",

@@ -59,6 +59,23 @@ def test_one_that_takes_longer_than_an_insert_may_is_waited_for(monkeypatch: pyt
         assert applied(ready)[-1][1] == "slow"
 
 
+def test_rows_are_copied_in_pieces_so_that_no_history_is_too_large_to_be_brought_up_to_date(client: Any) -> None:
+    migrate(client)
+    client.command("""
+        INSERT INTO pointsman.tasks_log (tenant, task_id, conversation_id, text, submitted_at, topic, partition, offset)
+        SELECT 'acme', toString(number), 'c', repeat('x', 100), now64(6), 't', 0, number FROM numbers(500000)
+        SETTINGS max_block_size = 500000, min_insert_block_size_rows = 500000, max_insert_block_size = 500000""")
+    client.command("CREATE TABLE pointsman.copy AS pointsman.tasks_log")
+    client.command("SYSTEM STOP MERGES pointsman.copy")
+    copied = "INSERT INTO pointsman.copy SELECT * FROM pointsman.tasks_log"
+    more = Migration(len(load()) + 1, "more", (copied,), "x")
+    migrate(client, [*load(), more])
+    parts = "SELECT max(rows), sum(rows) FROM system.parts WHERE active AND table = 'copy'"
+    largest, rows = client.query(parts).result_rows[0]
+    assert rows == 500_000
+    assert largest <= 200_000
+
+
 def test_one_that_broke_off_is_done_again(client: Any) -> None:
     for statement in load()[0].statements[:3]:
         client.command("CREATE DATABASE IF NOT EXISTS pointsman")
