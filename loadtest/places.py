@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.column_log import read_batches
+from schemas.envelope import zigzag
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, ConnectionWatch, TransportError, client_config
@@ -118,7 +119,7 @@ def _records(pack: Pack, offsets: Sequence[int]) -> Iterator[tuple[int, tuple[by
     data, at, number = pack.records(), 0, 0
     for offset in offsets:
         while True:
-            length, at = _varint(data, at)
+            length, at = zigzag(data, at)
             if number == offset - pack.base:
                 break
             at, number = at + length, number + 1
@@ -128,8 +129,8 @@ def _records(pack: Pack, offsets: Sequence[int]) -> Iterator[tuple[int, tuple[by
 
 def _content(data: bytes, at: int, number: int) -> tuple[bytes | None, bytes | None]:
     """Key and value of the record that begins there; before them are its attributes, time and number."""
-    _, at = _varint(data, at + 1)
-    said, at = _varint(data, at)
+    _, at = zigzag(data, at + 1)
+    said, at = zigzag(data, at)
     if said != number:
         raise TransportError(f"the record that ought to be number {number} of its batch says {said}")
     key, at = _bytes(data, at)
@@ -138,20 +139,8 @@ def _content(data: bytes, at: int, number: int) -> tuple[bytes | None, bytes | N
 
 
 def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
-    length, at = _varint(data, at)
+    length, at = zigzag(data, at)
     return (None, at) if length < 0 else (data[at : at + length], at + length)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag number, and where it ends."""
-    found = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        found |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004  the last one
-            return (found >> 1) ^ -(found & 1), at
-        shift += 7
 
 
 def _hits(offsets: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

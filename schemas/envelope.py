@@ -160,7 +160,7 @@ def first_frame(records: bytes) -> bytes | None:
     """What the value of the first of these records starts with; None where it has no key, or ends too soon."""
     try:
         place = _after(records, 0) + 1
-        key_bytes, place = _zigzag(records, _after(records, _after(records, place)))
+        key_bytes, place = zigzag(records, _after(records, _after(records, place)))
         place = _after(records, place + key_bytes)
     except IndexError:
         return None
@@ -183,8 +183,13 @@ def _after(data: bytes, place: int) -> int:
     return place + 1
 
 
-def _zigzag(data: bytes, place: int) -> tuple[int, int]:
-    """The varint that begins here, and where it has ended."""
-    end = _after(data, place)
-    coded = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(data[place:end]))
-    return (coded >> 1) ^ -(coded & 1), end
+def zigzag(data: bytes, place: int) -> tuple[int, int]:
+    """The varint that begins here, and where it has ended. Raises IndexError where the bytes end before it does."""
+    coded = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        coded |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return (coded >> 1) ^ -(coded & 1), place
+        shift += 7

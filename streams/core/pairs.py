@@ -42,6 +42,10 @@ class _Voice(NamedTuple):
     payload: str | None
     event_id: str
 
+    @classmethod
+    def at(cls, columns: Sequence[pa.Array], place: int) -> _Voice:
+        return cls(*(column[place].as_py() for column in columns))
+
     def counted(self, policy: Policy) -> Vote:
         """As a panel counts it."""
         name = policy.agent_columns.names[self.agent].as_py()
@@ -85,7 +89,7 @@ def _keys(answers: pa.StringArray) -> pa.StringArray:
 
 def vote(policy: Policy, voices: pa.RecordBatch, place: int) -> Vote:
     """One of them as a panel counts it."""
-    return _Voice(*(column[place].as_py() for column in voices.columns)).counted(policy)
+    return _Voice.at(voices.columns, place).counted(policy)
 
 
 class Pairs:
@@ -153,7 +157,7 @@ class Pairs:
         columns = self._columns.get(serial)
         if columns is None:
             columns = self._columns[serial] = self._blocks[serial].columns
-        said = _Voice(*(column[place].as_py() for column in columns))
+        said = _Voice.at(columns, place)
         task.charge(Charged(said.event_id, said.cost_microusd, said.tokens))
         attempt = task.attempts[spot & _ATTEMPT]
         attempt.event_id, attempt.vote = said.event_id, said.counted(self._policy)

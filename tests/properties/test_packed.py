@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.admission import admit_log
 from schemas.codec import Codec, DecodedLog
-from schemas.envelope import _after, _zigzag
+from schemas.envelope import _after, zigzag
 from schemas.extent import sizes_of
 from schemas.plain import long
 from schemas.records import record
@@ -66,9 +66,9 @@ def values_in(records: bytes) -> list[bytes] | None:
     found, at = [], 0
     try:
         while at < len(records):
-            size, start = _zigzag(records, at)
-            key_bytes, place = _zigzag(records, _after(records, _after(records, start + 1)))
-            value_bytes, place = _zigzag(records, place + key_bytes)
+            size, start = zigzag(records, at)
+            key_bytes, place = zigzag(records, _after(records, _after(records, start + 1)))
+            value_bytes, place = zigzag(records, place + key_bytes)
             at = start + size
             if key_bytes < 0 or value_bytes < 0 or place + value_bytes + 1 != at or records[at - 1 : at] != b"\0":
                 return None
