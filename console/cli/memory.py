@@ -7,9 +7,10 @@ stdout.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from agents.context import caps_of
 from agents.directives import (
@@ -23,7 +24,7 @@ from agents.directives import (
 )
 from agents.logrecall import LogRecall, only
 from agents.memory.canonical import window_hash
-from agents.memory.fold import refold
+from agents.memory.fold import refold, resolve
 from agents.memory.model import Directives, Fact, Interaction, Key, Line, State, Summary, SummaryLine, Window
 from agents.memory.ports import Remembered
 from agents.memory.render import text
@@ -47,6 +48,15 @@ INSTRUCTIONS = ("id", "agent", "tenant", "text", "at", "by")
 ROWS_MAX, BYTES_MAX, POLL_S = 10_000, 16 * 1024 * 1024, 0.05
 
 
+class Counts(NamedTuple):
+    """Interactions of a conversation: those that its window holds as they were said, those that its summary stands for,
+    and those that people revoked, which are in neither."""
+
+    verbatim: int
+    summarised: int
+    revoked: int
+
+
 def show_context(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
     """Prints the window as an agent's next call would be shown it. Raises NotFoundError, UnreachableError."""
     state, directives, held = memory_of(deployment, key)
@@ -55,18 +65,20 @@ def show_context(deployment: Deployment, key: Key, *, form: Format, out: Output)
         out.note(f"{key.agent_id} is shown no context: see `context` in the topology.")
         return ExitCode.OK
     shown = window(state, caps, directives)
+    counts = counted(shown, held.interactions, directives.revoked)
     by_id = {each.id: each for each in held.interactions}
     makers = {line: each for each in state.models for line in each.lines}
     lines = [_line(line, by_id, _maker(line, shown, makers)) for line in shown.lines]
     if form is Format.TABLE:
         out.records(lines, LINES, form)
-        out.note(_said(shown))
+        out.note(_said(shown, counts))
         return ExitCode.OK
     whole = {
         "tenant": key.tenant,
         "agent": key.agent_id,
         "conversation": key.conversation_id,
         "interactions": shown.count,
+        **counts._asdict(),
         "tokens": shown.tokens,
         "tokens_soft": caps.soft,
         "tokens_hard": caps.hard,
@@ -79,10 +91,22 @@ def show_context(deployment: Deployment, key: Key, *, form: Format, out: Output)
     return ExitCode.OK
 
 
-def _said(shown: Window) -> str:
+def counted(shown: Window, held: Iterable[Interaction], revoked: Collection[str]) -> Counts:
+    """Of all that `held` has; a number that two hosts gave away counts once."""
+    summarised = 0 if shown.summary is None or not shown.summary.lines else len(shown.summary.members)
+    return Counts(len(shown.interactions), summarised, sum(each.id in revoked for each in resolve(held)))
+
+
+def _said(shown: Window, counts: Counts) -> str:
     left_out = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in shown.omitted._asdict().items() if n)
-    rest = f"; left out: {left_out}" if left_out else ""
-    return f"{shown.tokens} of {shown.caps.soft} tokens, {shown.count} interactions, {window_hash(shown)}{rest}"
+    parts = [
+        f"{shown.tokens} of {shown.caps.soft} tokens",
+        f"{counts.verbatim + counts.summarised} of {shown.count} interactions"
+        + (f" ({counts.summarised} as a summary)" if counts.summarised else ""),
+        *([f"{counts.revoked} revoked"] if counts.revoked else []),
+        window_hash(shown),
+    ]
+    return ", ".join(parts) + (f"; left out: {left_out}" if left_out else "")
 
 
 def _maker(line: Line, shown: Window, makers: Mapping[SummaryLine, Summary]) -> Summary | None:

@@ -34,19 +34,22 @@ from streams.history.conversations import Conversations
 from streams.history.summaries import StoredSummary, Summaries
 
 REVOKED = ("task_id", "id", "why", "by")
-VERIFIED = ("conversation", "interactions", "behind", "summaries", "models", "same", "log_hash", "history_hash")
+COUNTS = ("interactions", "revoked", "behind", "summaries", "models")
+VERIFIED = ("conversation", *COUNTS, "same", "log_hash", "history_hash")
 TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two windows of one memory after the same number of interactions, and how many more the log has.
+    """Two windows of one memory after the same number of interactions, how many of these are revoked and so in neither,
+    and how many more the log has.
 
     `begins` is the first interaction that the log still holds, where it does not reach back far enough; else 1.
     """
 
     log: Window
     history: Window
+    revoked: int
     behind: int
     begins: int = 1
 
@@ -79,7 +82,8 @@ def compare(
         state = refold(key, seen, facts_before=side.facts_before, models=models, revoked=directives.revoked)
         windows.append(window(state, caps, directives))
     begins = kept[0][0].ordinal if kept[0] else 1
-    return Comparison(windows[0], windows[1], ends[0] - upto, begins if begins > reach(upto) else 1)
+    revoked = sum(each.id in directives.revoked for each in kept[0] if each.ordinal <= upto)
+    return Comparison(windows[0], windows[1], revoked, ends[0] - upto, begins if begins > reach(upto) else 1)
 
 
 def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Output) -> ExitCode:
@@ -103,6 +107,7 @@ def verify_context(deployment: Deployment, key: Key, *, form: Format, out: Outpu
         "agent": key.agent_id,
         "conversation": key.conversation_id,
         "interactions": found.log.count,
+        "revoked": found.revoked,
         "behind": found.behind,
         "log_hash": window_hash(found.log),
         "history_hash": window_hash(found.history),

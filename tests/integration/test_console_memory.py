@@ -74,6 +74,8 @@ def test_what_is_shown_is_what_the_agents_next_call_gets(bench: Bench, say: Call
         assert say("context", "revoke", "mind", "c", "t99", "--why", "no such task").code == ExitCode.NOT_FOUND
         shown_now = json.loads(say("context", "show", "mind", "c").out)
         assert [n for n in range(9, 13) if f"matter {n}" in shown_now["text"]] == [9, 12]
+        counts = ("interactions", "verbatim", "summarised", "revoked")
+        assert [[shown[name] for name in counts] for shown in (whole, shown_now)] == [[12, 10, 2, 0], [13, 8, 3, 2]]
         bench.dispatch("mind", {"task_id": "t13", "conversation_id": "c", "text": "anything else?"})
         (last,) = [each for each in bench.events("mind", 14) if each["task"]["task_id"] == "t13"]
         assert json.loads(last["payload"])["hash"] == shown_now["hash"], "a host that serves has heard of it"
