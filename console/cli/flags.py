@@ -32,6 +32,7 @@ ClickHouse = Annotated[
 TopologyFile = Annotated[
     Path | None, typer.Option("--topology", metavar="FILE", help="Default: topology.yaml. [env: POINTSMAN_TOPOLOGY]")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can be asked.")]
 Output_ = Annotated[Format, typer.Option("-o", "--output", help="How data is written.")]
 MetricsPort = Annotated[
     int | None,

@@ -5,12 +5,14 @@ I/O: Kafka, ClickHouse, the clock, stdout.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import ndiff
+from typing import TextIO
 
 from agents.context import caps_of
 from agents.directives import revocation
@@ -21,6 +23,7 @@ from agents.memory.modelled import missing
 from agents.memory.ports import Remembered, SourceAway
 from agents.memory.render import text
 from agents.memory.window import window
+from console.cli.confirm import confirm
 from console.cli.deployment import Deployment
 from console.cli.failures import ExitCode, NotFoundError
 from console.cli.memory import memory_of, say
@@ -33,6 +36,7 @@ from schemas.nearest import suggest
 from streams.history.conversations import Conversations
 from streams.history.summaries import StoredSummary, Summaries
 
+ASKED = ("task_id", "asked", "answer")
 REVOKED = ("task_id", "id", "why", "by")
 COUNTS = ("interactions", "revoked", "behind", "summaries", "models")
 VERIFIED = ("conversation", *COUNTS, "same", "log_hash", "history_hash")
@@ -162,10 +166,25 @@ def chosen(interactions: Sequence[Interaction], which: Sequence[str]) -> list[In
     return list(found.values())
 
 
-def revoke(deployment: Deployment, key: Key, which: Sequence[str], *, why: str, form: Format, out: Output) -> ExitCode:
-    """Says that nothing may be derived from them any more. Raises NotFoundError, UnreachableError, DeliveryError."""
+def revoke(
+    deployment: Deployment,
+    key: Key,
+    which: Sequence[str],
+    *,
+    why: str,
+    yes: bool = False,
+    form: Format,
+    out: Output,
+    answers: TextIO | None = None,
+) -> ExitCode:
+    """Says that nothing may be derived from them any more; shows them and asks first, for no command takes it back.
+
+    Raises NotFoundError, UnreachableError, DeliveryError; UsageError where nobody says yes.
+    """
     _, _, remembered = memory_of(deployment, key)
     found = chosen(remembered.interactions, which)
+    if not yes:
+        _ask(key, found, out, answers or sys.stdin)
     now, said_by = time.time_ns() // 1_000, principal()
     say(deployment, [revocation(key, [each.id for each in found], reason=why, at=now, by=said_by)])
     said_at = datetime.fromtimestamp(now / 1e6, UTC)
@@ -183,3 +202,17 @@ def revoke(deployment: Deployment, key: Key, which: Sequence[str], *, why: str, 
     ]
     out.records(rows, REVOKED, form)
     return ExitCode.OK
+
+
+def _ask(key: Key, found: Sequence[Interaction], out: Output, answers: TextIO) -> None:
+    """Raises UsageError unless somebody says yes."""
+    rows: list[Row] = [{name: getattr(each, name) for name in ASKED} for each in found]
+    confirm(
+        f"Take this out of all that {key.agent_id} remembers of {key.conversation_id}? No command takes it back.",
+        nobody=f"Nobody can be asked here: look at `pointsman context show {key.agent_id} {key.conversation_id}`, then "
+        "add --yes.",
+        no="Nothing was revoked.",
+        out=out,
+        answers=answers,
+        show=lambda: Output(out.err, out.err).records(rows, ASKED, Format.TABLE),
+    )

@@ -15,6 +15,8 @@ from schemas.nearest import suggest
 
 # Commands whose text is one argument.
 ONE_TEXT = ("submit", "history")
+# What scripts say to commands that ask, and by habit to others: a flag that looks like it is not what they mean.
+YES = ("--yes", "-y")
 
 
 def usage_fault(error: Any, words: Sequence[str]) -> str:
@@ -31,6 +33,8 @@ def _clear(error: Any, message: str, words: Sequence[str]) -> str:
     # Typer says of a choice that the attempt to read it failed, and of what is missing nothing more than its name.
     # The choices for a missing argument come a line each.
     text = re.sub(r"\s*\n\s*", " ", re.sub(r"(?<=: )Value error, ", "", message)).strip().rstrip(".")
+    if "No such option" in text and error.option_name in YES:
+        return f"{text.partition(' (')[0]}; this command does not ask, so leave it out"
     options = getattr(error, "possibilities", None)
     if "No such option" in text and options:
         return f"{text.partition(' (')[0]}{suggest(error.option_name, options)}"

@@ -38,6 +38,12 @@ def _lines() -> Iterator[str]:
         "errors are in [codes](codes.md). `--debug` may stand anywhere, and shows where an error was raised."
     )
     commands = sorted(leaves(program()))
+    asking = [f"`{path}`" for path, command in commands if any("--yes" in each.opts for each in command.params)]
+    yield from paragraph(
+        f"These ask before they do what no command takes back, or what reaches far: {', '.join(asking)}. `--yes` says "
+        "yes where nobody can be asked, as in a script. The others do not ask: what `agents pause` did, `agents "
+        "resume` takes back, and so on."
+    )
     yield from table(("command", "does"), _overview(commands))
     yield from table(("exit code", "means"), ((str(code.value), meaning) for code, meaning in EXIT_CODES.items()))
     for path, command in commands:

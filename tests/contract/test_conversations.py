@@ -485,9 +485,9 @@ def test_verify_and_revoke_tell_what_differs_and_take_out_what_is_poisoned(
 
     quiet = Output(io.StringIO(), io.StringIO())
     with pytest.raises(NotFoundError, match="t99"):
-        revoke(console, KEY, ["t17", "t99"], why="forged", form=Format.JSONL, out=quiet)
+        revoke(console, KEY, ["t17", "t99"], why="forged", yes=True, form=Format.JSONL, out=quiet)
     assert verify()[0] == 1, "nothing is revoked where one name is wrong"
-    revoke(console, KEY, ["t17", said[2].id], why="forged", form=Format.JSONL, out=quiet)
+    revoke(console, KEY, ["t17", said[2].id], why="forged", yes=True, form=Format.JSONL, out=quiet)
     state, directives, held = memory_of(console, KEY)
     assert mark(17) in str(held.interactions), "the log keeps it"
     derived = state_bytes(state) + window_bytes(window(state, directives=directives))

@@ -69,7 +69,7 @@ def test_what_is_shown_is_what_the_agents_next_call_gets(bench: Bench, say: Call
         bench.dispatch("mind", {"task_id": "t12", "conversation_id": "c", "text": "matter 12"})
         (last,) = [each for each in bench.events("mind", 13) if each["task"]["task_id"] == "t12"]
         assert json.loads(last["payload"])["hash"] == whole["hash"]
-        revoked = say("context", "revoke", "mind", "c", "t11", "t10", "--why", "taken from a forged invoice")
+        revoked = say("context", "revoke", "mind", "c", "t11", "t10", "--why", "taken from a forged invoice", "--yes")
         assert breaches(json.loads(revoked.out), promises()["pointsman context revoke"]) == []
         assert say("context", "revoke", "mind", "c", "t99", "--why", "no such task").code == ExitCode.NOT_FOUND
         shown_now = json.loads(say("context", "show", "mind", "c").out)

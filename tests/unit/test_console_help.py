@@ -13,6 +13,18 @@ ROOT = program()
 LEAVES = dict(leaves(ROOT))
 SCREEN_LINES = 48
 
+ASKING = {"agents resume", "agents retire", "chaos run", "context revoke", "dlq redrive", "topics apply"}
+TAKEN_BACK_BY = {
+    "agents pause": "agents resume",
+    "agents resume": "agents pause",
+    "topics pause": "topics resume",
+    "topics resume": "topics pause",
+    "facts pin": "facts unpin",
+    "facts unpin": "facts pin",
+    "instruct": "context withdraw",
+    "context withdraw": "instruct",
+}
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -26,6 +38,17 @@ def test_each_fits_a_screen_and_says_what_it_does(capsys: Capture, monkeypatch: 
     assert first_line(LEAVES[path]).endswith(".")
     for example in EXAMPLES.get(path, ()):
         assert f"\n    {example}\n" in said.out
+
+
+def test_what_no_command_takes_back_asks_and_the_rest_does_not(capsys: Capture) -> None:
+    assert {path for path, command in LEAVES.items() if any("--yes" in each.opts for each in command.params)} == ASKING
+    for path, back in TAKEN_BACK_BY.items():
+        assert back in LEAVES
+        assert path not in ASKING or path == "agents resume", "it asks about an agent that was retired"
+        if path not in ASKING:
+            for flag in ("--yes", "-y"):
+                said = pointsman(capsys, *path.split(), flag)
+                assert f"No such option: {flag}; this command does not ask" in said.err
 
 
 def test_every_example_can_be_run() -> None:

@@ -3,6 +3,7 @@ is not counted among what an agent gets."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Collection
 from dataclasses import replace
@@ -10,20 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from agents.directives import Directive
 from agents.memory.fold import refold
 from agents.memory.model import Caps, Directives, Interaction
 from agents.memory.ports import Remembered
 from agents.memory.window import window
-from console.cli import memory
+from console.cli import memory, memory_checks
 from console.cli.deployment import Deployment
-from console.cli.failures import ExitCode
+from console.cli.failures import ExitCode, UsageError
 from console.cli.memory import Counts, counted
-from console.cli.memory_checks import compare
+from console.cli.memory_checks import compare, revoke
 from console.cli.output import Format, Output
 from schemas.settings import Settings
 from tests.support.console import pointsman
 from tests.support.history_memory import TOPOLOGY
 from tests.support.memories import KEY, history, interaction
+
+DEPLOYMENT = Deployment(Settings.resolve({}, {}), TOPOLOGY, Path("topology.yaml"))
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "\n"])
@@ -82,10 +86,38 @@ def test_people_are_told_what_the_agent_gets_of_how_many(
     directives = Directives(revoked=frozenset(said[number - 1].id for number in revoked))
     known = refold(KEY, said, revoked=directives.revoked), directives, Remembered(said)
     monkeypatch.setattr(memory, "memory_of", lambda *_: known)
-    deployment = Deployment(Settings.resolve({}, {}), TOPOLOGY, Path("topology.yaml"))
-    memory.show_context(deployment, KEY, form=Format.TABLE, out=Output())
+    memory.show_context(DEPLOYMENT, KEY, form=Format.TABLE, out=Output())
     assert told in capsys.readouterr().err
-    memory.show_context(deployment, KEY, form=Format.JSON, out=Output())
+    memory.show_context(DEPLOYMENT, KEY, form=Format.JSON, out=Output())
     whole = json.loads(capsys.readouterr().out)
     assert (whole["interactions"], whole["revoked"]) == (n, len(revoked))
     assert (whole["verbatim"] + whole["summarised"]) == int(told.split()[1])
+
+
+class Terminal(io.StringIO):
+    """A person who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_no_command_takes_back_is_shown_and_asked_about_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Directive] = []
+    known = tuple(history(3))
+    monkeypatch.setattr(memory_checks, "memory_of", lambda *_: (None, None, Remembered(known)))
+    monkeypatch.setattr(memory_checks, "say", lambda _, words: said.extend(words))
+    out = Output(io.StringIO(), err := io.StringIO())
+
+    def revoked(answers: io.StringIO, *, yes: bool = False) -> ExitCode:
+        return revoke(DEPLOYMENT, KEY, ["t2"], why="forged", yes=yes, form=Format.JSONL, out=out, answers=answers)
+
+    with pytest.raises(UsageError, match="--yes"):
+        revoked(io.StringIO("y\n"))
+    assert err.getvalue() == "", "nobody reads it"
+    with pytest.raises(UsageError, match="Nothing was revoked"):
+        revoked(Terminal("\n"))
+    assert known[1].asked in err.getvalue()
+    assert known[0].asked not in err.getvalue()
+    assert said == []
+    assert revoked(Terminal("y\n")) == revoked(io.StringIO(), yes=True) == ExitCode.OK
+    assert [each.interactions for each in said] == [(known[1].id,)] * 2

@@ -12,7 +12,7 @@ import typer
 
 from console.cli.completion import agents as agent_names
 from console.cli.completion import routes
-from console.cli.flags import Broker, Output_, TopologyFile, deployment_of, settings_of
+from console.cli.flags import Broker, Output_, TopologyFile, Yes, deployment_of, settings_of
 from console.cli.output import Format, Output
 from console.scaffold.templates import Kind
 
@@ -66,7 +66,6 @@ def agents_test(
 
 Agent = Annotated[str, typer.Argument(help="As in the topology.", autocompletion=agent_names)]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept with it, for whoever asks later.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can be asked.")]
 
 
 @agents_app.command("list")

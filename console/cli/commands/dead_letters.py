@@ -12,7 +12,7 @@ import typer
 
 from console.cli.completion import dead_reasons
 from console.cli.completion import topics as topic_names
-from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, deployment_of
+from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, Yes, deployment_of
 from console.cli.output import Format, Output
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def redrive(
     to: To = None,
     all_: Annotated[bool, typer.Option("--all", help="Every dead letter that did not go back yet.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go where; send nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can be asked.")] = False,
+    yes: Yes = False,
     rate: Annotated[int, typer.Option("--rate", min=1, metavar="N", help="Records a second at most.")] = 100,
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many in one run; the next run goes on.")] = 10_000,
     redrives_max: Annotated[

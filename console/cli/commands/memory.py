@@ -12,7 +12,7 @@ import typer
 
 from agents.memory.model import Key
 from console.cli.completion import agents as agent_names
-from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, deployment_of
+from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, Yes, deployment_of
 from console.cli.output import Format, Output
 
 app = typer.Typer()
@@ -75,15 +75,16 @@ def context_revoke(
         str, typer.Option("--why", help="What is wrong with it; it is kept with the revocation.", callback=stated)
     ],
     tenant: Tenant = "default",
+    yes: Yes = False,
     broker: Broker = None,
     topology: TopologyFile = None,
     output: Output_ = Format.TABLE,
 ) -> None:
-    """Take interactions out of all that an agent remembers of a conversation: windows, summaries and facts."""
+    """Take interactions out of all that an agent remembers of a conversation, for good; shows them and asks first."""
     from console.cli.memory_checks import revoke
 
-    deployment = deployment_of(broker=broker, topology=topology)
-    raise typer.Exit(revoke(deployment, Key(tenant, agent, conversation), what, why=why, form=output, out=Output()))
+    deployment, key = deployment_of(broker=broker, topology=topology), Key(tenant, agent, conversation)
+    raise typer.Exit(revoke(deployment, key, what, why=why, yes=yes, form=output, out=Output()))
 
 
 @facts_app.command("list")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from console.cli.completion import topics as topic_names
-from console.cli.flags import Broker, Output_, TopologyFile, deployment_of
+from console.cli.flags import Broker, Output_, TopologyFile, Yes, deployment_of
 from console.cli.output import Format, Output
 
 app = typer.Typer()
@@ -72,7 +72,7 @@ def plan(
 def apply(
     broker: Broker = None,
     topology: TopologyFile = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can be asked.")] = False,
+    yes: Yes = False,
     output: Output_ = Format.TABLE,
 ) -> None:
     """Create and change topics as `topics plan` shows it; deletes nothing. Safe to repeat."""
