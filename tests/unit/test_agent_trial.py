@@ -86,9 +86,13 @@ def topology(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def tried(capsys: Capture, *arguments: str) -> tuple[Said, dict[str, Any]]:
     said = pointsman(capsys, "agents", "test", *arguments, "-o", "json")
     row: dict[str, Any] = json.loads(said.out)
-    assert (said.code == ExitCode.OK) == row["counts"]
-    assert said.code in (ExitCode.OK, ExitCode.FAILED)
+    assert said.code == (ExitCode.OK if row["counts"] else ExitCode.FAILED), all_of(said, row)
     return said, row
+
+
+def all_of(said: Said, row: dict[str, Any]) -> str:
+    """What a failed assertion tells: where one field is not as expected, another one says why."""
+    return f"{json.dumps(row, indent=2)}\n{said.err}"
 
 
 CASES = {
@@ -115,19 +119,21 @@ CASES = {
 def test_what_the_host_records_is_shown(
     topology: None, capsys: Capture, arguments: list[str], expected: dict[str, Any]
 ) -> None:
-    _, row = tried(capsys, *arguments)
-    assert {name: row[name] for name in expected} == expected
+    said, row = tried(capsys, *arguments)
+    assert {name: row[name] for name in expected} == expected, all_of(said, row)
 
 
 def test_what_it_means_for_the_task_is_said(topology: None, capsys: Capture) -> None:
-    assert (
-        "answers.confidence_min, 0.7; on route first the next one is asked, slow" in tried(capsys, "unsure")[1]["means"]
-    )
-    assert "on route first the next one is asked, silent" in tried(capsys, "slow")[1]["means"]
-    assert "confidence 0.75, confidence_when_unstated" in tried(capsys, "silent")[1]["means"]
-    assert "ESCALATED, WRITE_UNCERTAIN" in tried(capsys, "ledger", "bug")[1]["means"]
-    assert "the next one is asked, cited" in tried(capsys, "ledger", "refuse")[1]["means"]
-    assert "on no route of this intent" in tried(capsys, "moody", "refuse", "--intent", "second")[1]["means"]
+    for arguments, words in (
+        (["unsure"], "answers.confidence_min, 0.7; on route first the next one is asked, slow"),
+        (["slow"], "on route first the next one is asked, silent"),
+        (["silent"], "confidence 0.75, confidence_when_unstated"),
+        (["ledger", "bug"], "ESCALATED, WRITE_UNCERTAIN"),
+        (["ledger", "refuse"], "the next one is asked, cited"),
+        (["moody", "refuse", "--intent", "second"], "on no route of this intent"),
+    ):
+        said, row = tried(capsys, *arguments)
+        assert words in row["means"], all_of(said, row)
 
 
 def test_every_field_is_the_one_that_is_promised(topology: None, capsys: Capture) -> None:
@@ -137,7 +143,7 @@ def test_every_field_is_the_one_that_is_promised(topology: None, capsys: Capture
 
 def test_a_program_is_run_and_heard(topology: None, capsys: Capture) -> None:
     said, row = tried(capsys, "program", "hello", "--payload", '{"n": [1]}')
-    assert (row["answer"], row["payload"], row["confidence"]) == ("yes", '{"n":[1]}', None)
+    assert (row["answer"], row["payload"], row["confidence"]) == ("yes", '{"n":[1]}', None), all_of(said, row)
     assert "asked hello" in said.err  # its standard error
     assert "confidense, which nobody reads; did you mean confidence?" in said.err
     assert "resource limits" in said.err or "bubblewrap" in said.err
@@ -147,7 +153,7 @@ def test_what_an_agent_prints_is_not_among_the_data(topology: None, capsys: Capt
     said, row = tried(
         capsys, "noisy", "third", "--after", "first", "--after", "second", "--label", "a=b", "--payload", "[1]"
     )
-    assert row["answer"] == "2 before, {'a': 'b'}, [1]"
+    assert row["answer"] == "2 before, {'a': 'b'}, [1]", all_of(said, row)
     assert "this must not be" in said.err
 
 
