@@ -7,12 +7,14 @@ import uuid
 import confluent_kafka as ck
 import numpy as np
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from loadtest import places
 from loadtest.places import read_places
 from schemas.settings import Settings
+from schemas.topics import TopicSpec
 from schemas.topology import Topology
+from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import TransportError, client_config
 from tests.support import scenes
@@ -28,8 +30,7 @@ def topic(broker: str) -> str:
     """One of two partitions, with so many records in each."""
     name = f"places-{uuid.uuid4().hex[:8]}"
     settings = Settings.resolve({"broker": broker}, {})
-    admin = AdminClient(client_config(settings, None, "admin"))
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
+    ensure_topics(settings, [TopicSpec(name, None, 2, "delete", 3_600_000)])
     producer = ck.Producer(client_config(settings, None, "producer"))
     for number in range(ROWS):
         for partition in range(2):

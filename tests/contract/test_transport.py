@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from console.local.broker import LocalBroker
 from schemas.errors import ConfigurationError, DeliveryError, UnreachableError
 from schemas.topics import TopicSpec
-from streams.transport.admin import check_broker, ensure_topics
+from streams.transport.admin import await_leaders, check_broker, ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer
@@ -332,6 +332,7 @@ def test_topics_that_keep_producer_time_are_refused(broker: str, prefix: str) ->
     admin = AdminClient({"bootstrap.servers": broker})
     new = NewTopic(name, 1, 1, config={"message.timestamp.type": "CreateTime"})
     admin.create_topics([new])[name].result()
+    await_leaders(Settings(broker), [topic(name, 1)])
     with pytest.raises(ConfigurationError, match="LogAppendTime"):
         ensure_topics(Settings(broker), [topic(name, 1)])
 

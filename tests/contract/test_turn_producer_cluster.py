@@ -58,7 +58,8 @@ def created(cluster: Cluster, topic: str) -> None:
     made = client.create_topics([NewTopic(topic, PARTITIONS, NODES, config={"min.insync.replicas": "2"})])
     made[topic].result(60)
     until(lambda: in_sync(cluster, topic), WAIT_S)
-    assert set(leaders(cluster, topic).values()) == set(range(1, NODES + 1))
+    # Each node hears of it in its own time, and any of them may be asked.
+    until(lambda: set(leaders(cluster, topic).values()) == set(range(1, NODES + 1)), WAIT_S)
 
 
 def played(cluster: Cluster, topic: str, turns: int, troubles: dict[int, Callable[[], object]]) -> None:

@@ -23,6 +23,7 @@ from schemas.errors import DeliveryError
 from schemas.records import table
 from streams.transport.admin import delete_topics
 from streams.transport.batch import TopicPartition
+from streams.transport.topic_admin import TopicAdmin
 from tests.support.agents_bench import Bench, make_topology, until
 from tests.support.agents_sample import CALLS, RUNNING
 
@@ -154,6 +155,7 @@ def test_an_event_that_cannot_be_delivered_ends_the_host(broker: str, prefix: st
     with Bench(broker, topology) as bench:
         host = bench.host()
         delete_topics(bench.settings, [bench.topics.events("echo")])
+        until(lambda: bench.topics.events("echo") not in TopicAdmin(bench.settings).listed())  # the broker hears later
         bench.dispatch("echo", {"task_id": "t"})
         until(lambda: host.error is not None)
         with pytest.raises(DeliveryError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -21,8 +22,10 @@ from confluent_kafka.admin import (
 
 from console.local.broker import LocalBroker
 from console.local.ports import free_ports
+from tests.support.waiting import until
 
 PASSWORD = "not-a-secret"
+GRANTED_S = 15.0
 OPERATIONS = {
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
@@ -42,6 +45,9 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
 
+EVERY_RULE = AclBindingFilter(
+    ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+)
 KINDS = {
     "--topic": ResourceType.TOPIC,
     "--group": ResourceType.GROUP,
@@ -68,10 +74,16 @@ class SecuredBroker(LocalBroker):
         return config
 
     def grant(self, script: Iterable[str]) -> None:
-        """Adds the rules that a script of kafka-acls commands would add."""
+        """Adds the rules that a script of kafka-acls commands would add; the broker goes by them when this returns.
+
+        It is the controller that says they are made. The broker hears of it a moment later, and refuses until then; the
+        rules that it shows are those by which it judges.
+        """
         client = AdminClient({"bootstrap.servers": self.inside})  # kept: its futures fail with it
-        for future in client.create_acls(list(bindings(script)), request_timeout=30).values():
+        rules = list(bindings(script))
+        for future in client.create_acls(rules, request_timeout=30).values():
             future.result()
+        until(lambda: {*rules} <= {*client.describe_acls(EVERY_RULE, request_timeout=30).result()}, GRANTED_S)
 
     def sign_in(self, user: str) -> Path:
         """The file for POINTSMAN_KAFKA_CONFIG by which a client is this user."""
