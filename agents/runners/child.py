@@ -175,7 +175,7 @@ class Child:
             await asyncio.wait_for(self._gone.wait(), STATUS_S)
         status = self._told.get("status")
         if status is None:
-            return "the program closed its output"
+            return "the program ended with its keeper" if self.is_gone else "the program closed its output"
         how = f"ended with status {status}" if status >= 0 else f"was ended by signal {-status}"
         return f"the program {how}"
 

@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -96,7 +97,7 @@ def _watch(pid: int, control: int, woken: int) -> int | None:
     listening, until = [control, woken], None
     while True:
         wait_s = None if until is None else max(0.0, until - time.monotonic())
-        ready, _, _ = select.select(listening, [], [], wait_s)
+        ready = _readable(listening, wait_s)
         if woken in ready:
             os.read(woken, 4096)
         if pid in (ended := _reaped()):
@@ -111,6 +112,17 @@ def _watch(pid: int, control: int, woken: int) -> int | None:
             listening, until = [woken], time.monotonic() + GRACE_S
         if until is not None and time.monotonic() >= until:
             return None
+
+
+def _readable(files: Iterable[int], wait_s: float | None) -> set[int]:
+    """Those of which something can be read, or that have ended; none after this time.
+
+    `select` takes no number above 1023: `control` has the host's, which may hold thousands of connections.
+    """
+    poll = select.poll()
+    for each in files:
+        poll.register(each, select.POLLIN)
+    return {each for each, _ in poll.poll(None if wait_s is None else wait_s * 1000)}
 
 
 def _kill_tree(pid: int, *, adopts: bool) -> dict[int, int]:

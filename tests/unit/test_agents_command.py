@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,26 @@ async def test_one_run_answers_one_request_after_the_other(make: Make) -> None:
 async def test_a_request_larger_than_a_pipe_gets_through(make: Make) -> None:
     text = "\N{SNOWMAN}" * 300_000
     assert (await make(response_bytes_max=8_000_000).ask(f"echo {text}")).answer == text
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process holds so many that a new one's number is above 1023, where `select` ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2_000, hard)), hard))
+    with ExitStack() as held:
+        while held.enter_context(Path(os.devnull).open("rb")).fileno() < 1_100:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_host_that_holds_many_files_runs_programs_as_others_do(many_files: None, make: Make) -> None:
+    bench = make()
+    assert ended(await bench.ask("echo hello")) == ("COMPLETED", None, None)
+    await bench.ask("descend-and-exit")
+    pids = await bench.descendants()
+    await eventually(lambda: not any(map(alive, pids)))
 
 
 async def test_as_many_runs_as_calls_and_no_more_than_allowed(make: Make) -> None:
@@ -363,7 +385,8 @@ async def test_the_end_of_the_host_is_quick_and_leaves_no_process_however_deaf(m
 async def test_a_keeper_that_is_killed_takes_its_program_along(make: Make) -> None:
     """Not whatever left the program's group: that is what the keeper is for. It is killed by nobody but an operator."""
     bench = make()
-    assert ended(await bench.ask("kill-keeper"))[:2] == ("FAILED", "INTERNAL")
+    error = "the program ended with its keeper without an answer"
+    assert ended(await bench.ask("kill-keeper")) == ("FAILED", "INTERNAL", error)
     own, plain, *others = await bench.descendants()
     await eventually(lambda: not alive(own) and not alive(plain))
     for pid in others:
