@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agents.contract import EMPTY_CONTEXT, Context, Known
-from agents.contract import Interaction as Earlier
+from agents.contract import EMPTY_CONTEXT, Context
 from agents.conversation import Conversation, Held, Read, View
-from agents.memory.canonical import window_hash
 from agents.memory.fold import pin
 from agents.memory.model import (
     CHUNK,
@@ -24,12 +22,11 @@ from agents.memory.model import (
     Key,
     State,
     Summary,
-    Window,
 )
 from agents.memory.ports import Remembered, Told
-from agents.memory.render import messages, text
 from agents.memory.window import window
 from agents.outcome import Outcome
+from agents.shown import Shown
 from schemas.topology import Topology
 
 if TYPE_CHECKING:
@@ -151,7 +148,7 @@ class Contexts:
             if conversation.agent_id in self._summed_up and held.count >= CHUNK:
                 self.due(conversation, view)
         caps = self._caps[conversation.agent_id]
-        return Context(make=lambda: known_of(window(view.state, caps, view.directives)))
+        return Shown(lambda: window(view.state, caps, view.directives))
 
     def begin(self, conversation: Conversation) -> None:
         """A call of its agent begins: it stays at hand until `left`."""
@@ -245,30 +242,3 @@ class Contexts:
                 self.evict(conversation)
         while len(self._evicted) > EVICTED_MAX:
             self._evicted.popitem(last=False)
-
-
-def earlier(each: Interaction) -> Earlier:
-    """An interaction in the words of the agents' contract."""
-    return Earlier(
-        each.task_id,
-        each.asked,
-        each.answer,
-        each.status,
-        each.at,
-        each.tool_calls,
-        "" if each.source is None else each.source.agent_id,
-    )
-
-
-def known_of(shown: Window) -> Known:
-    """A window in the words of the agents' contract."""
-    return Known(
-        tuple(map(earlier, shown.interactions)),
-        "" if shown.summary is None else shown.summary.text,
-        tuple(fact.text for fact in shown.facts),
-        tuple(instruction.text for instruction in shown.instructions),
-        text(shown),
-        tuple(messages(shown)),
-        shown.tokens,
-        window_hash(shown),
-    )

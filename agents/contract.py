@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -88,48 +87,43 @@ class Context:
 
     `interactions` are the last ones, oldest first; `summary` stands for those before; `facts` are those that are
     pinned, `instructions` what people told this agent. `text` is all of it for a prompt, `messages` the same as chat
-    models take it. It is made when one of them is looked at: an agent that asks for none pays nothing.
+    models take it. Each is made when it is looked at: an agent that asks for none pays nothing.
     """
 
-    def __init__(self, interactions: tuple[Interaction, ...] = (), *, make: Callable[[], Known] | None = None) -> None:
-        self._make = make or (lambda: Known(interactions))
-
-    @cached_property
-    def known(self) -> Known:
-        """All of it at once."""
-        return self._make()
+    def __init__(self, interactions: tuple[Interaction, ...] = (), *, known: Known | None = None) -> None:
+        self._known = known or Known(interactions)
 
     @property
     def interactions(self) -> tuple[Interaction, ...]:
-        return self.known.interactions
+        return self._known.interactions
 
     @property
     def summary(self) -> str:
-        return self.known.summary
+        return self._known.summary
 
     @property
     def facts(self) -> tuple[str, ...]:
-        return self.known.facts
+        return self._known.facts
 
     @property
     def instructions(self) -> tuple[str, ...]:
-        return self.known.instructions
+        return self._known.instructions
 
     @property
     def text(self) -> str:
-        return self.known.text
+        return self._known.text
 
     @property
     def messages(self) -> tuple[Mapping[str, str], ...]:
-        return self.known.messages
+        return self._known.messages
 
     @property
     def tokens(self) -> int:
-        return self.known.tokens
+        return self._known.tokens
 
     @property
     def hash(self) -> str:
-        return self.known.hash
+        return self._known.hash
 
     def __repr__(self) -> str:
         return "Context(...)"  # nothing that was said may come into a log through a repr

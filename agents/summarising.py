@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from agents.calls import wall_us
-from agents.context import earlier
 from agents.contract import Span
 from agents.conversation import Conversation, View
 from agents.event_log import EventLog
@@ -24,6 +23,7 @@ from agents.memory.model import Interaction, Summary
 from agents.memory.modelled import Unfit, modelled
 from agents.recollection import Recollection
 from agents.registry import Code
+from agents.shown import earlier
 from schemas.topology import Topology
 from schemas.topology_agent import Summarising as Policy
 from streams.transport.batch import TopicPartition

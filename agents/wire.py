@@ -65,20 +65,19 @@ def encode_request(
 
 def context_fields(context: Context) -> dict[str, Any]:
     """What an agent knows of the conversation so far, as JSON."""
-    known = context.known
     return {
         "interactions": [
             {"task_id": each.task_id, "asked": each.asked, "answered": each.answered, "status": each.status}
             | {"at_us": each.at, "from_agent": each.from_agent, "tool_calls": [*map(_call, each.tool_calls)]}
-            for each in known.interactions
+            for each in context.interactions
         ],
-        "summary": known.summary,
-        "facts": list(known.facts),
-        "instructions": list(known.instructions),
-        "text": known.text,
-        "messages": list(known.messages),
-        "tokens": known.tokens,
-        "hash": known.hash,
+        "summary": context.summary,
+        "facts": list(context.facts),
+        "instructions": list(context.instructions),
+        "text": context.text,
+        "messages": list(context.messages),
+        "tokens": context.tokens,
+        "hash": context.hash,
     }
 
 

@@ -30,6 +30,7 @@ from agents.memory.ports import Remembered
 from agents.memory.window import window
 from agents.outcome import COMPLETED, Outcome
 from agents.recognition import AttemptId
+from agents.wire import context_fields
 from console.cli.output import Output
 from schemas.topology import Agent, Route, Topology
 from streams.transport.garbage import calm_collector
@@ -104,8 +105,12 @@ class Rig:
         return took / polls / POLL
 
     def look(self, conversation: Conversation) -> int:
-        """Tokens of its window."""
-        return self.contexts.of(conversation).tokens
+        """Its window as chat models take it; how many messages that is."""
+        return len(self.contexts.of(conversation).messages)
+
+    def look_at_all(self, conversation: Conversation) -> int:
+        """All forms of it, as services and programs get them."""
+        return len(context_fields(self.contexts.of(conversation)))
 
     def interactions(self, conversation: Conversation) -> list[Interaction]:
         """All of it that is at hand."""
@@ -140,6 +145,7 @@ def main(arguments: Sequence[str]) -> int:
     kept = rig.interactions(rig.names[0])
     first = [_timed(partial(rig.look, name)) for name in rig.names[1:]]
     again = [_timed(partial(rig.look, name)) for name in rig.names[1:]]
+    entire = [_timed(partial(rig.look_at_all, name)) for name in rig.names[1:]]
     one_more = []
     for name, attempt, outcome in rig.poll(rig.names[1:]):
         rig.contexts.note(name, attempt, outcome)
@@ -154,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
     out.table(["what", "cpu_us"], costs, "CPU-us")
     rows = [
         ["window, nothing new", *_quantiles(again)],
+        ["the same in all forms, as a service gets it", *_quantiles(entire)],
         ["window, one interaction more", *_quantiles(one_more)],
         [f"window, {UNSEEN_MAX} not folded yet", *_quantiles(first)],
         [f"cold fold of {len(kept)} and window", *_quantiles(folds)],

@@ -103,10 +103,13 @@ class Interaction:
     event: Place | None = field(default=None, compare=False)
     event_id: str = field(default="", compare=False)
     sizes: tuple[int, ...] = field(default=(), compare=False, repr=False)  # estimated tokens of its lines, once known
+    _id: str = field(default="", init=False, compare=False, repr=False)  # once somebody asked for it
 
     @property
     def id(self) -> str:
-        return interaction_id(self.key, self.task_id, self.attempt, self.stage)
+        if not self._id:
+            object.__setattr__(self, "_id", interaction_id(self.key, self.task_id, self.attempt, self.stage))
+        return self._id
 
 
 @dataclass(frozen=True, slots=True)

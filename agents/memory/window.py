@@ -183,8 +183,11 @@ def _standing(state: State, after: int, before: int) -> Iterator[tuple[Summary, 
     models = {each.first: each for each in state.models}
     for chunk in state.chunks:
         model = models.get(chunk.first)
-        if model is not None and model.since <= state.count and chunk.first > after and chunk.last < before:
+        is_whole = after < chunk.first and chunk.last < before  # all are, but the one that leaves
+        if is_whole and model is not None and model.since <= state.count:
             yield model, model.lines
+        elif is_whole:
+            yield chunk, chunk.lines
         else:
             yield chunk, tuple(line for line in chunk.lines if after < line.ordinal < before)
 
@@ -223,9 +226,12 @@ def _summary(state: State, rest: Sequence[Interaction], room: int, count: Counte
 def _heaviest(lines: Sequence[SummaryLine], room: int, after: int, count: Counter) -> list[SummaryLine]:
     """In their order, those that weigh most for what they cost, the same words once: where they were said last."""
     newest = {line.text: line for line in lines}
+    sizes = {text: _size(line, count) for text, line in newest.items()}
+    if sum(sizes.values()) <= room:
+        return [line for line in lines if newest[line.text] is line]
     ranked = []
     for place, line in enumerate(newest.values()):
-        size = _size(line, count)
+        size = sizes[line.text]
         weight = max(line.weight, WEIGHT_MIN) + RECENCY * (line.ordinal - after) / SUMMARISED
         ranked.append((-weight / float(max(size, 1) ** DENSITY), place, size, line))
     ranked.sort()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -24,6 +28,7 @@ from agents.outcome import Outcome
 from agents.recognition import AttemptId
 from agents.recollection import Recollection
 from agents.sources import joined
+from agents.wire import context_fields
 from schemas.topology import Topology
 from tests.support.agents_attempts import attempt_of
 from tests.support.agents_bench import make_topology
@@ -185,6 +190,29 @@ def test_a_context_is_what_the_fold_makes_of_the_log_however_often_it_was_let_go
     assert contexts.of(MINE).hash == window_hash(expected)
 
 
+def _counted(calls: Counter[str], name: str, real: Callable[..., Any], *given: Any) -> Any:
+    calls[name] += 1
+    return real(*given)
+
+
+def test_of_a_context_only_what_is_looked_at_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    makers = {"agents.shown": ("text", "messages", "window_hash"), "agents.context": ("window",)}
+    calls: Counter[str] = Counter()
+    for module, names in makers.items():
+        for name in names:
+            real = getattr(import_module(module), name)
+            monkeypatch.setattr(f"{module}.{name}", partial(_counted, calls, name, real))
+    contexts, log, _ = made()
+    contexts.put(MINE, Remembered())
+    log.ask(MINE, "question")
+    looked = contexts.of(MINE)
+    assert not calls
+    assert looked.messages is looked.messages
+    assert calls == {"window": 1, "messages": 1}
+    assert (looked.text, looked.hash) == (looked.text, looked.hash)
+    assert calls == {"window": 1, "messages": 1, "text": 1, "window_hash": 1}
+
+
 def test_what_was_let_go_is_not_taken_back_before_its_last_outcome_is_in_the_log() -> None:
     contexts, log, _ = made()
     contexts.put(MINE, Remembered())
@@ -212,7 +240,7 @@ def test_nobody_sees_anothers_conversation_and_a_given_up_partition_is_forgotten
         contexts.put(each, Remembered())
         log.ask(each, f"secret of {each.key}", facts=(f"fact of {each.key}",))
     for each in (MINE, *others):
-        seen = repr(contexts.of(each).known)
+        seen = repr(context_fields(contexts.of(each)))
         assert [other for other in (MINE, *others) if repr(other.key) in seen] == [each]
     contexts.forget("a", 1)
     assert contexts.is_at_hand(MINE)
@@ -260,7 +288,7 @@ def test_a_revoked_interaction_is_gone_once_the_conversation_is_read_again() -> 
     told.say(MINE.key, Directives(revoked=frozenset({log.interactions[0].id})))
     assert not contexts.is_at_hand(MINE)
     assert contexts.put(MINE, log.of(MINE.key))
-    assert "poison" not in repr(contexts.of(MINE).known)
+    assert "poison" not in repr(context_fields(contexts.of(MINE)))
     assert contexts.of(MINE).facts == ("water is good",)
     assert log.ask(MINE, "next").ordinal == 3, "numbers stay as they are"
 

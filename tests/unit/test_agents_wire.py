@@ -35,7 +35,7 @@ TASK = Task(
 FACT = "The customer prefers Portugal."
 PROMPT = f"Facts to remember:\n- {FACT}"
 CONTEXT = Context(
-    make=lambda: Known(
+    known=Known(
         (Interaction("6f1c29", "Is there an office in Portugal?", "Yes, in Lisbon.", "COMPLETED", 1767225570000000),),
         facts=(FACT,),
         text=PROMPT,

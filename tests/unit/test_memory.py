@@ -159,6 +159,8 @@ def test_no_memory_takes_what_is_anothers() -> None:
 def test_ids_of_neighbours_never_meet() -> None:
     ids = {interaction(1, Key(*parts)).id for parts in (("a", "bc", "d"), ("ab", "c", "d"), ("a", "b", "cd"))}
     assert len(ids) == 3
+    each = interaction(1)
+    assert replace(each, task_id="another").id not in {each.id, ""}, "an id that is kept is no other's"
     assert len({Fact.of(Key(*parts), "x").id for parts in (("a", "bc", "d"), ("ab", "c", "d"))}) == 2
 
 
