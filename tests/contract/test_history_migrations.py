@@ -123,6 +123,29 @@ def test_what_was_asked_before_the_time_of_submission_told_tasks_apart_is_kept(c
         migrate(client)
 
 
+def test_what_the_page_says_gives_the_room_of_rows_of_before_back_and_changes_no_memory(client: Any) -> None:
+    page = Path("docs/decisions/0043-a-question-is-known-by-its-time.md").read_text("utf-8")
+    counted, *freeing = re.findall(r'^curl "\$URL" --data "(.+)"$', page, re.MULTILINE)
+    migrate(client, load()[:20])
+    said = history(30)
+    tell(client, said[:25], 0)
+    migrate(client)
+    tell(client, said[25:], 25)
+    rows = "SELECT count() FROM pointsman.conversation_{}_log"
+    merged = "OPTIMIZE TABLE pointsman.conversation_{}_log FINAL"
+    client.command(merged.format("tasks"))
+    assert client.command(rows.format("tasks")) == 55, "no merge takes a question of before and its copy for one"
+    assert client.command(rows.format("outcomes")) > 30
+    with closing(connect(client.url, database="pointsman")) as operator:
+        assert operator.command(counted) == 0
+        for statement in freeing:
+            operator.command(statement, settings={"mutations_sync": 2})
+    assert [client.command(rows.format(each)) for each in ("tasks", "outcomes")] == [30, 30]
+    with closing(Conversations(client.url, timeout_s=60)) as conversations:
+        memories, _ = StoreRecall(TOPOLOGY, conversations).recall(0, [KEY])
+    assert [each.asked for each in memories[KEY].interactions] == [each.asked for each in said]
+
+
 def test_a_changed_file_and_an_unknown_one_are_refused(client: Any) -> None:
     migrate(client)
     first, second, *rest = load()
