@@ -124,7 +124,7 @@ def test_what_was_asked_before_the_time_of_submission_told_tasks_apart_is_kept(c
 
 
 def test_what_the_page_says_gives_the_room_of_rows_of_before_back_and_changes_no_memory(client: Any) -> None:
-    page = Path("docs/decisions/0043-a-question-is-known-by-its-time.md").read_text("utf-8")
+    page = Path("docs/store.md").read_text("utf-8")
     counted, *freeing = re.findall(r'^curl "\$URL" --data "(.+)"$', page, re.MULTILINE)
     migrate(client, load()[:20])
     said = history(30)
