@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from agents.dispatches import Attempt, Dispatched
 from agents.outcome import COMPLETED, Outcome, failed
+from agents.rows import sliced
 from schemas.codec import FEW, Codec
 from schemas.ids import agent_event_id
 from schemas.reasons import ErrorClass
@@ -103,7 +104,16 @@ def _identities(source: Dispatched) -> pa.StructArray:
 
 
 def _gathered(groups: list[list[Entry]], column_of: Callable[[Dispatched], pa.StructArray]) -> pa.StructArray:
-    """The rows of all entries in a column of their sources; a group has one source."""
-    rows = [pa.array([entry.attempt.row for entry in group], pa.int64()) for group in groups]
-    taken = [column_of(group[0].attempt.source).take(each) for group, each in zip(groups, rows, strict=True)]
-    return pa.concat_arrays(taken)
+    """The rows of all entries in a column of their sources; a group has one source. A poll has one for each inbox, so
+    all are taken in one call: each costs as much as hundreds of rows. Mostly they stand as they were read."""
+    parts: list[pa.StructArray] = []
+    places: list[int] = []
+    n = 0
+    for group in groups:
+        rows = [entry.attempt.row for entry in group]
+        first, stop = min(rows), max(rows) + 1
+        parts.append(sliced(column_of(group[0].attempt.source), first, stop))
+        places += [n + row - first for row in rows]
+        n += stop - first
+    together = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+    return together if places == list(range(n)) else together.take(pa.array(places, pa.int64()))
