@@ -37,7 +37,9 @@ def submit(
     timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="S", help="Longest wait.")] = 60.0,
     task_id: Annotated[str | None, typer.Option("--task-id", help="Default: a new one.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Default: default.")] = None,
-    conversation: Annotated[str | None, typer.Option("--conversation", help="Its tasks keep their order.")] = None,
+    conversation: Annotated[
+        str | None, typer.Option("--conversation", help="Its tasks keep their order, and agents remember them.")
+    ] = None,
     intent: Annotated[
         str | None, typer.Option("--intent", autocompletion=routes, help="A route's name; else phrases decide.")
     ] = None,
