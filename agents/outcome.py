@@ -171,12 +171,15 @@ def _text(name: str, value: object) -> str:
 
 
 def _texts(name: str, values: object) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable) or isinstance(values, Mapping):
+    # What agents mostly give is asked for first here and below: a protocol as Iterable costs as much as all else.
+    if not isinstance(values, tuple) and (isinstance(values, str | Mapping) or not isinstance(values, Iterable)):
         raise UnusableAnswer(f"{name} is {_type(values)}, not a tuple of str")
-    return tuple(_text(name, value) for value in values)
+    return tuple([_text(name, value) for value in values])
 
 
 def _calls(values: object) -> tuple[ToolCall, ...]:
+    if values == ():
+        return ()
     calls = tuple(values) if isinstance(values, Iterable) else (values,)
     if not all(isinstance(each, ToolCall) for each in calls):
         raise UnusableAnswer(f"tool_calls is {_type(values)}, not a tuple of ToolCall")
@@ -189,7 +192,7 @@ def _calls(values: object) -> tuple[ToolCall, ...]:
 
 
 def _real(name: str, value: object) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, float | Real) or isinstance(value, bool):
         raise UnusableAnswer(f"{name} is {_type(value)}, not a number")
     try:
         return float(value)

@@ -22,9 +22,11 @@ class Room:
     running: int = 0
     taken: int = 0  # attempts that run or wait
 
+    def __post_init__(self) -> None:
+        HOST_INFLIGHT.set_function(lambda: self.taken)  # asked when somebody looks, not told of each attempt
+
     def take(self, n: int) -> None:
         self.taken += n
-        HOST_INFLIGHT.set(self.taken)
 
 
 @dataclass(slots=True, eq=False, repr=False)  # no task's text may come into a log through a repr

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -16,6 +18,8 @@ from agents.contract import BATCH_OUTPUT, AgentFailed, Answer
 from agents.lanes import Lanes
 from agents.outcome import Outcome, UnusableAnswer, from_answer, from_batch, from_error
 from agents.recognition import IN_HAND, RECENT_MAX, AttemptId, Logged, Memory, Recognition
+from agents.work import Room
+from streams.transport.telemetry import HOST_INFLIGHT
 from streams.transport.threads import DaemonPool
 from tests.support.agents_bench import make_topology, until
 
@@ -217,6 +221,21 @@ def test_what_a_host_remembers_follows_from_its_topology() -> None:
 def test_an_unusable_answer_is_said_to_be_one(answer: object, why: str) -> None:
     with pytest.raises(UnusableAnswer, match=f"^{why}$"):
         from_answer(answer)
+
+
+@pytest.mark.parametrize("texts", [("a", "b"), ["a", "b"], {"a": 1, "b": 2}.keys(), (each for each in "ab")])
+def test_texts_and_numbers_of_an_answer_may_be_of_any_kind(texts: Any) -> None:
+    outcome = from_answer(Answer("x", Fraction(1, 2), citations=texts, tool_calls=[]))  # type: ignore[arg-type]
+    assert (outcome.confidence, outcome.citations, outcome.tool_calls) == (0.5, ("a", "b"), None)
+    with pytest.raises(UnusableAnswer, match="citations is dict"):
+        from_answer(Answer("x", citations={"a": 1}))  # type: ignore[arg-type]
+
+
+def test_what_a_host_has_in_hand_is_told_when_somebody_asks() -> None:
+    room = Room(10)
+    room.take(3)
+    room.take(-1)
+    assert [sample.value for metric in HOST_INFLIGHT.collect() for sample in metric.samples] == [2]
 
 
 def test_an_error_tells_its_class_and_never_more_than_it_may() -> None:
