@@ -38,7 +38,7 @@ from agents.work import Room
 from schemas.codec import Codec
 from schemas.topology import Topology
 from streams.transport.batch import TopicPartition
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import GroupConsumer
 from streams.transport.pauses import TopicPauses
 from streams.transport.producer import Output
 from streams.transport.telemetry import MEASURE_S, get_logger, show_lag
@@ -63,7 +63,7 @@ class Host:
         topology: Topology,
         targets: Mapping[str, Target],
         codec: Codec,
-        consumer: BatchConsumer,
+        consumer: GroupConsumer,
         producer: Output,
         read_back: ReadBack,
         pauses: TopicPauses | None = None,

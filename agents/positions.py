@@ -11,7 +11,7 @@ from typing import TypeAlias
 from agents.inbox import Inbox, position_note, read_note
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import CommitRejectedError, CommitUnavailableError
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import GroupConsumer
 from streams.transport.requests import NO_OFFSET
 from streams.transport.telemetry import get_logger
 
@@ -28,7 +28,7 @@ class Positions:
     are ours: the client may be of the new generation already, and not have said yet which inboxes are another's in it.
     """
 
-    def __init__(self, consumer: BatchConsumer, inboxes: Mapping[TopicPartition, Inbox]) -> None:
+    def __init__(self, consumer: GroupConsumer, inboxes: Mapping[TopicPartition, Inbox]) -> None:
         self._consumer, self._inboxes = consumer, inboxes
         self.committed: dict[TopicPartition, int] = {}
         self.at_stake = False

@@ -29,11 +29,13 @@ from schemas.codec import Codec
 from schemas.records import table
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
-from schemas.topology import Agent, Topology
+from schemas.topology import Agent, Limits, Topology
 from streams.transport.admin import ensure_topics
-from streams.transport.clients import Fetch, client_config
-from streams.transport.consumer import BatchConsumer
+from streams.transport.clients import client_config
+from streams.transport.consumer import BatchConsumer, GroupConsumer
+from streams.transport.fetches import can_fetch
 from streams.transport.gathering import Gathering
+from streams.transport.packed_consumer import GatheringConsumer
 from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Output
 from streams.transport.slots import instance_of
@@ -74,9 +76,9 @@ def run_host(
     producing = client_config(settings, topology, "producer", name="pointsman-host")
     producer = producer_for({**producing, "linger.ms": topology.limits.linger_ms})
     place = instance_of(settings.host_slot, topology.topics().inboxes)
-    consumer = _consumer(settings, topology, "pointsman-host", group, lambda _topic: "dispatches", place)
-    history = _consumer(settings, topology, "pointsman-host-readback", None, lambda topic: topic)
-    recall = _consumer(settings, topology, "pointsman-host-memory", None, lambda topic: topic)
+    consumer = _member(settings, topology, group, place)
+    history = _consumer(settings, topology, "pointsman-host-readback", lambda topic: topic)
+    recall = _consumer(settings, topology, "pointsman-host-memory", lambda topic: topic)
     view = PauseView(settings, topology, Codec(registry, bytes_max))
     told = DirectivesView(settings, topology, Codec(registry, bytes_max))
     try:
@@ -106,7 +108,7 @@ def run_host(
 @contextmanager
 def memory_reader(settings: Settings, topology: Topology) -> Iterator[Rebuilder]:
     """Reads agents' memories out of the topics, with clients of its own."""
-    inbox, log_ = (_consumer(settings, topology, f"pointsman-host-{each}", None, str) for each in ("inbox", "log"))
+    inbox, log_ = (_consumer(settings, topology, f"pointsman-host-{each}", str) for each in ("inbox", "log"))
     try:
         yield Rebuilder(topology, Codec(FileRegistry.load(), topology.limits.record_bytes_max), inbox, log_)
     finally:
@@ -160,23 +162,41 @@ def _description(agent: Agent, protection: str | None) -> str:
     return agent.description if protection is None else f"{agent.description} [{protection}]".lstrip()
 
 
-def _consumer(
-    settings: Settings,
-    topology: Topology,
-    name: str,
-    group: str | None,
-    channel_of: Callable[[str], str],
-    instance: str | None = None,
-) -> BatchConsumer:
+def _member(settings: Settings, topology: Topology, group: str, instance: str | None) -> GroupConsumer:
+    """Reads whole record batches, unless the operator wants of a consumer what only librdkafka does."""
+    config = client_config(settings, topology, "consumer", group=group, instance=instance, name="pointsman-host")
     limits = topology.limits
-    fetch: Fetch = "back" if group is None else "prompt"
+    gathering = Gathering(limits.poll_ms / 1000, limits.turn_percent / 100)
+    if can_fetch(config):
+        return GatheringConsumer(config, _channel_of, _rows_max(limits), limits.batch_bytes_max, FIRST_S, gathering)
     return BatchConsumer(
-        client_config(settings, topology, "consumer", group=group, instance=instance, fetch=fetch, name=name),
-        channel_of,
-        # What one poll brings is taken in whole: it must not fill the host with one agent's work.
-        rows_max=min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1)),
+        config,
+        _channel_of,
+        rows_max=_rows_max(limits),
         bytes_max=limits.batch_bytes_max,
         poll_s=FIRST_S,
         with_headers=True,
-        gathering=Gathering(limits.poll_ms / 1000, limits.turn_percent / 100),
+        gathering=gathering,
     )
+
+
+def _channel_of(topic: str) -> str:
+    del topic  # a member reads inboxes alone
+    return "dispatches"
+
+
+def _consumer(settings: Settings, topology: Topology, name: str, channel_of: Callable[[str], str]) -> BatchConsumer:
+    """Of no group: reads what it is told to, up to an end."""
+    return BatchConsumer(
+        client_config(settings, topology, "consumer", fetch="back", name=name),
+        channel_of,
+        rows_max=_rows_max(topology.limits),
+        bytes_max=topology.limits.batch_bytes_max,
+        poll_s=FIRST_S,
+        with_headers=True,
+    )
+
+
+def _rows_max(limits: Limits) -> int:
+    """What one poll brings is taken in whole: it must not fill the host with one agent's work."""
+    return min(limits.batch_rows_max, max(limits.host_inflight_max // SHARE, 1))

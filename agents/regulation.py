@@ -14,7 +14,7 @@ from agents.inbox import Inbox
 from agents.service import Service
 from agents.work import Room
 from streams.transport.batch import TopicPartition
-from streams.transport.consumer import BatchConsumer
+from streams.transport.consumer import GroupConsumer
 from streams.transport.pauses import TopicPauses
 from streams.transport.threads import DaemonPool
 
@@ -33,7 +33,7 @@ class Regulation:
 
     def __init__(
         self,
-        consumer: BatchConsumer,
+        consumer: GroupConsumer,
         reader: DaemonPool,
         inboxes: Mapping[TopicPartition, Inbox],
         services: Mapping[str, Service],

@@ -27,7 +27,7 @@ from agents.snapshots import Snapshots
 from schemas.epochs import is_behind, next_epoch
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.consumer import BatchConsumer, Begin
+from streams.transport.consumer import Begin, GroupConsumer
 from streams.transport.requests import FROM_THE_FIRST, NO_OFFSET
 from streams.transport.telemetry import CONSUMER_LAG, get_logger
 from streams.transport.threads import has_ended
@@ -58,7 +58,7 @@ class Tenure:
 
     def __init__(
         self,
-        consumer: BatchConsumer,
+        consumer: GroupConsumer,
         read_back: ReadBack,
         positions: Positions,
         events: EventLog,

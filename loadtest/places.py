@@ -20,8 +20,8 @@ from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, ConnectionWatch, TransportError, client_config
 from streams.transport.consumer import IDLE_TIMEOUT_S
+from streams.transport.fetches import Fetches, can_fetch
 from streams.transport.packed import Pack
-from streams.transport.packed_consumer import Fetches, can_fetch
 
 Wanted: TypeAlias = Mapping[tuple[str, int], npt.NDArray[np.int64]]
 

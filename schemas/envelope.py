@@ -48,27 +48,30 @@ class Unwrapped:
     value_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Records in the order of their batches, keys and values as they are; deltas (int64) count from what the batch of
+    each says."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    offset_deltas: npt.NDArray[np.int64]
+    time_deltas: npt.NDArray[np.int64]
+
+
 class Envelope:
     """Reads records whose values are all framed by `frame` and written with the Avro schema `schema`."""
 
     def __init__(self, frame: bytes, schema: str) -> None:
         (_, self._frame) = FRAME.unpack(frame)
-        fields = [
-            _field("length", "long"),
-            _field("attributes", "boolean"),
-            _field("time_delta", "long"),
-            _field("offset_delta", "long"),
-            _field("key", "string"),
+        value = [
             _field("value_bytes", "long"),
             _field("magic", "boolean"),
             _field("schema_id", "float"),
             _field("value", json.loads(schema)),
-            _field("headers", "long"),
         ]
-        record = {"type": "record", "name": "PointsmanRecord", "fields": fields}
-        array = {"type": "array", "items": record}
-        whole = {"type": "record", "name": "PointsmanLog", "fields": [_field("records", array), _field("mark", "long")]}
-        self._schema, self._fields = json.dumps(whole), expand(record)["fields"]
+        record = _record(value)
+        self._schema, self._fields = _log(record), expand(record)["fields"]
 
     def read(self, batches: Sequence[bytes], rows: int, *, doubted: bool = False) -> Unwrapped | None:
         """`rows` records from batches without their headers, uncompressed; None where any of them is not of this kind:
@@ -77,15 +80,8 @@ class Envelope:
         Where they are `doubted`, also where any has a byte too much, or is not written as briefly as it can be: so
         whoever wrote them cannot have one be read in another's place. Keys are any bytes, taken for text.
         """
-        data = b"".join((long(rows), *batches, _END_OF_ARRAY, long(_MARK)))
-        try:
-            whole = pyruhvro.deserialize_array([data], self._schema)
-        except ValueError:
-            return None
-        if whole.column("mark")[0].as_py() != _MARK:
-            return None
-        records = whole.column("records").flatten()
-        if len(records) != rows or not self._are_alike(records):
+        records = _read(self._schema, batches, rows)
+        if records is None or not self._are_alike(records):
             return None
         if doubted and not self._fit(records, sum(map(len, batches))):
             return None
@@ -156,6 +152,21 @@ class FramedReader:
         return pa.RecordBatch.from_arrays(columns, names=whole.schema.names[2:])
 
 
+def opened(batches: Sequence[bytes], rows: int) -> Opened | None:
+    """`rows` records from batches without their headers, uncompressed, whatever their values are; None where any has no
+    key, no value, or headers.
+
+    That a record is as long as it says, its broker has seen to (LogValidator, of each record of a produce request).
+    """
+    records = _read(_ANY, batches, rows)
+    if records is None or _numbers(records, "headers").any():
+        return None
+    keys, values = (
+        records.field(name).view(pa.binary()).to_numpy(zero_copy_only=False).tolist() for name in ("key", "value")
+    )
+    return Opened(keys, values, _numbers(records, "offset_delta"), _numbers(records, "time_delta"))
+
+
 def first_frame(records: bytes) -> bytes | None:
     """What the value of the first of these records starts with; None where it has no key, or ends too soon."""
     try:
@@ -167,8 +178,45 @@ def first_frame(records: bytes) -> bytes | None:
     return records[place : place + FRAME.size] if key_bytes >= 0 else None
 
 
+def _read(schema: str, batches: Sequence[bytes], rows: int) -> pa.StructArray | None:
+    """Records as a `_log` of this schema; None where they are not of it, or not so many."""
+    data = b"".join((long(rows), *batches, _END_OF_ARRAY, long(_MARK)))
+    try:
+        whole = pyruhvro.deserialize_array([data], schema)
+    except ValueError:
+        return None
+    if whole.column("mark")[0].as_py() != _MARK:
+        return None
+    records = whole.column("records").flatten()
+    return records if len(records) == rows else None
+
+
+def _record(value: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A record of Kafka's whose value is these fields."""
+    fields = [
+        _field("length", "long"),
+        _field("attributes", "boolean"),
+        _field("time_delta", "long"),
+        _field("offset_delta", "long"),
+        _field("key", "string"),
+        *value,
+        _field("headers", "long"),
+    ]
+    return {"type": "record", "name": "PointsmanRecord", "fields": fields}
+
+
+def _log(record: dict[str, Any]) -> str:
+    """Any number of such records, and a mark behind them."""
+    fields = [_field("records", {"type": "array", "items": record}), _field("mark", "long")]
+    return json.dumps({"type": "record", "name": "PointsmanLog", "fields": fields})
+
+
 def _field(name: str, kind: Any) -> dict[str, Any]:
     return {"name": name, "type": kind}
+
+
+_ANY: Final = _log(_record([_field("value", "string")]))
+"""Of records with any value: bytes after their length, which are taken for a text without being one."""
 
 
 def _numbers(records: pa.StructArray, name: str) -> npt.NDArray[np.int64]:

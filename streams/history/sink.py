@@ -24,9 +24,10 @@ from streams.history.loader import Loader, Rows
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.fetches import can_fetch
 from streams.transport.held import HeldBack
 from streams.transport.packed import Packed
-from streams.transport.packed_consumer import PackedConsumer, can_fetch
+from streams.transport.packed_consumer import PackedConsumer
 from streams.transport.slots import instance_of
 from streams.transport.telemetry import CONSUMER_LAG, HISTORY_LAG, MEASURE_S, get_logger, show_lag
 from streams.transport.threads import DaemonPool, has_ended

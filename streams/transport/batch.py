@@ -91,7 +91,7 @@ def whole_or(column: list[bytes | None], rows: Sequence[int]) -> list[bytes]:
 
 
 def merged(batches: Sequence[Batch]) -> Batch:
-    """One batch of the records of several of a channel, in their order; without headers."""
+    """One batch of the records of several of a channel, in their order."""
     if len(batches) == 1:
         return batches[0]
     first = batches[0]
@@ -106,9 +106,40 @@ def merged(batches: Sequence[Batch]) -> Batch:
         partitions=np.concatenate([batch.partitions for batch in batches]),
         offsets=np.concatenate([batch.offsets for batch in batches]),
         timestamps_ms=np.concatenate([batch.timestamps_ms for batch in batches]),
-        headers=None,
+        headers=_merged_headers(batches),
         ends=ends,
     )
+
+
+def _merged_headers(batches: Sequence[Batch]) -> list[Headers] | None:
+    if all(batch.headers is None for batch in batches):
+        return None
+    return [each for batch in batches for each in batch.headers or [_NO_HEADERS] * len(batch)]
+
+
+def bounded(batch: Batch, rows_max: int, bytes_max: int) -> Iterator[Batch]:
+    """The batch in parts of at most `rows_max` records and `bytes_max` of keys and values, or one record."""
+    if len(batch) <= rows_max and content_bytes(batch) <= bytes_max:
+        yield batch
+        return
+    sizes = [len(value or b"") + len(key or b"") for value, key in zip(batch.values, batch.keys, strict=True)]
+    for start, stop in _cuts(sizes, rows_max, bytes_max):
+        part = batch.take(np.arange(start, stop))
+        if stop < len(batch):  # of what begins in it, more may follow
+            part.ends = _ends(part.topics, part.partitions, part.offsets)
+        yield part
+
+
+def _cuts(sizes: Sequence[int], rows_max: int, bytes_max: int) -> Iterator[tuple[int, int]]:
+    """Where to cut records of these sizes, in bytes."""
+    sums = np.cumsum(sizes, dtype=np.int64)
+    start = 0
+    while start < len(sizes):
+        before = int(sums[start - 1]) if start else 0
+        fits = int(np.searchsorted(sums, before + bytes_max, side="right"))
+        stop = min(max(fits, start + 1), start + rows_max)
+        yield start, stop
+        start = stop
 
 
 def piled(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -214,14 +245,8 @@ def _bounded(
         if content_bytes(whole) <= bytes_max:
             yield whole
             return
-    sizes = np.cumsum([len(m) + len(m.key() or b"") for m in messages], dtype=np.int64)
-    start = 0
-    while start < len(messages):
-        before = int(sizes[start - 1]) if start else 0
-        fits = int(np.searchsorted(sizes, before + bytes_max, side="right"))
-        stop = min(max(fits, start + 1), start + rows_max)
+    for start, stop in _cuts([len(m) + len(m.key() or b"") for m in messages], rows_max, bytes_max):
         yield _columns(messages[start:stop], channel, topics[start:stop], with_headers=with_headers)
-        start = stop
 
 
 def content_bytes(batch: Batch) -> int:

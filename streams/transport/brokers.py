@@ -110,6 +110,11 @@ class Brokers:
         except UNREACHABLE as error:
             raise OSError(f"{host}:{port}: {refusal_of(error, self._options)}") from error
 
+    def hang_up(self, node: int) -> None:
+        """Nobody waits for what this broker has been asked; whoever asks again has another connection."""
+        if (connection := self._open.pop(node, None)) is not None:
+            connection.close()
+
     def close(self) -> None:
         for connection in self._open.values():
             connection.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import confluent_kafka as ck
 
@@ -43,6 +43,29 @@ class Begin(NamedTuple):
 
     offsets: Mapping[TopicPartition, int] = {}
     paused: Collection[TopicPartition] = ()
+
+
+class GroupConsumer(Protocol):
+    """What a member of a group needs of its consumer; see `BatchConsumer`."""
+
+    def subscribe(
+        self,
+        topics: Iterable[str],
+        *,
+        on_assign: AssignCallback | None = None,
+        on_revoke: RebalanceCallback | None = None,
+        on_lost: RebalanceCallback | None = None,
+    ) -> None: ...
+    def poll(self) -> list[Batch]: ...
+    def pause(self, tps: Iterable[tuple[str, int]]) -> None: ...
+    def resume(self, tps: Iterable[tuple[str, int]]) -> None: ...
+    def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None: ...
+    def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]: ...
+    def generation(self) -> int: ...
+    def watermarks(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, int]]: ...
+    def lag(self) -> dict[TopicPartition, int]: ...
+    def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]: ...
+    def close(self, timeout_s: float) -> None: ...
 
 
 class BatchConsumer:

@@ -18,21 +18,20 @@ from typing import Any, Protocol, TypeVar
 
 import confluent_kafka as ck
 
-from streams.transport.batch import Batch, TopicPartition, by_channel
+from streams.transport.batch import Batch, TopicPartition
 from streams.transport.bounded import close, rebalance_callback
 from streams.transport.clients import ConnectionWatch, TransportError, opened
-from streams.transport.consumer import records_of
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
-from streams.transport.gathering import Gathering
+from streams.transport.faust_sources import Source, source_of
 
 T = TypeVar("T")
 
 log = logging.getLogger("pointsman.kafka")
 
 CLOSE_TIMEOUT_S = 1.0
-# Pausing throws away what is prefetched, so a processor that is merely busy is waited for; no longer than a rebalance
-# may be kept waiting, though, as those are served in polls only.
+# Pausing throws away what librdkafka has prefetched, so a processor that is merely busy is waited for; no longer than a
+# rebalance may be kept waiting, though, as those are served in polls only.
 _PATIENCE_S = 0.5
 # So long does a request wait while nothing arrives.
 _SLICE_S = 0.01
@@ -76,11 +75,9 @@ class Reader:
         # Assignments so far; whether one is held; and its number while it is read from, else 0.
         self._generation, self._held, self._live = 0, False, 0
         self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
-        self._early: list[Any] = []
         self._callback_error: BaseException | None = None
-        self._gathering = Gathering(options.poll_s, options.turn_share)
+        self._source: Source = source_of(options, self._consumer, self._consume, self.watch, self._is_free)
         self._assigned: frozenset[TopicPartition] = frozenset()
-        self._paused: frozenset[TopicPartition] = frozenset()
         self._lock = threading.Lock()
         self._asked: frozenset[TopicPartition] = frozenset()
         self._is_full = False
@@ -117,6 +114,10 @@ class Reader:
         """Have the thread make a blocking request. Any thread. The answer is a TransportError once it has ended."""
         return self._requests.ask(lambda: request(self._consumer))
 
+    def lag(self) -> Future[dict[TopicPartition, int]]:
+        """Records appended and not read, of what is read, as of the last fetch. Any thread; as `ask`."""
+        return self._requests.ask(self._source.lag)
+
     def answer_until(self, done: Future[Any], timeout_s: float) -> bool:
         """Answer requests until `done`; whether it is, after `timeout_s` at most. In the reader's thread."""
         return self._requests.answer_until(done, timeout_s)
@@ -130,7 +131,7 @@ class Reader:
                 self._requests.answer()
                 self._take_positions()
                 self._apply_pauses()
-                self._hand_over(self._read())
+                self._hand_over(self._source.read(_SLICE_S))
                 self._probe()
             if self._clean:
                 self._end(lost=False)
@@ -146,32 +147,8 @@ class Reader:
         finally:
             self._owner.reader_ended()
 
-    def _read(self) -> list[Batch]:
-        """One poll: the first record ends the wait, then a short while gathers what else there is."""
-        live, options = self._live, self._options
-        messages, self._early = self._early, []
-        if not messages:
-            messages += self._consume(1, min(options.poll_s, _SLICE_S))
-        deadline = time.monotonic() + self._gathering.begin()
-        while messages and self._live == live and len(messages) < options.rows_max:
-            left_s = deadline - time.monotonic() if self._requests.are_none else 0.0
-            messages += self._consume(options.rows_max - len(messages), max(0.0, min(left_s, _SLICE_S)))
-            if left_s <= 0:
-                break
-        records = records_of(messages, self.watch)
-        # A revocation served inside a poll: the records are not ours any more, and no cut covers them.
-        if not records or not live or self._live != live:
-            return []
-        self.watch.up()
-        self._gathering.end()
-        # Headers for the few that are put away: a record that was redriven says so in them.
-        return by_channel(
-            records,
-            options.channel_of,
-            rows_max=options.rows_max,
-            bytes_max=options.bytes_max,
-            with_headers=True,
-        )
+    def _is_free(self) -> bool:
+        return self._requests.are_none
 
     def _consume(self, count: int, timeout_s: float) -> list[Any]:
         messages: list[Any] = self._consumer.consume(count, timeout_s)
@@ -199,7 +176,7 @@ class Reader:
                 if time.monotonic() > patient_until:
                     self._is_full = True
                     self._apply_pauses()
-                    self._early += self._consume(1, 0)
+                    self._source.keep_up()
             return False
         finally:
             self._is_full = False
@@ -208,17 +185,12 @@ class Reader:
         while not self._due.empty():
             generation, positions = self._due.get()
             if self._held and generation == self._generation:
-                self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
+                self._source.begin(positions)
                 self._assigned = frozenset(TopicPartition(*tp) for tp in positions)
                 self._live = generation
 
     def _apply_pauses(self) -> None:
-        wanted = self._assigned if self._is_full else self._assigned & self._asked
-        if wanted == self._paused:
-            return
-        self._consumer.pause([ck.TopicPartition(*tp) for tp in wanted - self._paused])
-        self._consumer.resume([ck.TopicPartition(*tp) for tp in self._paused - wanted])
-        self._paused = wanted
+        self._source.rest(self._assigned if self._is_full else self._assigned & self._asked)
 
     def _probe(self) -> None:
         """Ask whether a broker is back: without traffic nothing else would tell."""
@@ -262,12 +234,9 @@ class Reader:
             self._callback_error = error
 
     def _end(self, *, lost: bool) -> None:
-        if self._paused:
-            # librdkafka would keep them paused in the next assignment.
-            self._consumer.resume([ck.TopicPartition(*tp) for tp in self._paused])
+        self._source.end()
         held, self._held, self._live = self._held, False, 0
-        self._assigned = self._paused = frozenset()
-        self._early = []
+        self._assigned = frozenset()
         if held:
             self._owner.end(lost=lost)
 
@@ -275,5 +244,6 @@ class Reader:
         self._closed = True
         self._requests.close()
         # Closing calls back once more; whoever left uncleanly is not to be asked.
-        self._held, self._paused = False, frozenset()
+        self._held = False
+        self._source.close()
         close(self._consumer, CLOSE_TIMEOUT_S)

@@ -20,7 +20,7 @@ from streams.transport.clients import CommitRejectedError, HangingTransactionErr
 from streams.transport.faust_handover import Handed
 from streams.transport.faust_options import DriverOptions
 from streams.transport.faust_reader import Reader
-from streams.transport.requests import commit, committed, lag, watermarks
+from streams.transport.requests import commit, committed, watermarks
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class Driver:
 
     async def lag(self) -> dict[TopicPartition, int]:
         """Records appended and not read, of each topic-partition that was read from, as of the last fetch."""
-        return await self._request(lag)  # which asks no broker
+        return await asyncio.wrap_future(self._started().lag())
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         """Read no more from these, in later assignments too. What was read before still comes. Any thread."""

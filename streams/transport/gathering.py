@@ -25,6 +25,7 @@ class Gathering:
         self._longest_s, self._share = longest_s, share
         self._cost_s = 0.0
         self._wait_s = self._began_at = 0.0
+        self._rested_at: float | None = None
         self._ended_at, self._spent_s = time.monotonic(), time.process_time()
 
     @property
@@ -34,8 +35,14 @@ class Gathering:
 
     def begin(self) -> float:
         """How long to gather from now on."""
-        self._began_at, self._wait_s = time.monotonic(), self.wait_s
+        self._began_at, self._wait_s, self._rested_at = time.monotonic(), self.wait_s, None
         return self._wait_s
+
+    def rested(self) -> None:
+        """The wait is over, and only now is read: how long a broker takes to answer is no part of it. May be left out,
+        and counts once."""
+        if self._rested_at is None:
+            self._rested_at = time.monotonic()
 
     def end(self) -> None:
         """Counts as a turn's cost the CPU time of the process since the last call, and how late this one comes.
@@ -43,7 +50,8 @@ class Gathering:
         Who comes later than he wanted to has waited for a core, or for the interpreter.
         """
         now, spent_s = time.monotonic(), time.process_time()
-        late_s = max(0.0, now - self._began_at - self._wait_s)
+        rested_at = now if self._rested_at is None else self._rested_at
+        late_s = max(0.0, rested_at - self._began_at - self._wait_s)
         # Of an idle time before, no more than its last part is this turn's.
         part = min(1.0, self._longest_s / max(now - self._ended_at, SHORTEST_S))
         self._cost_s += ((spent_s - self._spent_s) * part + late_s - self._cost_s) * WEIGHT

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.transport.batch import Batch, TopicPartition
+from schemas.envelope import opened
+from streams.transport.batch import Batch, TopicPartition, merged
 from streams.transport.compression import uncompressed
 
 if TYPE_CHECKING:
@@ -109,8 +110,44 @@ class Packed:
         return np.repeat(np.array([of_pack(pack) for pack in self.packs], np.int64), self.rows())
 
     def unpacked(self) -> Batch:
-        """The same records, each by itself; what a decoder of whole packs is measured by."""
+        """The same records, those before a `start` left out.
+
+        Where all of them have keys and values, and none has headers, they are taken apart in one call; else those
+        packs where that is so, and the others record by record.
+        """
+        whole = self._opened()
+        if whole is None and len(self.packs) > 1:
+            return merged([Packed(self.channel, [pack]).unpacked() for pack in self.packs])
+        return self.one_by_one() if whole is None else whole
+
+    def _opened(self) -> Batch | None:
+        found = opened([pack.records() for pack in self.packs], len(self))
+        if found is None:
+            return None
+        times_ms = self.each(lambda pack: pack.last_ms if pack.has_append_time else pack.first_ms)
+        in_batch = self.each(lambda pack: not pack.has_append_time)
+        batch = Batch(
+            channel=self.channel,
+            values=found.values,  # type: ignore[arg-type]  # of a list of its own
+            keys=found.keys,  # type: ignore[arg-type]
+            topics=[topic for pack in self.packs for topic in [pack.tp.topic] * pack.rows],
+            partitions=self.each(lambda pack: pack.tp.partition).astype(np.int32),
+            offsets=self.each(lambda pack: pack.base) + found.offset_deltas,
+            timestamps_ms=times_ms + found.time_deltas * in_batch,
+            headers=None,
+            ends=self._ends(),
+        )
+        wanted = batch.offsets >= self.each(lambda pack: pack.start)
+        if wanted.all():
+            return batch
+        rest = batch.take(np.flatnonzero(wanted))
+        rest.ends = batch.ends
+        return rest
+
+    def one_by_one(self) -> Batch:
+        """As `unpacked`, which this is the measure of."""
         found = [(pack, record) for pack in self.packs for record in pack if record.offset >= pack.start]
+        headers = [record.headers for _, record in found]
         return Batch(
             channel=self.channel,
             values=[record.value for _, record in found],
@@ -119,9 +156,12 @@ class Packed:
             partitions=np.array([pack.tp.partition for pack, _ in found], np.int32),
             offsets=np.array([record.offset for _, record in found], np.int64),
             timestamps_ms=np.array([record.timestamp for _, record in found], np.int64),
-            headers=[record.headers for _, record in found],
-            ends={tp: end - 1 for tp, end in self.next_positions().items()},
+            headers=headers if any(headers) else None,
+            ends=self._ends(),
         )
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        return {tp: end - 1 for tp, end in self.next_positions().items()}
 
 
 def packs_of(

@@ -7,62 +7,27 @@ together. I/O: Kafka.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    NoError,
-    OffsetOutOfRangeError,
-    TopicAuthorizationFailedError,
-    for_code,
-)
-from aiokafka.protocol.fetch import FetchRequest
-
-from streams.transport.batch import Batch, TopicPartition
-from streams.transport.brokers import UNREACHABLE, Brokers
-from streams.transport.clients import NotYetError, TransportError, properties_of
+from streams.transport.batch import Batch, TopicPartition, bounded
+from streams.transport.clients import NotYetError
 from streams.transport.consumer import BatchConsumer
-from streams.transport.packed import Pack, Packed, packs_of
+from streams.transport.fetches import FETCH_BYTES_MAX, Fetches
+from streams.transport.gathered import Gathered
+from streams.transport.packed import Pack, Packed
 from streams.transport.requests import NO_OFFSET
-from streams.transport.securing import are_known, security_of
-from streams.transport.sender import said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from streams.transport.clients import ConnectionWatch
     from streams.transport.consumer import AssignCallback, RebalanceCallback
+    from streams.transport.gathering import Gathering
     from streams.transport.requests import TP
 
 log = logging.getLogger("pointsman.kafka")
-
-FETCH_BYTES_MAX: Final = 4_000_000
-"""Of an answer, compressed; more only where one record batch is larger."""
-PARTITION_BYTES_MAX: Final = 1_048_576
-
-REFRESH_S: Final = 5.0
-"""How long a broker has to say who leads what; no rebalance is served meanwhile."""
-
-_READ_COMMITTED: Final = 1
-_NO_RACK: Final = ""
-_BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
-_REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
-_KNOWN: Final = properties_of("consumer") | {
-    *("group.id", "group.instance.id", "auto.offset.reset", "fetch.min.bytes", "fetch.wait.max.ms"),
-    "statistics.interval.ms",
-}
-
-
-def can_fetch(config: Mapping[str, Any]) -> bool:
-    """Whether this consumer does what these librdkafka properties say; where not, `BatchConsumer` does."""
-    return (
-        are_known(config, _KNOWN)
-        and config["isolation.level"] == "read_committed"
-        and config["auto.offset.reset"] == "earliest"
-    )
 
 
 class PackedConsumer:
@@ -93,41 +58,56 @@ class PackedConsumer:
         *,
         on_assign: AssignCallback | None = None,
         on_revoke: RebalanceCallback | None = None,
+        on_lost: RebalanceCallback | None = None,
     ) -> None:
         """Join the group; as `BatchConsumer.subscribe`."""
 
         def assigned(partitions: list[TopicPartition]) -> None:
             self._group.assign({})  # the place in the group is kept, and nothing is fetched
-            self._fetches.drop_all()
+            self._drop_all()
             self._unplaced = list(partitions)
             begin = on_assign(partitions) if on_assign else None
             if begin is not None:
-                self._fetches.begin(begin.offsets)
-                self._unplaced = [tp for tp in partitions if tp not in begin.offsets]
+                known = {TopicPartition(*tp): offset for tp, offset in begin.offsets.items() if offset >= 0}
+                self._fetches.begin(known)
+                self._unplaced = [tp for tp in partitions if tp not in known]
                 self.pause(begin.paused)
 
-        def revoked(partitions: list[TopicPartition]) -> None:
-            if on_revoke:
-                on_revoke(partitions)
-            self._fetches.drop_all()
-            self._unplaced = []
+        def gone(told: RebalanceCallback | None) -> RebalanceCallback:
+            def callback(partitions: list[TopicPartition]) -> None:
+                if told:
+                    told(partitions)
+                self._drop_all()
 
-        self._group.subscribe(topics, on_assign=assigned, on_revoke=revoked)
+            return callback
+
+        self._group.subscribe(topics, on_assign=assigned, on_revoke=gone(on_revoke), on_lost=gone(on_lost or on_revoke))
+
+    def _drop_all(self) -> None:
+        self._fetches.drop_all()
+        self._unplaced = []
 
     def assignment(self) -> list[TopicPartition]:
         return [*self._unplaced, *self._fetches.positions]
 
-    def poll(self) -> list[Batch | Packed]:
+    def poll(self) -> Sequence[Batch | Packed]:
         """What arrived within `poll_s`, one item or more for each channel, or nothing.
 
         Raises TransportError when the consumer cannot go on (access denied, a fatal error).
         """
+        return [
+            packed if packed.channel in self._packed else packed.unpacked()
+            for packed in self._polled(self._fetches.wait)
+        ]
+
+    def _polled(self, wait: Callable[[float], list[Pack]]) -> list[Packed]:
         began = time.monotonic()
         self._group.poll(0.0)
         self._place()
-        packs = self._fetches.wait(max(0.0, self._poll_s - (time.monotonic() - began)))
+        packs = wait(max(0.0, self._poll_s - (time.monotonic() - began)))
         self._reset(self._fetches.out_of_range())
-        return list(self._by_channel(packs))
+        channels = packs_by_channel(packs, self._channel_of)
+        return [Packed(channel, part) for channel, own in channels.items() for part in cut(own, self._rows_max)]
 
     def _place(self) -> None:
         """Where reading begins: behind what is committed, else with what the log begins with. While nobody says where
@@ -153,15 +133,6 @@ class PackedConsumer:
             return
         self._fetches.begin({tp: low for tp, (low, _) in lows.items()})
 
-    def _by_channel(self, packs: Iterable[Pack]) -> Iterator[Batch | Packed]:
-        channels: dict[str, list[Pack]] = {}
-        for pack in packs:
-            channels.setdefault(self._channel_of(pack.tp.topic), []).append(pack)
-        for channel, own in channels.items():
-            for part in cut(own, self._rows_max):
-                packed = Packed(channel, part)
-                yield packed if channel in self._packed else packed.unpacked()
-
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
         self._fetches.paused |= {TopicPartition(*tp) for tp in tps}
 
@@ -171,6 +142,18 @@ class PackedConsumer:
     def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """As `BatchConsumer.commit`."""
         self._group.commit(positions)
+
+    def committed(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, str]]:
+        """As `BatchConsumer.committed`."""
+        return self._group.committed(tps)
+
+    def generation(self) -> int:
+        """As `BatchConsumer.generation`."""
+        return self._group.generation()
+
+    def watermarks(self, tps: Iterable[tuple[str, int]]) -> dict[TopicPartition, tuple[int, int]]:
+        """As `BatchConsumer.watermarks`."""
+        return self._group.watermarks(tps)
 
     def lag(self) -> dict[TopicPartition, int]:
         """Records appended and not yet read, of what is assigned; as of the last fetch, nothing is asked."""
@@ -186,148 +169,43 @@ class PackedConsumer:
         self._group.close(timeout_s)
 
 
-class Fetches:
-    """One request under way to each broker, for all that it leads of `positions` and that is not in `paused`.
+class GatheringConsumer(PackedConsumer):
+    """As `BatchConsumer` that gathers: each record by itself, taken apart in columns."""
 
-    Its event loop runs while somebody waits; what arrives meanwhile, for the next request is made with each answer, is
-    taken then.
-    """
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        channel_of: Callable[[str], str],
+        rows_max: int,
+        bytes_max: int,
+        poll_s: float,
+        gathering: Gathering,
+    ) -> None:
+        super().__init__(config, channel_of, frozenset(), rows_max=rows_max, poll_s=poll_s)
+        self._bytes_max = bytes_max
+        self._fetches.ahead = False
+        self._gathered = Gathered(self._fetches, gathering, rows_max)
 
-    def __init__(self, config: Mapping[str, Any], watch: ConnectionWatch) -> None:
-        self.positions: dict[TopicPartition, int] = {}
-        self.paused: frozenset[TopicPartition] | set[TopicPartition] = set()
-        self._ends: dict[TopicPartition, int] = {}
-        self._lost: list[TopicPartition] = []
-        self._loop = asyncio.new_event_loop()
-        timeout_s = int(config["socket.timeout.ms"]) / 1000
-        self._wait_ms, self._bytes_min = int(config["fetch.wait.max.ms"]), int(config["fetch.min.bytes"])
-        self._brokers = self._loop.run_until_complete(_opened(config, timeout_s))
-        self._watch, self._is_stale, self._backoff_s = watch, True, _BACKOFF_S
-        self._requests: dict[int, asyncio.Task[tuple[dict[TopicPartition, int], Any]]] = {}
+    def poll(self) -> list[Batch]:
+        """As `PackedConsumer.poll`; of what one fetch brought, no more than `rows_max` records or one record batch."""
+        return [
+            part
+            for packed in self._polled(self._gathered.read)
+            for part in bounded(packed.unpacked(), self._rows_max, self._bytes_max)
+        ]
 
-    def begin(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these from there."""
-        self._is_stale |= not positions.keys() <= self.positions.keys()
-        self.positions.update(positions)
-
-    def drop_all(self) -> None:
-        """Nothing is read any more; what is under way is not taken."""
-        self.positions.clear()
-        self._ends.clear()
-        self.paused = set()
-
-    def out_of_range(self) -> list[TopicPartition]:
-        """Those whose position the log has no longer; each is told once."""
-        lost, self._lost = self._lost, []
-        return [tp for tp in lost if tp in self.positions]
-
-    def lag(self) -> dict[TopicPartition, int]:
-        return {tp: max(0, end - self.positions[tp]) for tp, end in self._ends.items() if tp in self.positions}
-
-    def wait(self, timeout_s: float) -> list[Pack]:
-        """What came within `timeout_s`, or a little later. Raises TransportError for what no waiting mends."""
-        return self._loop.run_until_complete(self._wait(timeout_s))
-
-    async def _wait(self, timeout_s: float) -> list[Pack]:
-        try:
-            if self._is_stale and self.positions:
-                await asyncio.wait_for(self._brokers.refresh({tp.topic for tp in self.positions}), REFRESH_S)
-                self._is_stale = False
-            self._ask()
-        except UNREACHABLE:
-            await self._back_off(timeout_s)
-            return []
-        if not self._requests:
-            await asyncio.sleep(timeout_s)
-            return []
-        done, _ = await asyncio.wait(self._requests.values(), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        found: list[Pack] = []
-        for node in [node for node, request in self._requests.items() if request in done]:
-            try:
-                asked, answer = self._requests.pop(node).result()
-            except UNREACHABLE:
-                await self._back_off(timeout_s)
-            else:
-                self._watch.up()
-                self._backoff_s = _BACKOFF_S
-                found += self._taken(asked, answer)
-        if found and not self._is_stale:
-            # The broker gets the next answer ready while this one is decoded; once the loop has run it is asked.
-            self._ask()
-            await asyncio.sleep(0)
-        if self._is_stale and not found:
-            await asyncio.sleep(min(_BACKOFF_S, timeout_s))
-        return found
-
-    def _ask(self) -> None:
-        by_node: dict[int, dict[TopicPartition, int]] = {}
-        for tp, position in self.positions.items():
-            node = self._brokers.leader(tp)
-            if node is None:
-                self._is_stale = True
-            elif tp not in self.paused and node not in self._requests:
-                by_node.setdefault(node, {})[tp] = position
-        for node, asked in by_node.items():
-            self._requests[node] = self._loop.create_task(self._fetch(node, asked))
-
-    async def _fetch(self, node: int, asked: dict[TopicPartition, int]) -> tuple[dict[TopicPartition, int], Any]:
-        topics: dict[str, list[tuple[int, int, int]]] = {}
-        for tp, position in asked.items():
-            topics.setdefault(tp.topic, []).append((tp.partition, position, PARTITION_BYTES_MAX))
-        limits = self._wait_ms, self._bytes_min, FETCH_BYTES_MAX, _READ_COMMITTED
-        return asked, await self._brokers.send(node, FetchRequest(*limits, list(topics.items()), rack_id=_NO_RACK))
-
-    def _taken(self, asked: Mapping[TopicPartition, int], answer: Any) -> list[Pack]:
-        """What of an answer is still wanted; reading goes on behind it."""
-        found: list[Pack] = []
-        for topic, partitions in answer.topics:
-            for partition, code, _, stable, *_, aborted, _, data in partitions:
-                tp, error = TopicPartition(topic, partition), for_code(code)
-                if self.positions.get(tp) != asked[tp] or tp in self.paused:
-                    continue
-                if error is OffsetOutOfRangeError:
-                    self._lost.append(tp)
-                elif error in _REFUSALS:
-                    raise TransportError(f"the consumer cannot go on: {topic}: {said_of(error)}")
-                elif error is not NoError:
-                    log.debug("%s[%d]: %s", topic, partition, said_of(error))
-                    self._is_stale = True
-                else:
-                    self._ends[tp] = stable
-                    found += self._unpacked(tp, data or b"", aborted)
-        return found
-
-    def _unpacked(self, tp: TopicPartition, data: bytes, aborted: Iterable[tuple[int, int]] | None) -> list[Pack]:
-        try:
-            packs, position = packs_of(tp, data, self.positions[tp], aborted)
-        except ValueError as error:
-            raise TransportError(f"the consumer cannot go on: {tp.topic}[{tp.partition}] holds {error}") from error
-        if position != self.positions[tp]:
-            # Behind all others, so that each has its turn where an answer has room for some alone.
-            del self.positions[tp]
-            self.positions[tp] = position
-        return packs
-
-    async def _back_off(self, timeout_s: float) -> None:
-        self._watch.down()
-        self._is_stale = True
-        await asyncio.sleep(min(self._backoff_s, timeout_s))
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
-
-    def close(self) -> None:
-        """Nothing is asked any more."""
-        self._loop.run_until_complete(self._end())
-        self._loop.close()
-
-    async def _end(self) -> None:
-        for request in self._requests.values():
-            request.cancel()
-        await asyncio.gather(*self._requests.values(), return_exceptions=True)
-        self._brokers.close()
+    def _drop_all(self) -> None:
+        super()._drop_all()
+        self._gathered.drop_all()
 
 
-async def _opened(config: Mapping[str, Any], timeout_s: float) -> Brokers:
-    return Brokers(config, security_of(config), timeout_s)
+def packs_by_channel(packs: Iterable[Pack], channel_of: Callable[[str], str]) -> dict[str, list[Pack]]:
+    """Each channel's, those of a topic together, in their order."""
+    channels: dict[str, dict[str, list[Pack]]] = {}
+    for pack in packs:
+        topics = channels.setdefault(channel_of(pack.tp.topic), {})
+        topics.setdefault(pack.tp.topic, []).append(pack)
+    return {channel: list(chain.from_iterable(topics.values())) for channel, topics in channels.items()}
 
 
 def cut(packs: Sequence[Pack], rows_max: int) -> Iterator[list[Pack]]:

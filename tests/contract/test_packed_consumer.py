@@ -17,8 +17,9 @@ from streams.transport.admin import ensure_topics
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import client_config
 from streams.transport.consumer import Begin
+from streams.transport.fetches import can_fetch
 from streams.transport.packed import Packed
-from streams.transport.packed_consumer import PackedConsumer, can_fetch
+from streams.transport.packed_consumer import PackedConsumer
 from streams.transport.producer import Producer
 from tests.support.brokers import Settings
 from tests.support.waiting import deadline_in

@@ -17,7 +17,7 @@ from schemas.extent import sizes_of
 from schemas.plain import long
 from schemas.records import record
 from streams.history.tables import places_of, places_of_log
-from streams.transport.batch import TopicPartition
+from streams.transport.batch import Batch, Headers, TopicPartition
 from streams.transport.compression import NAMES, compressed
 from streams.transport.packed import Pack, Packed, packs_of
 from tests.properties.test_codec import CODEC, EVERY_RECORD, GOOD, PER_RECORD, REFUSED, mixed_codec
@@ -105,6 +105,49 @@ def test_whole_batches_hold_what_their_records_hold(name: str, data: st.DataObje
     assert doubted is not None
     assert doubted.batch.equals(expected.batch)
     assert [key.as_buffer().to_pybytes() for key in doubted.keys] == single.keys
+
+
+VALUES = st.one_of(*[st.binary(max_size=40)] * 4, st.none())
+
+
+@given(data=st.data())
+def test_records_taken_apart_in_columns_are_what_they_are_one_by_one(data: st.DataObject) -> None:
+    """Whatever they hold; some have no key, no value or headers, and some batches have the broker's time."""
+    at, log = 0, b""
+    for rows in data.draw(st.lists(st.integers(1, 4), max_size=4)):
+        lists = (st.lists(each, min_size=rows, max_size=rows) for each in (VALUES, OFTEN_KEYED, HEADERS))
+        values, keys, headers = map(data.draw, lists)
+        made = bytearray(pack(values, keys, at, compression=data.draw(COMPRESSION), headers=headers))
+        made[22] |= data.draw(st.sampled_from([0, 0x08]))
+        log += bytes(made)
+        at += rows + data.draw(st.integers(0, 2))
+    packed = log_of(log, data.draw(st.integers(0, at)))
+    whole, single = packed.unpacked(), packed.one_by_one()
+    assert (whole.values, whole.keys, whole.topics) == (single.values, single.keys, single.topics)
+    for name in ("partitions", "offsets", "timestamps_ms"):
+        column, expected = getattr(whole, name), getattr(single, name)
+        assert (column.tolist(), column.dtype) == (expected.tolist(), expected.dtype)
+    none: list[Headers] = [[]] * len(single)
+    assert [list(each) for each in whole.headers or none] == [list(each) for each in single.headers or none]
+    assert (whole.ends, whole.channel) == (single.ends, single.channel)
+
+
+@pytest.mark.parametrize("odd", [{"values": [None]}, {"keys": [None]}, {"headers": [(("origin", b"there"),)]}])
+def test_a_record_that_is_not_plain_costs_no_other_batch_its_columns(
+    odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[int] = []
+    one_by_one = Packed.one_by_one
+
+    def noted(self: Packed) -> Batch:
+        alone.append(len(self))
+        return one_by_one(self)
+
+    monkeypatch.setattr(Packed, "one_by_one", noted)
+    data = pack([b"a", b"b"], [b"k", b"k"]) + pack(**{"values": [b"c"], "keys": [b"k"], **odd}, base=2)
+    batch = log_of(data + pack([b"d"], [b"k"], 3)).unpacked()
+    assert batch.offsets.tolist() == [0, 1, 2, 3]
+    assert alone == [1]
 
 
 @EVERY_RECORD

@@ -41,7 +41,7 @@ RESTART_S = 0.5
 
 _TIMED = (
     *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
-    *("streams.transport.faust_reader", "streams.transport.gathering"),
+    *("streams.transport.faust_reader", "streams.transport.faust_sources", "streams.transport.gathering"),
     *("streams.transport.turn_producer", "streams.transport.sender"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
@@ -95,7 +95,8 @@ def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: boo
     places += [("streams.history.process._prepare", lambda *_: True)]
     places += [(f"streams.history.process.{name}", lambda *_, **__: None) for name in ("migrate", "own", "retain")]
     # The in-memory broker is librdkafka's alone; tests/contract/test_packed_consumer.py plays the other consumer.
-    places += [("streams.history.sink.can_fetch", lambda _: False)]
+    readers = "streams.history.sink", "agents.process", "streams.transport.faust_sources"
+    places += [(f"{module}.can_fetch", lambda *_: False) for module in readers]
     # There is one collector, and `tests.simulation.__main__` calms it once.
     places += [("streams.app.calm_collector", lambda: None)]
     places += shared(topology)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.transport.batch import Batch, by_channel, content_bytes, from_messages
+from streams.transport.batch import Batch, bounded, by_channel, content_bytes, from_messages, merged
 from tests.simulation.wire import Message
 
 
@@ -59,6 +59,40 @@ def test_what_was_read_is_in_its_channel_in_order_and_within_bounds(
         places = [row[:2] for row in _rows(batch)]
         assert batch.ends == {place: row[2] for place, row in zip(places, _rows(batch), strict=True)}
         assert list(batch.ends) == list(dict.fromkeys(places))
+
+
+@given(
+    st.lists(st.tuples(PLACES, st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(1, 9) | st.integers(1, 40),
+    st.integers(1, 40) | st.just(10**6),
+)
+def test_a_batch_is_cut_where_it_is_too_large_and_done_only_with_its_last_part(
+    read: list[tuple[tuple[str, int], int]], rows_max: int, bytes_max: int
+) -> None:
+    whole = from_messages(_messages(*zip(*read, strict=True)), "a")
+    whole.ends = {place: end + 7 for place, end in whole.ends.items()}  # behind it the log has a gap
+    parts = list(bounded(whole, rows_max, bytes_max))
+    assert [row for part in parts for row in _rows(part)] == _rows(whole)
+    for part in parts[:-1]:
+        assert part.ends == from_rows(part)
+    last = parts[-1]
+    assert last.ends == {place: whole.ends[place] for place in from_rows(last)}
+    for part in parts:
+        assert 0 < len(part) <= rows_max
+        assert len(part) == 1 or content_bytes(part) <= bytes_max
+
+
+def from_rows(batch: Batch) -> dict[tuple[str, int], int]:
+    return {row[:2]: row[2] for row in _rows(batch)}
+
+
+@pytest.mark.parametrize("said", [None, [("why", b"because")]])
+def test_batches_are_put_together_with_their_headers(said: list[tuple[str, bytes | None]] | None) -> None:
+    one = from_messages([Message("a1", 0, 0)], "a")
+    other = from_messages([Message("a1", 0, 1, headers=said)], "a", with_headers=said is not None)
+    both = merged([one, other])
+    assert both.headers == (None if said is None else [[], said])
+    assert both.ends == {("a1", 0): 1}
 
 
 @given(st.lists(PLACES, min_size=1, max_size=30))

@@ -1,0 +1,232 @@
+"""Fetches of whole record batches from all brokers that lead what is read.
+
+I/O: Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    NoError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.protocol.fetch import FetchRequest
+
+from streams.transport.batch import TopicPartition
+from streams.transport.brokers import UNREACHABLE, Brokers
+from streams.transport.clients import TransportError, properties_of
+from streams.transport.packed import Pack, packs_of
+from streams.transport.securing import are_known, security_of
+from streams.transport.sender import said_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streams.transport.clients import ConnectionWatch
+
+log = logging.getLogger("pointsman.kafka")
+
+FETCH_BYTES_MAX: Final = 4_000_000
+"""Of an answer, compressed; more only where one record batch is larger."""
+PARTITION_BYTES_MAX: Final = 1_048_576
+
+REFRESH_S: Final = 5.0
+"""How long a broker has to say who leads what; no rebalance is served meanwhile."""
+
+_READ_COMMITTED: Final = 1
+_NO_RACK: Final = ""
+_BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
+_REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
+_KNOWN: Final = properties_of("consumer") | {
+    *("group.id", "group.instance.id", "auto.offset.reset", "fetch.min.bytes", "fetch.wait.max.ms"),
+    "statistics.interval.ms",
+}
+
+
+def can_fetch(config: Mapping[str, Any], reset: str = "earliest") -> bool:
+    """Whether `Fetches` do what these librdkafka properties say, where a position that is gone means `reset`."""
+    return (
+        are_known(config, _KNOWN)
+        and config.get("isolation.level") == "read_committed"
+        and config.get("auto.offset.reset") == reset
+    )
+
+
+class Fetches:
+    """One request under way to each broker, for all that it leads of `positions` and that is not in `paused`.
+
+    Its event loop runs while somebody waits. `ahead`: the next request is made with each answer, and what arrives
+    meanwhile is taken then.
+    """
+
+    def __init__(self, config: Mapping[str, Any], watch: ConnectionWatch, *, ahead: bool = True) -> None:
+        self.ahead = ahead
+        self.positions: dict[TopicPartition, int] = {}
+        self.paused: frozenset[TopicPartition] | set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
+        self._lost: list[TopicPartition] = []
+        self._loop = asyncio.new_event_loop()
+        timeout_s = int(config["socket.timeout.ms"]) / 1000
+        self._wait_ms, self._bytes_min = int(config["fetch.wait.max.ms"]), int(config["fetch.min.bytes"])
+        self._brokers = Brokers(config, security_of(config), timeout_s)
+        self._watch, self._is_stale, self._backoff_s, self._retry_at = watch, True, _BACKOFF_S, 0.0
+        self._requests: dict[int, asyncio.Task[tuple[dict[TopicPartition, int], Any]]] = {}
+
+    def begin(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these from there."""
+        self._is_stale |= not positions.keys() <= self.positions.keys()
+        self.positions.update(positions)
+
+    def drop_all(self) -> None:
+        """Nothing is read any more; what is under way is not taken, nor waited for: a connection answers one request
+        after the other, and a broker that has nothing takes its time."""
+        self.positions.clear()
+        self._ends.clear()
+        self.paused = set()
+        if self._requests:
+            self._loop.run_until_complete(self._hang_up())
+
+    def out_of_range(self) -> list[TopicPartition]:
+        """Those whose position the log has no longer; each is told once."""
+        lost, self._lost = self._lost, []
+        return [tp for tp in lost if tp in self.positions]
+
+    def lag(self) -> dict[TopicPartition, int]:
+        return {tp: max(0, end - self.positions[tp]) for tp, end in self._ends.items() if tp in self.positions}
+
+    @property
+    def are_asking(self) -> bool:
+        """Whether an answer is under way."""
+        return bool(self._requests)
+
+    def wait(self, timeout_s: float, *, at_once: bool = False) -> list[Pack]:
+        """What came within `timeout_s`, or a little later. Raises TransportError for what no waiting mends.
+
+        `at_once`: brokers that are asked now are to say what they have, if only that it is nothing.
+        """
+        return self._loop.run_until_complete(self._wait(timeout_s, at_once))
+
+    async def _wait(self, timeout_s: float, at_once: bool) -> list[Pack]:
+        if not await self._has_leaders(timeout_s):
+            return []
+        self._ask(at_once)
+        if not self._requests:
+            await asyncio.sleep(timeout_s)
+            return []
+        done, _ = await asyncio.wait(self._requests.values(), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        found: list[Pack] = []
+        for node in [node for node, request in self._requests.items() if request in done]:
+            try:
+                asked, answer = self._requests.pop(node).result()
+            except UNREACHABLE:
+                self._is_stale = True  # whether anybody answers is seen when it is asked who leads now
+            else:
+                self._watch.up()
+                self._backoff_s = _BACKOFF_S
+                found += self._taken(asked, answer)
+        if found and self.ahead and not self._is_stale:
+            # The broker gets the next answer ready while this one is decoded; once the loop has run it is asked.
+            self._ask()
+            await asyncio.sleep(0)
+        if self._is_stale and not found:
+            await asyncio.sleep(min(_BACKOFF_S, timeout_s))
+        return found
+
+    async def _has_leaders(self, timeout_s: float) -> bool:
+        """Whether it is known who leads what, or somebody has said so now."""
+        if (rest_s := self._retry_at - time.monotonic()) > 0:
+            await asyncio.sleep(min(rest_s, timeout_s))
+            if rest_s > timeout_s:
+                return False
+        if self._is_stale and self.positions:
+            try:
+                await asyncio.wait_for(self._brokers.refresh({tp.topic for tp in self.positions}), REFRESH_S)
+            except UNREACHABLE:
+                self._back_off()
+                return False
+            self._is_stale = False
+        return True
+
+    def _ask(self, at_once: bool = False) -> None:
+        by_node: dict[int, dict[TopicPartition, int]] = {}
+        for tp, position in self.positions.items():
+            node = self._brokers.leader(tp)
+            if node is None:
+                self._is_stale = True
+            elif tp not in self.paused and node not in self._requests:
+                by_node.setdefault(node, {})[tp] = position
+        for node, asked in by_node.items():
+            self._requests[node] = self._loop.create_task(self._fetch(node, asked, at_once))
+
+    async def _fetch(
+        self, node: int, asked: dict[TopicPartition, int], at_once: bool
+    ) -> tuple[dict[TopicPartition, int], Any]:
+        topics: dict[str, list[tuple[int, int, int]]] = {}
+        for tp, position in asked.items():
+            topics.setdefault(tp.topic, []).append((tp.partition, position, PARTITION_BYTES_MAX))
+        limits = 0 if at_once else self._wait_ms, self._bytes_min, FETCH_BYTES_MAX, _READ_COMMITTED
+        return asked, await self._brokers.send(node, FetchRequest(*limits, list(topics.items()), rack_id=_NO_RACK))
+
+    def _taken(self, asked: Mapping[TopicPartition, int], answer: Any) -> list[Pack]:
+        """What of an answer is still wanted; reading goes on behind it."""
+        found: list[Pack] = []
+        for topic, partitions in answer.topics:
+            for partition, code, _, stable, *_, aborted, _, data in partitions:
+                tp, error = TopicPartition(topic, partition), for_code(code)
+                if self.positions.get(tp) != asked[tp] or tp in self.paused:
+                    continue
+                if error is OffsetOutOfRangeError:
+                    self._lost.append(tp)
+                elif error in _REFUSALS:
+                    raise TransportError(f"the consumer cannot go on: {topic}: {said_of(error)}")
+                elif error is not NoError:
+                    log.debug("%s[%d]: %s", topic, partition, said_of(error))
+                    self._is_stale = True
+                else:
+                    self._ends[tp] = stable
+                    found += self._unpacked(tp, data or b"", aborted)
+        return found
+
+    def _unpacked(self, tp: TopicPartition, data: bytes, aborted: Iterable[tuple[int, int]] | None) -> list[Pack]:
+        try:
+            packs, position = packs_of(tp, data, self.positions[tp], aborted)
+        except ValueError as error:
+            raise TransportError(f"the consumer cannot go on: {tp.topic}[{tp.partition}] holds {error}") from error
+        if position != self.positions[tp]:
+            # Behind all others, so that each has its turn where an answer has room for some alone.
+            del self.positions[tp]
+            self.positions[tp] = position
+        return packs
+
+    async def _hang_up(self) -> None:
+        for node in self._requests:
+            self._brokers.hang_up(node)
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        requests = list(self._requests.values())
+        self._requests.clear()
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+
+    def _back_off(self) -> None:
+        self._watch.down()
+        self._retry_at = time.monotonic() + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._loop.run_until_complete(self._end())
+        self._loop.close()
+
+    async def _end(self) -> None:
+        await self._cancel()
+        self._brokers.close()
