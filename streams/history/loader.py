@@ -136,7 +136,7 @@ class Loader:
         """The rows of packs that hold nothing but valid records, all of them wanted; None where they may not."""
         if len(log) < FEW or any(pack.start > pack.base for pack in log.packs):
             return None
-        decoded = admit_log(self._codec, log.channel, [pack.records() for pack in log.packs], len(log))
+        decoded = admit_log(self._codec, log.channel, log.records(), len(log))
         if decoded is None:
             return None
         places, oldest_ms = places_of_log(log, decoded), min(pack.first_ms for pack in log.packs)

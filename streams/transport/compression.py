@@ -56,6 +56,11 @@ def compressed(batch: bytes, name: str) -> bytes:
     return b"".join([batch[:_LENGTH], length, between, struct.pack(">I", calc_crc32c(summed)), summed])
 
 
+def is_lz4(attributes: int) -> bool:
+    """Whether a batch that has these attributes is compressed so."""
+    return attributes & _CODEC == _LZ4
+
+
 def uncompressed(records: bytes, attributes: int) -> bytes:
     """The records of a batch, without its header, that has these attributes."""
     return _DECODE[attributes & _CODEC](records)

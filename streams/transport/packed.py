@@ -15,6 +15,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from schemas.envelope import opened
 from streams.transport.batch import Batch, TopicPartition, merged
 from streams.transport.compression import uncompressed
+from streams.transport.inflate import inflated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,11 +32,11 @@ _ABORT_KEY: Final = b"\0\0\0\0"
 """The key of a marker that ends a transaction: version and kind, of which nought is an abort."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Pack:
     """One record batch of a topic-partition, header and all; of its records those from offset `start` on are wanted.
 
-    Times are in ms since the epoch.
+    Times are in ms since the epoch. Not frozen, as many are made: that would take three times as long.
     """
 
     tp: TopicPartition
@@ -48,12 +49,6 @@ class Pack:
     last_ms: int
     producer_id: int
     rows: int
-
-    @classmethod
-    def read(cls, tp: TopicPartition, data: bytes, start: int) -> Pack:
-        base, _, _, _, _, attributes, delta, first_ms, last_ms, producer_id, _, _, rows = _HEADER.unpack_from(data)
-        end = base + delta + 1
-        return cls(tp, data, start, base, end, attributes, first_ms, last_ms, producer_id, rows)
 
     @property
     def is_control(self) -> bool:
@@ -74,7 +69,12 @@ class Pack:
 
     def records(self) -> bytes:
         """The records without the header, uncompressed."""
-        return uncompressed(self.data[_HEADER.size :], self.attributes)
+        return uncompressed(self.body, self.attributes)
+
+    @property
+    def body(self) -> bytes:
+        """The records without the header, as they are."""
+        return self.data[_HEADER.size :]
 
     def __iter__(self) -> Iterator[Any]:
         """Its records, one by one, as aiokafka has them."""
@@ -105,6 +105,10 @@ class Packed:
         """How many records each pack has."""
         return [pack.rows for pack in self.packs]
 
+    def records(self) -> list[bytes]:
+        """The records of all packs without their headers, uncompressed; not as many pieces as there are packs."""
+        return inflated((pack.body, pack.attributes) for pack in self.packs)
+
     def each(self, of_pack: Callable[[Pack], int]) -> npt.NDArray[np.int64]:
         """Of each record, what its pack says."""
         return np.repeat(np.array([of_pack(pack) for pack in self.packs], np.int64), self.rows())
@@ -121,7 +125,7 @@ class Packed:
         return self.one_by_one() if whole is None else whole
 
     def _opened(self) -> Batch | None:
-        found = opened([pack.records() for pack in self.packs], len(self))
+        found = opened(self.records(), len(self))
         if found is None:
             return None
         times_ms = self.each(lambda pack: pack.last_ms if pack.has_append_time else pack.first_ms)
@@ -173,28 +177,27 @@ def packs_of(
     what they wrote is left out, as are the markers of transactions (KIP-98). Of a batch that was cut off there is
     nothing. Raises ValueError for a format older than Kafka 0.11.
     """
-    view, place, at = memoryview(data), 0, start
+    place, at = 0, start
     ahead = sorted(((first, producer) for producer, first in aborted or ()), reverse=True)
     gone: set[int] = set()
     found: list[Pack] = []
     while place + _HEADER.size <= len(data):
-        (length,) = struct.unpack_from(">i", data, place + 8)
+        header = _HEADER.unpack_from(data, place)
+        base, length, _, magic, _, attributes, delta, first_ms, last_ms, producer_id, _, _, rows = header
         stop = place + _FROM_LENGTH + length
         if stop > len(data):
             break
-        if data[place + 16] != _FORMAT:
-            raise ValueError(f"a record batch of format {data[place + 16]}")
-        pack = Pack.read(tp, bytes(view[place:stop]), start)
+        if magic != _FORMAT:
+            raise ValueError(f"a record batch of format {magic}")
+        end = base + delta + 1
+        pack = Pack(tp, data[place:stop], start, base, end, attributes, first_ms, last_ms, producer_id, rows)
         place = stop
         while ahead and ahead[-1][0] < pack.end:
             gone.add(ahead.pop()[1])
-        if pack.is_abort:
-            gone.discard(pack.producer_id)
-        elif not pack.is_control and pack.rows and pack.end > start and not _is_gone(pack, gone):
+        if pack.is_control:
+            if pack.is_abort:
+                gone.discard(producer_id)
+        elif rows and end > start and not (gone and pack.is_transactional and producer_id in gone):
             found.append(pack)
-        at = max(at, pack.end)
+        at = max(at, end)
     return found, at
-
-
-def _is_gone(pack: Pack, gone: set[int]) -> bool:
-    return pack.is_transactional and pack.producer_id in gone

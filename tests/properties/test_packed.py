@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cramjam
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
@@ -17,8 +18,10 @@ from schemas.extent import sizes_of
 from schemas.plain import long
 from schemas.records import record
 from streams.history.tables import places_of, places_of_log
+from streams.transport import inflate
 from streams.transport.batch import Batch, Headers, TopicPartition
-from streams.transport.compression import NAMES, compressed
+from streams.transport.compression import NAMES, compressed, uncompressed
+from streams.transport.inflate import BLOCK_BYTES_MAX, inflated
 from streams.transport.packed import Pack, Packed, packs_of
 from tests.properties.test_codec import CODEC, EVERY_RECORD, GOOD, PER_RECORD, REFUSED, mixed_codec
 from tests.support.wire import definition, encode, records_of, task, to_batch
@@ -130,6 +133,61 @@ def test_records_taken_apart_in_columns_are_what_they_are_one_by_one(data: st.Da
     none: list[Headers] = [[]] * len(single)
     assert [list(each) for each in whole.headers or none] == [list(each) for each in single.headers or none]
     assert (whole.ends, whole.channel) == (single.ends, single.channel)
+
+
+def frame(data: bytes, **options: bool) -> bytes:
+    """As LZ4's own library frames it."""
+    compressor = cramjam.lz4.Compressor(level=1, **options)
+    compressor.compress(data)
+    return bytes(compressor.finish())
+
+
+def plain_frame(data: bytes) -> bytes:
+    """Without sums, as Java's client and librdkafka write it; data of one block."""
+    block = bytes(cramjam.lz4.compress_block(data, store_size=False))
+    return bytes.fromhex("04224d18604082") + len(block).to_bytes(4, "little") + block + bytes(4)
+
+
+FRAMES = st.sampled_from([
+    plain_frame,
+    lambda data: frame(data, content_checksum=False, block_linked=False),
+    lambda data: frame(data, content_checksum=True, block_linked=False),
+    lambda data: frame(data, content_checksum=False, block_linked=True),
+])  # fmt: skip
+LZ4, NONE, ZSTD = 3, 0, 4
+
+
+@given(
+    parts=st.lists(
+        st.tuples(
+            st.binary(max_size=60), st.sampled_from([1, 7, 1000]), st.sampled_from([LZ4, LZ4, LZ4, NONE, ZSTD]), FRAMES
+        ),
+        max_size=12,
+    )
+)
+def test_batches_are_uncompressed_together_as_each_by_itself(parts: list[tuple[bytes, int, int, Any]]) -> None:
+    kinds = {LZ4: None, NONE: bytes, ZSTD: lambda data: bytes(cramjam.zstd.compress(data))}
+    batches = [((kinds[kind] or framed)(seed * times), kind) for seed, times, kind, framed in parts]
+    assert b"".join(inflated(batches)) == b"".join(uncompressed(*each) for each in batches)
+    assert b"".join(inflated(batches)) == b"".join(seed * times for seed, times, _, _ in parts)
+
+
+def test_blocks_fill_many_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_alone: list[int] = []
+    monkeypatch.setattr(inflate, "uncompressed", lambda data, _: taken_alone.append(len(data)))
+    data = [bytes([number]) * BLOCK_BYTES_MAX for number in range(11)]
+    assert b"".join(inflated((plain_frame(each), LZ4) for each in data)) == b"".join(data)
+    assert taken_alone == []
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x04", lambda f: f[:-1], lambda f: f[:20] + bytes([f[20] ^ 0xFF]) * 40])
+def test_what_is_no_frame_is_refused_as_its_own_decoder_refuses_it(broken: Any) -> None:
+    whole = plain_frame(b"some text, and again some text, and again some text" * 20)
+    data = broken if isinstance(broken, bytes) else broken(whole)
+    with pytest.raises(Exception) as expected:
+        uncompressed(data, LZ4)
+    with pytest.raises(type(expected.value)):
+        inflated([(whole, LZ4), (data, LZ4)])
 
 
 @pytest.mark.parametrize("odd", [{"values": [None]}, {"keys": [None]}, {"headers": [(("origin", b"there"),)]}])

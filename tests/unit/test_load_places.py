@@ -9,7 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from loadtest.places import _batch, _hits, _records
 from streams.transport.batch import TopicPartition
 from streams.transport.clients import TransportError
-from streams.transport.packed import Pack
+from streams.transport.packed import Pack, packs_of
 
 TP = TopicPartition("t", 3)
 COUNT = 300
@@ -33,7 +33,8 @@ def pack(base: int = 1_000, compression: str = "none", gaps: frozenset[int] = fr
             builder.append(number, 5_000 + number, key, value, [("h", b"x")])
     data = bytearray(builder.build())
     data[:8] = base.to_bytes(8, "big")
-    return Pack.read(TP, bytes(data), 0)
+    (made,), _ = packs_of(TP, bytes(data), 0, None)
+    return made
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
