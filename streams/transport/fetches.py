@@ -17,11 +17,11 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
-from aiokafka.protocol.fetch import FetchRequest
 
 from streams.transport.batch import TopicPartition
 from streams.transport.brokers import UNREACHABLE, Brokers
 from streams.transport.clients import TransportError, properties_of
+from streams.transport.fetch_wire import Fetch
 from streams.transport.packed import Pack, packs_of
 from streams.transport.securing import are_known, security_of
 from streams.transport.sender import said_of
@@ -41,7 +41,6 @@ REFRESH_S: Final = 5.0
 """How long a broker has to say who leads what; no rebalance is served meanwhile."""
 
 _READ_COMMITTED: Final = 1
-_NO_RACK: Final = ""
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
 _REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 _KNOWN: Final = properties_of("consumer") | {
@@ -172,16 +171,17 @@ class Fetches:
         for tp, position in asked.items():
             topics.setdefault(tp.topic, []).append((tp.partition, position, PARTITION_BYTES_MAX))
         limits = 0 if at_once else self._wait_ms, self._bytes_min, FETCH_BYTES_MAX, _READ_COMMITTED
-        return asked, await self._brokers.send(node, FetchRequest(*limits, list(topics.items()), rack_id=_NO_RACK))
+        return asked, await self._brokers.send(node, Fetch(*limits, list(topics.items())))
 
     def _taken(self, asked: Mapping[TopicPartition, int], answer: Any) -> list[Pack]:
         """What of an answer is still wanted; reading goes on behind it."""
         found: list[Pack] = []
         for topic, partitions in answer.topics:
             for partition, code, _, stable, *_, aborted, _, data in partitions:
-                tp, error = TopicPartition(topic, partition), for_code(code)
+                tp = TopicPartition(topic, partition)
                 if self.positions.get(tp) != asked[tp] or tp in self.paused:
                     continue
+                error = for_code(code)
                 if error is OffsetOutOfRangeError:
                     self._lost.append(tp)
                 elif error in _REFUSALS:
@@ -191,7 +191,8 @@ class Fetches:
                     self._is_stale = True
                 else:
                     self._ends[tp] = stable
-                    found += self._unpacked(tp, data or b"", aborted)
+                    if data:
+                        found += self._unpacked(tp, data, aborted)
         return found
 
     def _unpacked(self, tp: TopicPartition, data: bytes, aborted: Iterable[tuple[int, int]] | None) -> list[Pack]:
