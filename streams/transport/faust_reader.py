@@ -77,10 +77,8 @@ class Reader:
         self._due: queue.SimpleQueue[tuple[int, Mapping[tuple[str, int], int]]] = queue.SimpleQueue()
         self._callback_error: BaseException | None = None
         self._source: Source = source_of(options, self._consumer, self._consume, self.watch, self._is_free)
-        self._assigned: frozenset[TopicPartition] = frozenset()
         self._lock = threading.Lock()
         self._asked: frozenset[TopicPartition] = frozenset()
-        self._is_full = False
         self._probe_at, self._free_at = 0.0, time.monotonic()
 
     @property
@@ -130,7 +128,7 @@ class Reader:
             while not self._stopping.is_set():
                 self._requests.answer()
                 self._take_positions()
-                self._apply_pauses()
+                self._source.rest(self._asked)
                 self._hand_over(self._source.read(_SLICE_S))
                 self._probe()
             if self._clean:
@@ -167,30 +165,21 @@ class Reader:
     def _wait_for_room(self, generation: int) -> bool:
         """Whether there is room; not when the assignment ended meanwhile, or the reader is to stop."""
         patient_until = time.monotonic() + _PATIENCE_S
-        try:
-            while self._live == generation and not self._stopping.is_set():
-                if self.handover.reserve(_SLICE_S):
-                    return True
-                self._free_at = time.monotonic()
-                self._requests.answer()
-                if time.monotonic() > patient_until:
-                    self._is_full = True
-                    self._apply_pauses()
-                    self._source.keep_up()
-            return False
-        finally:
-            self._is_full = False
+        while self._live == generation and not self._stopping.is_set():
+            if self.handover.reserve(_SLICE_S):
+                return True
+            self._free_at = time.monotonic()
+            self._requests.answer()
+            if time.monotonic() > patient_until:
+                self._source.keep_up()
+        return False
 
     def _take_positions(self) -> None:
         while not self._due.empty():
             generation, positions = self._due.get()
             if self._held and generation == self._generation:
                 self._source.begin(positions)
-                self._assigned = frozenset(TopicPartition(*tp) for tp in positions)
                 self._live = generation
-
-    def _apply_pauses(self) -> None:
-        self._source.rest(self._assigned if self._is_full else self._assigned & self._asked)
 
     def _probe(self) -> None:
         """Ask whether a broker is back: without traffic nothing else would tell."""
@@ -236,7 +225,6 @@ class Reader:
     def _end(self, *, lost: bool) -> None:
         self._source.end()
         held, self._held, self._live = self._held, False, 0
-        self._assigned = frozenset()
         if held:
             self._owner.end(lost=lost)
 

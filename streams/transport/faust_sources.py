@@ -21,7 +21,7 @@ from streams.transport.packed import Packed
 from streams.transport.packed_consumer import packs_by_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from streams.transport.clients import ConnectionWatch
     from streams.transport.faust_options import DriverOptions
@@ -39,10 +39,10 @@ class Source(Protocol):
         """Read these topic-partitions, from there."""
 
     def end(self) -> None:
-        """Nothing is read any more, nothing rests, and what was read and not given yet is forgotten."""
+        """Nothing is read any more, and what was read and not given yet is forgotten."""
 
-    def rest(self, tps: Collection[TopicPartition]) -> None:
-        """Of these, and of no others, nothing is read."""
+    def rest(self, tps: frozenset[TopicPartition]) -> None:
+        """Of these, and of no others, nothing is read, in later assignments too."""
 
     def read(self, slice_s: float) -> list[Batch]:
         """What there is, or nothing after `slice_s` or somewhat more. Raises TransportError where reading cannot go
@@ -90,8 +90,8 @@ class PackSource:
         self._fetches.drop_all()
         self._gathered.drop_all()
 
-    def rest(self, tps: Collection[TopicPartition]) -> None:
-        self._fetches.paused = frozenset(tps)
+    def rest(self, tps: frozenset[TopicPartition]) -> None:
+        self._fetches.pause_only(tps)
 
     def read(self, slice_s: float) -> list[Batch]:
         self.keep_up()
@@ -130,24 +130,36 @@ class MessageSource:
         self._gathering = Gathering(options.poll_s, options.turn_share)
         self._early: list[Any] = []
         self._ends = 0
-        self._resting: frozenset[TopicPartition] = frozenset()
+        self._assigned: frozenset[TopicPartition] = frozenset()
+        self._asked: frozenset[TopicPartition] = frozenset()
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._is_full = False
 
     def begin(self, positions: Mapping[tuple[str, int], int]) -> None:
         self._consumer.assign([ck.TopicPartition(*tp, offset) for tp, offset in positions.items()])
+        self._assigned = frozenset(TopicPartition(*tp) for tp in positions)
 
     def end(self) -> None:
-        self.rest(())  # librdkafka would keep them paused in the next assignment
+        if self._paused:  # librdkafka would keep them paused in the next assignment
+            self._consumer.resume(requests.theirs(self._paused))
+        self._assigned = self._paused = frozenset()
         self._early = []
         self._ends += 1
 
-    def rest(self, tps: Collection[TopicPartition]) -> None:
-        wanted = frozenset(tps)
-        if wanted != self._resting:
-            self._consumer.pause(requests.theirs(wanted - self._resting))
-            self._consumer.resume(requests.theirs(self._resting - wanted))
-            self._resting = wanted
+    def rest(self, tps: frozenset[TopicPartition]) -> None:
+        self._asked = tps
+        self._apply_pauses()
+
+    def _apply_pauses(self) -> None:
+        wanted = self._assigned if self._is_full else self._assigned & self._asked
+        if wanted != self._paused:
+            self._consumer.pause(requests.theirs(wanted - self._paused))
+            self._consumer.resume(requests.theirs(self._paused - wanted))
+            self._paused = wanted
 
     def read(self, slice_s: float) -> list[Batch]:
+        self._is_full = False
+        self._apply_pauses()
         ends, options = self._ends, self._options
         messages, self._early = self._early, []
         if not messages:
@@ -174,10 +186,12 @@ class MessageSource:
         )
 
     def keep_up(self) -> None:
+        self._is_full = True
+        self._apply_pauses()
         self._early += self._consume(1, 0.0)
 
     def lag(self) -> dict[TopicPartition, int]:
         return requests.lag(self._consumer)
 
     def close(self) -> None:
-        pass
+        self._paused = frozenset()  # whoever left is not to be asked

@@ -68,14 +68,15 @@ class Fetches:
     def __init__(self, config: Mapping[str, Any], watch: ConnectionWatch, *, ahead: bool = True) -> None:
         self.ahead = ahead
         self.positions: dict[TopicPartition, int] = {}
-        self.paused: frozenset[TopicPartition] | set[TopicPartition] = set()
+        self.paused: frozenset[TopicPartition] = frozenset()
         self._ends: dict[TopicPartition, int] = {}
         self._lost: list[TopicPartition] = []
         self._loop = asyncio.new_event_loop()
         timeout_s = int(config["socket.timeout.ms"]) / 1000
         self._wait_ms, self._bytes_min = int(config["fetch.wait.max.ms"]), int(config["fetch.min.bytes"])
         self._brokers = Brokers(config, security_of(config), timeout_s)
-        self._watch, self._is_stale, self._backoff_s, self._retry_at = watch, True, _BACKOFF_S, 0.0
+        self._watch, self._is_stale, self._backoff_s = watch, True, _BACKOFF_S
+        self._look_at = self._retry_at = 0.0
         self._requests: dict[int, asyncio.Task[tuple[dict[TopicPartition, int], Any]]] = {}
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -84,13 +85,18 @@ class Fetches:
         self.positions.update(positions)
 
     def drop_all(self) -> None:
-        """Nothing is read any more; what is under way is not taken, nor waited for: a connection answers one request
-        after the other, and a broker that has nothing takes its time."""
+        """Nothing is read any more, and nothing rests; what is under way is not taken."""
         self.positions.clear()
         self._ends.clear()
-        self.paused = set()
-        if self._requests:
-            self._loop.run_until_complete(self._hang_up())
+        self.paused = frozenset()
+        self._hang_up()
+
+    def pause_only(self, tps: frozenset[TopicPartition]) -> None:
+        """Read all but these. What is to be read again is asked for at once, whatever is under way for the others."""
+        is_wanted = not self.paused <= tps
+        self.paused = tps
+        if is_wanted:
+            self._hang_up()
 
     def out_of_range(self) -> list[TopicPartition]:
         """Those whose position the log has no longer; each is told once."""
@@ -144,13 +150,17 @@ class Fetches:
             await asyncio.sleep(min(rest_s, timeout_s))
             if rest_s > timeout_s:
                 return False
-        if self._is_stale and self.positions:
+        if self._is_stale and self.positions and time.monotonic() >= self._look_at:
+            topics = {tp.topic for tp in self.positions}
             try:
-                await asyncio.wait_for(self._brokers.refresh({tp.topic for tp in self.positions}), REFRESH_S)
+                await asyncio.wait_for(self._brokers.refresh(topics), REFRESH_S)
             except UNREACHABLE:
                 self._back_off()
                 return False
-            self._is_stale = False
+            self._is_stale, self._look_at = False, time.monotonic() + _BACKOFF_S
+            if forbidden := topics & self._brokers.forbidden:
+                why = said_of(TopicAuthorizationFailedError)
+                raise TransportError(f"the consumer cannot go on: {min(forbidden)}: {why}")
         return True
 
     def _ask(self, at_once: bool = False) -> None:
@@ -206,10 +216,12 @@ class Fetches:
             self.positions[tp] = position
         return packs
 
-    async def _hang_up(self) -> None:
-        for node in self._requests:
-            self._brokers.hang_up(node)
-        await self._cancel()
+    def _hang_up(self) -> None:
+        """Nobody waits for what is under way: a connection answers one request after the other."""
+        if self._requests:
+            for node in self._requests:
+                self._brokers.hang_up(node)
+            self._loop.run_until_complete(self._cancel())
 
     async def _cancel(self) -> None:
         requests = list(self._requests.values())

@@ -134,10 +134,10 @@ class PackedConsumer:
         self._fetches.begin({tp: low for tp, (low, _) in lows.items()})
 
     def pause(self, tps: Iterable[tuple[str, int]]) -> None:
-        self._fetches.paused |= {TopicPartition(*tp) for tp in tps}
+        self._fetches.pause_only(self._fetches.paused.union(TopicPartition(*tp) for tp in tps))
 
     def resume(self, tps: Iterable[tuple[str, int]]) -> None:
-        self._fetches.paused -= {TopicPartition(*tp) for tp in tps}
+        self._fetches.pause_only(self._fetches.paused.difference(TopicPartition(*tp) for tp in tps))
 
     def commit(self, positions: Mapping[TP, tuple[int, str]]) -> None:
         """As `BatchConsumer.commit`."""

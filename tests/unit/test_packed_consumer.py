@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -125,3 +127,66 @@ def test_an_answer_for_where_nobody_reads_any_more_is_not_taken(consumer: Packed
     assert [each.rows for each in fetches._taken({TP: 0}, answered(0, data))] == [1]
     assert fetches.positions == {TP: 1}
     assert consumer.lag() == {TP: 8}
+
+
+def led(consumer: PackedConsumer, monkeypatch: pytest.MonkeyPatch, leader: int | None = 0) -> list[float]:
+    """Brokers that say who leads it; gives when they were asked."""
+    fetches, asked = consumer._fetches, []
+
+    async def refresh(_topics: Any) -> None:
+        asked.append(time.monotonic())
+
+    monkeypatch.setattr(fetches._brokers, "refresh", refresh)
+    monkeypatch.setattr(fetches._brokers, "leader", lambda _: leader)
+    fetches.begin({TP: 0})
+    return asked
+
+
+def test_a_topic_that_may_not_be_seen_any_more_is_told(
+    consumer: PackedConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led(consumer, monkeypatch)
+    monkeypatch.setattr(type(consumer._fetches._brokers), "forbidden", frozenset({TP.topic}))
+    with pytest.raises(TransportError, match="events: TOPIC_AUTHORIZATION_FAILED"):
+        consumer._fetches.wait(0.01)
+
+
+def test_who_leads_what_is_not_asked_without_a_pause(consumer: PackedConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = led(consumer, monkeypatch, leader=None)
+    for _ in range(20):
+        assert consumer._fetches.wait(0.01) == []
+    assert len(asked) > 1
+    assert min(later - earlier for earlier, later in pairwise(asked)) >= 0.05
+
+
+@pytest.mark.parametrize("change", ["drop", "resume"])
+def test_nobody_waits_for_an_answer_that_is_no_longer_what_is_wanted(
+    consumer: PackedConsumer, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A broker that has nothing takes its time, and answers one request after the other."""
+    fetches, other = consumer._fetches, TopicPartition(TP.topic, 1)
+    led(consumer, monkeypatch)
+    fetches.begin({other: 0})
+    asked: list[list[int]] = []
+    hung_up: list[int] = []
+
+    async def send(_node: int, request: Any) -> Answer:
+        asked.append([each[0] for _, partitions in request.topics for each in partitions])
+        if len(asked) == 1:
+            await asyncio.sleep(60)
+        return answered(0, pack([b"a"], [b"k"]))
+
+    monkeypatch.setattr(fetches._brokers, "send", send)
+    monkeypatch.setattr(fetches._brokers, "hang_up", hung_up.append)
+    consumer.pause([other])
+    assert fetches.wait(0.01) == []
+    consumer.pause([other])  # which changes nothing
+    assert hung_up == []
+    if change == "drop":
+        fetches.drop_all()
+        fetches.begin({TP: 0, other: 0})
+    else:
+        consumer.resume([other])
+    assert hung_up == [0]
+    assert [each.rows for each in fetches.wait(5.0)] == [1]
+    assert asked[:2] == [[0], [0, 1]]
