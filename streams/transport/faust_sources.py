@@ -108,7 +108,7 @@ class PackSource:
         records_of(self._consume(1, 0.0), self._watch)
 
     def lag(self) -> dict[TopicPartition, int]:
-        return self._fetches.lag()
+        return self._gathered.lag()
 
     def close(self) -> None:
         self._fetches.close()

@@ -39,11 +39,12 @@ class Gathered:
         """Nothing of what was read is wanted any more."""
         self._held, self._first, self._rests_until, self._waits = [], [], None, False
 
-    def held(self) -> dict[TopicPartition, int]:
-        """Records that were read and not given yet, by topic-partition."""
-        found: dict[TopicPartition, int] = {}
+    def lag(self) -> dict[TopicPartition, int]:
+        """Records appended and not given yet, as of the last fetch: nothing is asked."""
+        found = self._fetches.lag()
         for pack in (*self._held, *self._first):
-            found[pack.tp] = found.get(pack.tp, 0) + pack.rows
+            if pack.tp in found:
+                found[pack.tp] += pack.rows
         return found
 
     def _gather(self, until: float) -> list[Pack]:

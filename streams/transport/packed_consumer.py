@@ -194,6 +194,9 @@ class GatheringConsumer(PackedConsumer):
             for part in bounded(packed.unpacked(), self._rows_max, self._bytes_max)
         ]
 
+    def lag(self) -> dict[TopicPartition, int]:
+        return self._gathered.lag()
+
     def _drop_all(self) -> None:
         super()._drop_all()
         self._gathered.drop_all()
