@@ -1,4 +1,5 @@
-"""PackedConsumer on a real broker: what librdkafka's consumer reads, whatever happens to group, log and broker."""
+"""PackedConsumer on a real broker, and on the in-memory one: what librdkafka's consumer reads, whatever happens to
+group, log and broker."""
 
 from __future__ import annotations
 
@@ -21,17 +22,16 @@ from streams.transport.fetches import can_fetch
 from streams.transport.packed import Packed
 from streams.transport.packed_consumer import PackedConsumer
 from streams.transport.producer import Producer
-from tests.support.brokers import Settings
+from tests.support.brokers import BROKERS, Settings, either
 from tests.support.waiting import deadline_in
 
-pytestmark = pytest.mark.broker
 WAIT_S = 30.0
 PACKED = "packed"
 
 
-@pytest.fixture
-def address(local_broker: LocalBroker) -> str:
-    return local_broker.address
+@pytest.fixture(params=BROKERS)
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from either(request, __name__)
 
 
 @pytest.fixture
@@ -213,6 +213,7 @@ def test_where_the_log_has_been_cut_reading_goes_on_with_what_is_left(
     assert member.values() == [*numbered(0, 10), *numbered(50, 100)]
 
 
+@pytest.mark.broker
 def test_reading_goes_on_when_the_broker_is_back(tmp_path: Path, members: ExitStack) -> None:
     with LocalBroker(tmp_path / "broker") as broker:
         topic = made(broker.address, "back")

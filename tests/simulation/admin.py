@@ -53,6 +53,12 @@ class AdminClient(Client):
         self.broker.partition(name, 0)
         del self.broker.topics[name]
 
+    def delete_records(self, until: Sequence[Any], **_: Any) -> dict[Any, Future[None]]:
+        return {tp: self._done(lambda tp=tp: self._cut(tp)) for tp in until}  # type: ignore[misc]
+
+    def _cut(self, tp: Any) -> None:
+        self.broker.partition(tp.topic, tp.partition).truncate(tp.offset)
+
     def describe_configs(self, resources: Sequence[Any], **_: Any) -> dict[Any, Future[Mapping[str, Entry]]]:
         return {each: self._done(lambda each=each: self._config(each)) for each in resources}  # type: ignore[misc]
 

@@ -20,6 +20,7 @@ from streams.app import run_worker
 from streams.core.swift import ROWS_MIN
 from streams.history.process import run_store
 from tests.simulation.faust_app import maker
+from tests.simulation.fetching import Room
 from tests.simulation.house import Client, House
 from tests.simulation.library import ADDRESS, installed
 from tests.simulation.loops import Asyncio, Future
@@ -42,6 +43,7 @@ RESTART_S = 0.5
 _TIMED = (
     *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
     *("streams.transport.faust_reader", "streams.transport.faust_sources", "streams.transport.gathering"),
+    *("streams.transport.fetches", "streams.transport.gathered", "streams.transport.packed_consumer"),
     *("streams.transport.turn_producer", "streams.transport.sender"),
     *("streams.transport.faust_handover", "streams.transport.faust_driver", "streams.transport.transactions"),
     *("streams.processors.worker", "streams.processors.cuts", "streams.app"),
@@ -54,7 +56,11 @@ _THREADED = (
     *("streams.transport.threads", "streams.transport.compacted", "streams.history.loader"),
     *("streams.transport.sender", "streams.transport.parcels"),
 )
-_LOOPED = ("streams.app", "agents.process", "agents.host", "agents.tenure", "streams.transport.sender")
+_LOOPED = (
+    *("streams.app", "agents.process", "agents.host", "agents.tenure"),
+    *("streams.transport.sender", "streams.transport.fetches"),
+)
+_READERS = ("streams.history.sink", "agents.process", "streams.transport.faust_sources")
 # Idle rounds cost more than anything else in a world that does little.
 _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),
@@ -70,10 +76,14 @@ _COARSE = (
 
 
 @contextmanager
-def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: bool = False) -> Iterator[None]:
+def staged(
+    cluster: Cluster, topology: Topology, house: House, *, has_turns: bool = False, fetches: Room | None = None
+) -> Iterator[None]:
     """Within it, processes of the deployment run in the cluster's world, and keep their history in this house.
 
-    `has_turns`: their producer is the product's own, where it would be (tests/simulation/turns.py).
+    `has_turns`: their producer is the product's own, where it would be (tests/simulation/turns.py). `fetches`: they
+    read whole record batches, where they would (tests/simulation/fetching.py), with so much room in an answer; else
+    through librdkafka's consumer.
     """
     world = cluster.world
     clock, threads, queues, loops = Clock(world), Threading(world), Queues(world), Asyncio(world)
@@ -94,9 +104,10 @@ def staged(cluster: Cluster, topology: Topology, house: House, *, has_turns: boo
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
     places += [("streams.history.process._prepare", lambda *_: True)]
     places += [(f"streams.history.process.{name}", lambda *_, **__: None) for name in ("migrate", "own", "retain")]
-    # The in-memory broker is librdkafka's alone; tests/contract/test_packed_consumer.py plays the other consumer.
-    readers = "streams.history.sink", "agents.process", "streams.transport.faust_sources"
-    places += [(f"{module}.can_fetch", lambda *_: False) for module in readers]
+    if fetches is None:
+        places += [(f"{module}.can_fetch", lambda *_: False) for module in _READERS]
+    else:
+        places += [(f"streams.transport.fetches.{name}", most) for name, most in fetches._asdict().items()]
     # There is one collector, and `tests.simulation.__main__` calms it once.
     places += [("streams.app.calm_collector", lambda: None)]
     places += shared(topology)

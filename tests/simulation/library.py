@@ -16,6 +16,7 @@ from confluent_kafka import admin
 from streams.transport import producer
 from tests.simulation.admin import AdminClient
 from tests.simulation.consumer import Consumer
+from tests.simulation.fetching import places as fetching
 from tests.simulation.producer import Producer
 from tests.simulation.standins import replaced
 from tests.simulation.turns import Nodes, Turns, Wires
@@ -76,6 +77,7 @@ def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Itera
     places.append(("streams.transport.sender.Brokers", partial(Wires, nodes)))
     turns = partial(Turns, nodes) if has_turns else producer.Producer
     places.append(("streams.transport.turn_producer.TurnProducer", turns))
+    places += fetching(nodes)
     # The in-memory client's commits have a deadline, as librdkafka's ought to.
     places.append(("streams.transport.requests.within", lambda call, _: call()))
     places += [(f"{module}.vacate", partial(_vacate, cluster)) for module in ("streams.app", "agents.process")]

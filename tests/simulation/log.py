@@ -15,6 +15,9 @@ Headers = list[tuple[str, bytes | None]]
 SEQUENCES_MAX = 5
 """Batches of one producer that a partition remembers: what is older than these cannot come again."""
 
+ABORT_KEY, COMMIT_KEY = b"\0\0\0\0", b"\0\0\0\1"
+"""Of markers: their version, and which they are."""
+
 
 class FencedError(Exception):
     """A producer is in a newer epoch than this one."""
@@ -41,8 +44,9 @@ class ProducerId(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """`writer` and `is_zombie` are for the invariants alone: who wrote it, and whether it had been expelled when it
-    decided to, or when the record came, or had given it up after waiting for it."""
+    """`first`: the offset of the first record that was appended with it. `writer` and `is_zombie` are for the
+    invariants alone: who wrote it, and whether it had been expelled when it decided to, or when the record came, or had
+    given it up after waiting for it."""
 
     offset: int
     timestamp_ms: int
@@ -53,6 +57,7 @@ class Record:
     producer: ProducerId | None = None
     writer: str = ""
     is_zombie: bool = False
+    first: int = -1
 
     @property
     def is_visible(self) -> bool:
@@ -63,7 +68,8 @@ class Record:
 @dataclass(slots=True, eq=False)
 class Partition:
     """`start`: the first offset still held. `waiting`: called once when more can be read. `changes` rises whenever its
-    records, or who may see them, have changed."""
+    records, or who may see them, have changed. `aborted`: producer, first offset and marker of each transaction that
+    was."""
 
     topic: str
     number: int
@@ -71,6 +77,7 @@ class Partition:
     start: int = 0
     changes: int = 0
     waiting: list[Callable[[], None]] = field(default_factory=list)
+    aborted: list[tuple[int, int, int]] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
     _sequences: dict[ProducerId, list[tuple[int, int]]] = field(default_factory=dict)
     _epochs: dict[int, int] = field(default_factory=dict)
@@ -119,8 +126,9 @@ class Partition:
                 raise LookupError(f"sequence {sequence}, {expected} was expected")
             known.append((sequence, len(records)))
             del known[:-SEQUENCES_MAX]
+        first = self.end
         for record in records:
-            record.offset = self.end
+            record.offset, record.first = self.end, first
             if in_transaction and producer is not None:
                 record.state, record.producer = State.OPEN, producer
                 self._open.setdefault(producer.number, record.offset)
@@ -135,7 +143,10 @@ class Partition:
             for record in self.records[first:]:
                 if record.state is State.OPEN and record.producer == producer:
                     record.state = State.COMMITTED if commit else State.ABORTED
-        self.records.append(Record(self.end, now_ms, None, None, [], State.MARKER, producer))
+            if not commit:
+                self.aborted.append((producer.number, first, self.end))
+        kind = COMMIT_KEY if commit else ABORT_KEY
+        self.records.append(Record(self.end, now_ms, kind, bytes(6), [], State.MARKER, producer, first=self.end))
         self.wake()
 
     def wake(self) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
-from tests.simulation.world import Process, Signal, World, current
+from tests.simulation.world import TICK_S, Process, Signal, World, current
 
 TASKS_MAX = 64
 """Of a loop, before those that are done are forgotten."""
@@ -155,7 +155,7 @@ class Loop(asyncio.BaseEventLoop):
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return self.call_at(self._world.now + delay, callback, *args, context=context)
+        return self.call_at(self._world.now + max(delay, TICK_S), callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         timer = Timer(when, callback, args, context)
@@ -177,6 +177,8 @@ class Loop(asyncio.BaseEventLoop):
 
     def run_until_complete(self, future: Any) -> Any:
         """As asyncio's: rounds of what is ready, and of the timers that are due."""
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
         task = asyncio.ensure_future(future, loop=self)
         queue = self._queue
         asyncio._set_running_loop(self)
@@ -233,7 +235,8 @@ class Asyncio:
         return getattr(asyncio, name)
 
     def new_event_loop(self) -> Loop:
-        return loop_of_current()
+        """Of whoever runs; outside of any process, of the first one of the world, which stands for all outside."""
+        return Loop(current() or self._world.processes[0])
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         loop = loop_of_current()

@@ -33,6 +33,7 @@ from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
 from tests.simulation.mutant import Mutant
+from tests.simulation.mutants_fetches import FETCHES
 from tests.simulation.mutants_hosts import HOSTS
 from tests.simulation.mutants_spill import SPILL
 from tests.simulation.mutants_store import STORE
@@ -324,4 +325,5 @@ MUTANTS: Mapping[str, Mutant] = {
     **TRANSACTIONS,
     **STORE,
     **TURNS,
+    **FETCHES,
 }

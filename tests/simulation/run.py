@@ -62,7 +62,9 @@ class Run:
     def play(self) -> Report:
         random.seed(self.scenario.seed)
         agents.play(self.stage)
-        with staged(self.cluster, self.scenario.topology, self.house, has_turns=self.scenario.has_turns):
+        scenario = self.scenario
+        given = {"has_turns": scenario.has_turns, "fetches": scenario.fetches}
+        with staged(self.cluster, scenario.topology, self.house, **given):
             try:
                 self._play()
                 return self._report(judge(self))
@@ -108,6 +110,8 @@ class Run:
             slots = (*slots, f"{scenario.mode}{', with slots' if scenario.has_slots else ''}")
         elif scenario.has_turns:
             slots = (*slots, "with the producer of turns")
+        if scenario.fetches:
+            slots = (*slots, f"with fetches of {scenario.fetches.FETCH_BYTES_MAX} bytes")
         faults = tuple(map(str, scenario.faults))
         trace = list(self.world.trace or ())
         return Report(scenario.seed, scenario.profile, slots, faults, breaches, trace, self.points)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from schemas.topology import Topology
 from streams.processors.worker import DRAIN_S
 from tests.simulation.agents import Part
 from tests.simulation.faults import FAULTS_S, PROFILES, Fault
+from tests.simulation.fetching import PATIENCE_S, Room
 from tests.simulation.wire import Weather
 
 TASKS_S = 5.0
@@ -43,6 +45,15 @@ STORE_SHARE = 0.15
 TURNS_SHARE = 0.5
 """How many deployments that are not transactional have the producer of turns, beside those in which all goes wrong that
 can go wrong for it."""
+
+FETCHES_SHARE = 0.5
+"""How many deployments read whole record batches by the product's own fetches."""
+
+ROOMS = (Room(4_000_000, 1_048_576), Room(4_000_000, 1_048_576), Room(6_000, 2_000), Room(4_000, 700))
+"""Of an answer: all that there is; a few batches; or hardly more than one."""
+
+BAD_LINES_SHARE = 0.4
+"""In how many of these connections are cut, and leaders move, where turns do not bring it."""
 
 WRITERS = frozenset({"scribe"})
 
@@ -105,12 +116,15 @@ SPILLING: Mapping[str, int] = {"spill_after_ms": 400, "spill_after_tasks": 2, "c
 """What an unfinished task is spilled after, where tasks are spilled. There all clocks are alike, and the margin is
 narrow: recovery finds little that it does not have to find."""
 
-TOPOLOGIES = {
-    (mode, number, spills): topology(mode, **{**own, **(SPILLING if spills else {})})
-    for mode in Mode
-    for number, (_, own) in enumerate(BOUNDS)
-    for spills in (False, True)
-}
+FEW_ROWS_SHARE = 0.5
+FEW_ROWS: Mapping[str, int] = {"batch_rows_max": 3}
+"""Of what is handed on at once, where record batches are read whole: many of them are cut in parts."""
+
+
+@cache
+def topology_of(mode: Mode, number: int, *, spills: bool = False, few_rows: bool = False) -> Topology:
+    """The same one each time; `number` is that of its bounds."""
+    return topology(mode, **{**BOUNDS[number][1], **(SPILLING if spills else {}), **(FEW_ROWS if few_rows else {})})
 
 
 class Submitted(NamedTuple):
@@ -139,6 +153,8 @@ class Scenario:
     has_turns: bool = False
     """Whether the producer of turns is the product's own; else it is librdkafka's, which some deployments ask for."""
     lost_inserts_share: float = 0.0
+    fetches: Room | None = None
+    """Room of an answer, where record batches are read whole; else librdkafka's consumer reads, as some ask for."""
 
     @property
     def mode(self) -> Mode:
@@ -160,7 +176,8 @@ class Scenario:
         slow = self.weather.slow_share or self.weather.preempted_share
         # A cut holds the event loop while what was sent is not delivered, and what is read waits as long.
         held_s = DRAIN_S if self.weather.stuck_share else 0.0
-        return READING_S + held_s + (3 * self.weather.slow_max_s if slow else 0.0) + 2 * self.skew_s
+        hangs_s = PATIENCE_S if self.fetches and (self.weather.lost_answers_share or self.weather.cut_share) else 0.0
+        return READING_S + held_s + 2 * hangs_s + (3 * self.weather.slow_max_s if slow else 0.0) + 2 * self.skew_s
 
     @property
     def bound_s(self) -> float:
@@ -203,7 +220,7 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     found = Scenario(
         seed=seed,
         profile=profile,
-        topology=TOPOLOGIES[mode, bounds, False],
+        topology=topology_of(mode, bounds),
         slots=tuple(slots),
         submissions=tuple(sorted(submissions, key=lambda each: each.at)),
         parts=_parts(rng, submissions),
@@ -213,10 +230,18 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         has_slots=rng.random() < 0.5,
         lost_inserts_share=rng.choice((0.0, 0.1, 0.5)) if has_store else 0.0,
     )
-    if rng.random() < SPILLS_SHARE:
-        found = replace(found, topology=TOPOLOGIES[mode, bounds, True], skew_s=0.0)
+    spills = rng.random() < SPILLS_SHARE
+    if spills:
+        found = replace(found, topology=topology_of(mode, bounds, spills=True), skew_s=0.0)
     has_turns = profile == "turns" or (mode is Mode.AT_LEAST_ONCE and rng.random() < TURNS_SHARE)
-    return replace(found, has_turns=has_turns)
+    found = replace(found, has_turns=has_turns)
+    if rng.random() < FETCHES_SHARE:
+        found = replace(found, fetches=rng.choice(ROOMS))
+        if rng.random() < FEW_ROWS_SHARE:
+            found = replace(found, topology=topology_of(mode, bounds, spills=spills, few_rows=True))
+        if not has_turns and rng.random() < BAD_LINES_SHARE:
+            weather.cut_share, weather.moves_share = rng.choice((0.0, 0.05, 0.2)), rng.choice((0.0, 0.05, 0.2))
+    return found
 
 
 def _mode_and_bounds(rng: Random, profile: str) -> tuple[Mode, int]:

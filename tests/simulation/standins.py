@@ -16,7 +16,7 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
-from tests.simulation.world import T0_MS, Signal, Thread, World, current
+from tests.simulation.world import T0_MS, TICK_S, Signal, Thread, World, current
 
 
 class Clock:
@@ -43,7 +43,7 @@ class Clock:
         return self.time_ns() / 1e9
 
     def sleep(self, seconds: float) -> None:
-        until = self._world.now + seconds
+        until = self._world.now + max(seconds, TICK_S)
         while self._world.now < until:
             self._world.block(Signal(), until - self._world.now)
 

@@ -152,9 +152,7 @@ class Wires:
     """In the place of `streams.transport.brokers.Brokers`."""
 
     def __init__(self, nodes: Nodes, *_: Any) -> None:
-        process = current()
-        assert process is not None, "a sender has a thread"
-        self._nodes, self._cluster, self._process = nodes, nodes.cluster, process
+        self._nodes, self._cluster, self._process = nodes, nodes.cluster, current() or nodes.cluster.outside
         self._known: dict[Tp, int] = {}
         self.forbidden: frozenset[str] = frozenset()
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 T0_MS = 1_700_000_000_000
 """Wall time, in milliseconds, at which every world begins."""
 
+TICK_S = 1e-6
+"""The least that a wait takes: what is left of one may be too little for the clock to show."""
+
 TRACE_MAX = 200_000
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.library import ADDRESS, installed
-from tests.simulation.loops import loop_of_current
+from tests.simulation.loops import Asyncio, loop_of_current
 from tests.simulation.standins import Clock, Queues, Threading, replaced, waiter
 from tests.simulation.wire import Cluster
 from tests.simulation.world import Process, World
@@ -19,6 +19,7 @@ from tests.simulation.world import Process, World
 BROKERS = [pytest.param("kafka", marks=pytest.mark.broker), "memory"]
 TIMED = (
     *("streams.transport.consumer.time", "streams.transport.requests.time", "streams.transport.producer.time"),
+    *("streams.transport.fetches.time", "streams.transport.gathered.time", "streams.transport.packed_consumer.time"),
     "streams.transport.transactions.time",
     "tests.support.waiting.time",
 )
@@ -53,7 +54,8 @@ def either(request: pytest.FixtureRequest, module: str) -> Iterator[str]:
             own.append((f"{module}.AdminClient", library.AdminClient))
         queues, pool = Queues(world), "streams.transport.threads"
         threads = [(f"{pool}.threading", Threading(world)), (f"{pool}.SimpleQueue", queues.SimpleQueue)]
-        with replaced(*own, *threads, (f"{pool}.wait", waiter(world)), *((place, clock) for place in TIMED)):
+        loops = "streams.transport.fetches.asyncio", Asyncio(world)
+        with replaced(*own, *threads, loops, (f"{pool}.wait", waiter(world)), *((place, clock) for place in TIMED)):
             _WORLDS.append(world)
             yield ADDRESS
             world.close()
