@@ -78,6 +78,10 @@ class Fetches:
         self._watch, self._is_stale, self._backoff_s = watch, True, _BACKOFF_S
         self._look_at = self._retry_at = 0.0
         self._requests: dict[int, asyncio.Task[tuple[dict[TopicPartition, int], Any]]] = {}
+        # Brokers that are to answer at once, and those that have, with nothing: these may then take their time, while
+        # others have not answered yet, for else they would be asked over and over.
+        self._prompt: set[int] = set()
+        self._empty: set[int] = set()
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read these from there."""
@@ -107,9 +111,9 @@ class Fetches:
         return {tp: max(0, end - self.positions[tp]) for tp, end in self._ends.items() if tp in self.positions}
 
     @property
-    def are_asking(self) -> bool:
-        """Whether an answer is under way."""
-        return bool(self._requests)
+    def has_prompt(self) -> bool:
+        """Whether a broker has yet to answer that is to do so at once."""
+        return bool(self._prompt)
 
     def wait(self, timeout_s: float, *, at_once: bool = False) -> list[Pack]:
         """What came within `timeout_s`, or a little later. Raises TransportError for what no waiting mends.
@@ -135,7 +139,13 @@ class Fetches:
             else:
                 self._watch.up()
                 self._backoff_s = _BACKOFF_S
-                found += self._taken(asked, answer)
+                taken = self._taken(asked, answer)
+                if node in self._prompt and not taken:
+                    self._empty.add(node)
+                found += taken
+            self._prompt.discard(node)
+        if found:
+            self._empty.clear()
         if found and self.ahead and not self._is_stale:
             # The broker gets the next answer ready while this one is decoded; once the loop has run it is asked.
             self._ask()
@@ -164,6 +174,8 @@ class Fetches:
         return True
 
     def _ask(self, at_once: bool = False) -> None:
+        if not at_once:
+            self._empty.clear()
         by_node: dict[int, dict[TopicPartition, int]] = {}
         for tp, position in self.positions.items():
             node = self._brokers.leader(tp)
@@ -172,7 +184,9 @@ class Fetches:
             elif tp not in self.paused and node not in self._requests:
                 by_node.setdefault(node, {})[tp] = position
         for node, asked in by_node.items():
-            self._requests[node] = self._loop.create_task(self._fetch(node, asked, at_once))
+            is_prompt = at_once and node not in self._empty
+            self._prompt |= {node} if is_prompt else set()
+            self._requests[node] = self._loop.create_task(self._fetch(node, asked, is_prompt))
 
     async def _fetch(
         self, node: int, asked: dict[TopicPartition, int], at_once: bool
@@ -225,7 +239,8 @@ class Fetches:
 
     async def _cancel(self) -> None:
         requests = list(self._requests.values())
-        self._requests.clear()
+        for each in (self._requests, self._prompt, self._empty):
+            each.clear()
         for request in requests:
             request.cancel()
         await asyncio.gather(*requests, return_exceptions=True)

@@ -55,7 +55,7 @@ class Gathered:
                 return self._done(found)
             if found:
                 self._first, self._waits, self._rests_until = found, False, None
-            elif not self._fetches.are_asking:
+            elif not self._fetches.has_prompt:
                 self._waits = True
             if time.monotonic() >= until:
                 break

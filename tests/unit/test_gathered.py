@@ -45,7 +45,7 @@ class Log:
         self.paused: frozenset[TopicPartition] = frozenset()
         self.coming: list[tuple[float, Pack]] = []
         self.asked: list[tuple[float, bool]] = []
-        self.are_asking = False
+        self.are_asking = self.has_prompt = False
         self.is_silent = False
 
     def write(self, after_s: float, rows: int, tp: TopicPartition = TP, base: int = 0) -> None:
@@ -60,13 +60,14 @@ class Log:
             self.asked.append((round(self._machine.now_s - 100, 3), at_once))
         until = self._machine.now_s + timeout_s
         if self.is_silent:
-            self._machine.now_s, self.are_asking = until, True
+            self._machine.now_s, self.are_asking, self.has_prompt = until, True, at_once
             return []
         if not at_once:
             self._machine.now_s = min([until, *(at for at, _ in self.coming if at > self._machine.now_s)])
         self._machine.now_s += ANSWER_S
         there = [made for at, made in self.coming if at <= self._machine.now_s]
         self.are_asking = not (there or at_once)
+        self.has_prompt = False
         self.coming = [each for each in self.coming if each[1] not in there]
         return there
 
