@@ -56,6 +56,9 @@ class Cell:
         self.spills = Spills(limits.spill_after_ms, limits.spill_after_tasks)
         self.cohorts, self._timers = Cohorts(policy), Timers()
         self.bytes = 0
+        # Set while submissions lie unread that were decided on before a recovery: no fact about them is older than
+        # this (append time, ms). What is known of them is needed until they are read, however long that takes.
+        self.reread_ms: int | None = None
         self._folded: dict[TaskKey, int] = {}
         self._folded_until_ms = 0
 
@@ -85,8 +88,12 @@ class Cell:
         return self.health.drain()
 
     def low_watermark(self) -> int | None:
-        """Append time (ms) of the oldest unfinished submission, but for those that are spilled; None without any."""
-        return next(self.appended_ms(), None)
+        """Append time (ms) of the oldest unfinished submission, but for those that are spilled, or what is before all
+        facts about submissions that are read again; None without any."""
+        oldest_ms, reread_ms = next(self.appended_ms(), None), self.reread_ms
+        if oldest_ms is None or reread_ms is None:
+            return reread_ms if oldest_ms is None else oldest_ms
+        return min(oldest_ms, reread_ms)
 
     def appended_ms(self) -> Iterator[int]:
         """Append time of each unfinished submission that is not spilled, oldest first."""
@@ -200,8 +207,12 @@ class Cell:
             else:
                 self._time_out_overdue(task, now_ms, hosts, blame=blame)
             self._end_or_watch(task, now_ms, watched=False, looked_ms=now_ms)
-        self.finished.evict(now_ms)
+        self.evict(now_ms)
         return self.machine.decisions.take()
+
+    def evict(self, now_ms: int) -> None:
+        """Forgets tasks that ended long ago, but for those whose submissions may be read again."""
+        self.finished.evict(now_ms if self.reread_ms is None else min(now_ms, self.reread_ms))
 
     def expect_again(self, task_id: TaskKey, first_fact_ms: int) -> None:
         """Recovery knows this task: its own submission, if it is read again, is no duplicate of it.

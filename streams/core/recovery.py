@@ -121,7 +121,7 @@ class Fold:
                 seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
             self._cell.finished.add(task_id, ended_ms, tuple(seen))
             self._tasks.pop(task_id, None)
-        self._cell.finished.evict(now_ms)
+        self._cell.evict(now_ms)
         for task_id, first_ms in self._first_ms.items():
             self._cell.expect_again(task_id, first_ms)
         # A task without a dispatch in the window is foreign or long over; its outcomes will be noted as late.

@@ -15,7 +15,7 @@ from streams.core.swift import Part, send_out, take_answers
 def submit(parts: Sequence[Part], intake: Intake, now_ms: int) -> dict[int, Effects]:
     """Takes in new tasks; what each cell decided, by partition."""
     for cell, _ in parts:
-        cell.finished.evict(now_ms)
+        cell.evict(now_ms)
     left = send_out(parts, intake, now_ms)
     return {cell.partition: cell.take_in(intake, rows, now_ms) for (cell, _), rows in zip(parts, left, strict=True)}
 

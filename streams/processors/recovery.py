@@ -52,7 +52,8 @@ class Recovered:
 
     `positions`: where to read on, of every topic that the worker reads. `ends`: where those topics ended when it was
     assigned. `epochs`: who wrote in the agents' logs since when; `spilled`: the same of the spilled tasks, and where
-    these ended. `is_new`: no cut of this partition was ever committed.
+    these ended. `is_new`: no cut of this partition was ever committed. `rereads_until`: the submissions before this
+    offset may have been decided on already, and are read again; None where there are none.
     """
 
     cell: Cell
@@ -62,6 +63,7 @@ class Recovered:
     epochs: Mapping[tuple[str, int], LogEpochs]
     spilled: tuple[LogEpochs, int]
     is_new: bool
+    rereads_until: int | None
 
 
 def cut_metadata(low_watermark_ms: int, spilled: Since) -> str:
@@ -177,12 +179,16 @@ class Recovery:
                 epochs=self._epochs.items(number),
                 spilled=(epochs_of(committed[anchor][1]), marks[TopicPartition(self._topics.spilled, number)][1]),
                 is_new=committed[anchor][0] < 0,
+                rereads_until=marks[anchor][1] if 0 <= committed[anchor][0] < marks[anchor][1] else None,
             )
         known = [n for n in partitions if not found[n].is_new]
         folds = {number: each.fold for number, each in found.items()}
         spilled, read = self._take_spilled(consumer, marks, {number: found[number] for number in known}), 0
         # Of what a zombie wrote of a task, the logs know better: they are read from where that task begins.
         lows = {n: low_watermark_of(committed[TopicPartition(self._topics.submitted, n)][1]) for n in known}
+        for number, low_ms in lows.items():
+            if found[number].rereads_until is not None:
+                found[number].cell.reread_ms = low_ms
         lows = {number: min([low, *folds[number].doubtful.values()]) for number, low in lows.items()}
         starts = {tp: max(at, marks[tp][0]) for tp, at in self._starts(consumer, lows, committed, now_ms).items()}
         # Results first: of what is finished little has to be known, and most of what is read is finished.

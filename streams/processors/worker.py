@@ -96,6 +96,7 @@ class Worker:
         self._on_ready, self._clock = on_ready, clock
         self._cells: dict[int, Cell] = {}
         self._frontiers: dict[int, Frontier] = {}
+        self._rereads_until: dict[int, int] = {}
         self._epochs = Epochs()
         self._spills = SpillLog(topology, codec, producer)
         self._cuts = Cuts(self._topics.submitted, producer, self._epochs, self._spills.claims)
@@ -214,6 +215,8 @@ class Worker:
             self._cells[number], frontier = each.cell, Frontier(Hosts(self._verdict_ms))
             frontier.fall_behind({tp: end for tp, end in each.ends.items() if self.channel_of(tp.topic) == "consensus"})
             self._frontiers[number] = frontier
+            if each.rereads_until is not None:
+                self._rereads_until[number] = each.rereads_until
             self._outbox.emit({number: each.fold.resume(self._clock())})
         self._cuts.positions.update(positions)
         self._reading.regulate(self.driver, self._cells)  # before anything is read
@@ -262,6 +265,7 @@ class Worker:
         for number in gone:
             self._cells.pop(number, None)
             self._frontiers.pop(number, None)
+            self._rereads_until.pop(number, None)
             INFLIGHT_TASKS.labels(partition=number).set(0)
         self._spills.drop(gone)
         self._cuts.drop(gone)
@@ -306,7 +310,16 @@ class Worker:
     def _low_watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         now_ms = self._clock()
         cells = {number: self._cells[number] for number in partitions if number in self._cells}
-        return {number: min(cell.low_watermark() or now_ms, now_ms) for number, cell in cells.items()}
+        lows = {number: cell.low_watermark() for number, cell in cells.items()}
+        return {number: now_ms if low_ms is None else min(low_ms, now_ms) for number, low_ms in lows.items()}
+
+    def _end_rereads(self) -> None:
+        """Partitions whose submissions were read as far as they were appended when they were recovered."""
+        submitted, positions = self._topics.submitted, self._cuts.positions
+        for number, until in list(self._rereads_until.items()):
+            if positions.get(TopicPartition(submitted, number), 0) >= until:
+                self._cells[number].reread_ms = None
+                del self._rereads_until[number]
 
     # ------------------------------------------------------------------ the clock
 
@@ -318,6 +331,7 @@ class Worker:
             self._producer.poll()
             self._observe_breakers()
             self._observe_pauses()
+            self._end_rereads()
             self._reading.release()
             before_ms, ticked_ms = ticked_ms, self._clock()
             self._tick(has_stalled=ticked_ms - before_ms > STALL_MS)

@@ -87,6 +87,26 @@ def test_partitions_move_between_workers_while_tasks_flow(fleet: Fleet) -> None:
     assert_sound(fleet, 6_000)
 
 
+def test_what_is_read_again_is_known_however_long_ago_it_was_answered(fleet: Fleet, tmp_path: Path) -> None:
+    """An outage that is longer than `duplicate_horizon_ms`, between an answer and the cut that would be behind it."""
+    path, known = tmp_path / "topology.yaml", "duplicate_horizon_ms: 60000"
+    text = path.read_text()
+    assert known in text
+    path.write_text(text.replace(known, "duplicate_horizon_ms: 500\n  commit_interval_ms: 60000"))
+    fleet.start("store", "host", "worker")
+    load = Load(fleet, TEXTS, 200, RATE)
+    load.start()
+    load.finish(60)
+    wait_for(lambda: len(fleet.log().results) >= 200, 60, "all to be answered")
+    fleet.kill("worker")
+    time.sleep(2.0)
+    fleet.start("worker")
+    load = Load(fleet, TEXTS, 4, RATE, prefix="behind")  # all that is read again
+    load.start()
+    load.finish(60)
+    assert_sound(fleet, 204)
+
+
 def test_a_host_killed_in_mid_flow_loses_and_repeats_nothing(fleet: Fleet) -> None:
     fleet.start("store", "host", "worker")
     load = Load(fleet, TEXTS, 2_400, RATE)
