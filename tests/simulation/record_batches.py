@@ -34,7 +34,8 @@ class RecordBatches:
 
     def read(self, position: int, until: int, bytes_max: int, *, at_least_one: bool) -> bytes:
         """Whole batches from the one on that holds `position`, as many as there is room for."""
-        found, size = [], 0
+        found: list[bytes] = []
+        size = 0
         records = self.partition.records
         at = records[position].first if position < until else until
         while at < until:

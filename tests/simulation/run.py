@@ -24,6 +24,9 @@ from tests.simulation.wire import Cluster, Weather
 from tests.simulation.world import World
 
 LOOK_S = 0.5
+LINGER_S = 0.1
+"""How long the submitter waits for more, where record batches are read whole: they are to hold several."""
+
 STOP_S = 6.0
 """P11: who is told to stop has ended within this time: four seconds, and what a slow machine adds."""
 
@@ -56,6 +59,7 @@ class Run:
         self.deployment: Deployment
         self.evidence = Evidence(self.cluster, scenario.topology, self.stage, self.house)
         self.overran: list[str] = []
+        self._unsent: list[tuple[tuple[str, int], Record]] = []
         self._armed: list[tuple[Slot, Fault]] = []
         self.points = 0
 
@@ -63,8 +67,8 @@ class Run:
         random.seed(self.scenario.seed)
         agents.play(self.stage)
         scenario = self.scenario
-        given = {"has_turns": scenario.has_turns, "fetches": scenario.fetches}
-        with staged(self.cluster, scenario.topology, self.house, **given):
+        has_turns, fetches = scenario.has_turns, scenario.fetches
+        with staged(self.cluster, scenario.topology, self.house, has_turns=has_turns, fetches=fetches):
             try:
                 self._play()
                 return self._report(judge(self))
@@ -129,7 +133,14 @@ class Run:
         number = 0 if key is None else partition_of(key, topology.partitions)
         what = "garbage" if submitted.task is None else submitted.task["task_id"]
         self.world.note("submitter", f"{what} to [{number}]")
-        self.cluster.broker.append((topic, number), [Record(-1, -1, key, value, [], writer="submitter")])
+        self._unsent.append(((topic, number), Record(-1, -1, key, value, [], writer="submitter")))
+        self.world.at(LINGER_S if self.scenario.fetches else 0.0, self._send)
+
+    def _send(self) -> None:
+        """What has come together goes in one record batch of each partition."""
+        unsent, self._unsent = self._unsent, []
+        for tp in dict.fromkeys(tp for tp, _ in unsent):
+            self.cluster.broker.append(tp, [record for its, record in unsent if its == tp])
 
     # ------------------------------------------------------------------ what goes wrong
 
