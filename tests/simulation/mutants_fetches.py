@@ -1,8 +1,10 @@
 """Broken builds of what reads whole record batches: each gives what is nobody's, or is not the reader's any more, or
 loses what is.
 
-That of a record batch only what stands behind the position is given no seed shows: who reads something again knows it.
-tests/properties/test_packed.py holds it.
+That of a record batch only what stands behind the position is given, and that a host begins behind what is committed,
+no seed shows: who reads something again knows it. tests/properties/test_packed.py holds the one, and
+tests/contract/test_packed_consumer.py the other; tests/unit/test_packed_consumer.py, that nobody takes the answer to
+what an assignment that is over has asked. Hosts commit by offsets, whatever a part of a batch claims.
 
 I/O: none.
 """
@@ -16,7 +18,6 @@ from streams.transport.batch import Batch, TopicPartition, bounded
 from streams.transport.fetches import Fetches
 from streams.transport.gathered import Gathered
 from streams.transport.packed import Pack, packs_of
-from streams.transport.packed_consumer import GatheringConsumer
 from tests.simulation.mutant import Mutant
 
 _taken, _part = Fetches._taken, Gathered._part
@@ -24,14 +25,6 @@ _taken, _part = Fetches._taken, Gathered._part
 
 def _kept(self: Any) -> None:
     """What was an earlier assignment's is read, or given, in the next one."""
-
-
-def _answer_kept(self: Fetches) -> None:
-    """Nobody hangs up, and what is under way counts, whatever it was asked for."""
-    self.positions.clear()
-    self._ends.clear()
-    self.paused = frozenset()
-    self._taken = lambda asked, answer: _taken(self, {**asked, **self.positions}, answer)  # type: ignore[method-assign]
 
 
 def _aborted_too(
@@ -62,12 +55,6 @@ def _leaders_kept(self: Fetches, asked: Any, answer: Any) -> list[Pack]:
     return found
 
 
-def _unplaced_forgotten(self: GatheringConsumer) -> None:
-    """What is committed is not asked for again, where nobody has answered; reading begins with the log."""
-    self._fetches.begin(dict.fromkeys(self._unplaced, 0))
-    self._unplaced = []
-
-
 ANOTHERS = frozenset({"P1", "P3", "P4", "P5", "P7", "A1", "A2", "A3", "E1", "T1", "T2", "Q1", "Q2"})
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1", "T2", "A1"})
 TWICE = frozenset({"P1", "P4", "A1", "A2", "A3", "A5", "E1", "P7", "Q2"})
@@ -76,28 +63,19 @@ FETCHES: Mapping[str, Mutant] = {
     "what is fetched goes on when partitions go": Mutant(
         "streams.transport.fetches.Fetches.drop_all", _kept, ANOTHERS, 60, "moves"
     ),
-    "an answer to what an assignment that is over has asked is taken": Mutant(
-        "streams.transport.fetches.Fetches.drop_all", _answer_kept, ANOTHERS, 200, "moves"
-    ),
     "record batches of an assignment that is over are given in the next one": Mutant(
         "streams.transport.gathered.Gathered.drop_all", _kept, ANOTHERS, 200, "moves"
     ),
     "records of transactions that were aborted are given": Mutant(
         "streams.transport.fetches.packs_of", _aborted_too, TWICE | {"T1", "P3", "Q1"}, 200, "takeovers"
     ),
-    "a part of a record batch claims the end of all of it, with a host": Mutant(
-        "streams.transport.packed_consumer.bounded", _ends_of_all, LOST, 200, "full"
-    ),
-    "a part of a record batch claims the end of all of it, with a worker": Mutant(
-        "streams.transport.faust_sources.bounded", _ends_of_all, LOST, 200, "halves"
+    "a part of a record batch claims the end of all of it": Mutant(
+        "streams.transport.faust_sources.bounded", _ends_of_all, LOST, 200, "full"
     ),
     "of what was fetched together only what one read brings is given": Mutant(
         "streams.transport.gathered.Gathered._part", _first_part, LOST, 200, "crashes"
     ),
     "leaders that have moved are not looked for": Mutant(
         "streams.transport.fetches.Fetches._taken", _leaders_kept, LOST, 60, "turns"
-    ),
-    "reading begins with the log, whatever is committed": Mutant(
-        "streams.transport.packed_consumer.PackedConsumer._place", _unplaced_forgotten, TWICE, 60, "crashes"
     ),
 }

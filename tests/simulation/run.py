@@ -134,10 +134,16 @@ class Run:
         what = "garbage" if submitted.task is None else submitted.task["task_id"]
         self.world.note("submitter", f"{what} to [{number}]")
         self._unsent.append(((topic, number), Record(-1, -1, key, value, [], writer="submitter")))
-        self.world.at(LINGER_S if self.scenario.fetches else 0.0, self._send)
+        if self.scenario.fetches:
+            self.world.at(LINGER_S, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         """What has come together goes in one record batch of each partition."""
+        if not self.cluster.broker.is_up:
+            self.world.at(0.3, self._send)
+            return
         unsent, self._unsent = self._unsent, []
         for tp in dict.fromkeys(tp for tp, _ in unsent):
             self.cluster.broker.append(tp, [record for its, record in unsent if its == tp])
