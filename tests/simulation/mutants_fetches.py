@@ -3,8 +3,7 @@ loses what is.
 
 That of a record batch only what stands behind the position is given, and that a host begins behind what is committed,
 no seed shows: who reads something again knows it. tests/properties/test_packed.py holds the one, and
-tests/contract/test_packed_consumer.py the other; tests/unit/test_packed_consumer.py, that nobody takes the answer to
-what an assignment that is over has asked. Hosts commit by offsets, whatever a part of a batch claims.
+tests/contract/test_packed_consumer.py the other. Hosts commit by offsets, whatever a part of a batch claims.
 
 I/O: none.
 """
@@ -25,6 +24,19 @@ _taken, _part = Fetches._taken, Gathered._part
 
 def _kept(self: Any) -> None:
     """What was an earlier assignment's is read, or given, in the next one."""
+
+
+def _answer_kept(self: Fetches) -> None:
+    """Nobody hangs up; what is under way counts when it comes, and reading goes on behind it."""
+    self.positions.clear()
+    self._ends.clear()
+    self.paused = frozenset()
+
+    def taken(asked: Mapping[TopicPartition, int], answer: Any) -> list[Pack]:
+        self.positions = {**asked, **self.positions}
+        return _taken(self, self.positions, answer)
+
+    self._taken = taken  # type: ignore[method-assign]
 
 
 def _aborted_too(
@@ -62,6 +74,9 @@ TWICE = frozenset({"P1", "P4", "A1", "A2", "A3", "A5", "E1", "P7", "Q2"})
 FETCHES: Mapping[str, Mutant] = {
     "what is fetched goes on when partitions go": Mutant(
         "streams.transport.fetches.Fetches.drop_all", _kept, ANOTHERS, 60, "moves"
+    ),
+    "an answer to what an assignment that is over has asked is taken": Mutant(
+        "streams.transport.fetches.Fetches.drop_all", _answer_kept, ANOTHERS, 60, "moves"
     ),
     "record batches of an assignment that is over are given in the next one": Mutant(
         "streams.transport.gathered.Gathered.drop_all", _kept, ANOTHERS, 200, "moves"

@@ -81,6 +81,6 @@ HOSTS: Mapping[str, Mutant] = {
         "agents.dispatches.Dispatched.expires_ms", _from_when_it_was_routed, UNREAD, 60, "pauses"
     ),
     "what a host left is read, whoever claims the inbox": Mutant(
-        "streams.core.hosts.Hosts.heard", _whoever_claims, UNREAD, 60, "writes"
+        "streams.core.hosts.Hosts.heard", _whoever_claims, UNREAD, 200, "writes"
     ),
 }
