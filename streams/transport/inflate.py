@@ -28,7 +28,7 @@ _BUFFER_BYTES: Final = 1 << 18
 
 def inflated(batches: Iterable[tuple[bytes, int]]) -> list[bytes]:
     """The records of batches, each given without its header and with its attributes; put together they are those of
-    all.
+    all, and each piece of them begins with a record.
 
     Raises as `uncompressed`. No sums are compared: the broker has compared its own, of all that it got.
     """
@@ -48,8 +48,7 @@ def inflated(batches: Iterable[tuple[bytes, int]]) -> list[bytes]:
                 continue
         whole += (bytes(buffer[:at]), uncompressed(data, attributes))
         at = 0
-    whole.append(bytes(buffer[:at]))
-    return whole
+    return [piece for piece in (*whole, bytes(buffer[:at])) if piece]
 
 
 def _only_block(frame: bytes) -> memoryview | None:

@@ -170,6 +170,7 @@ def test_batches_are_uncompressed_together_as_each_by_itself(parts: list[tuple[b
     batches = [((kinds[kind] or framed)(seed * times), kind) for seed, times, kind, framed in parts]
     assert b"".join(inflated(batches)) == b"".join(uncompressed(*each) for each in batches)
     assert b"".join(inflated(batches)) == b"".join(seed * times for seed, times, _, _ in parts)
+    assert b"" not in inflated(batches)
 
 
 def test_blocks_fill_many_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
