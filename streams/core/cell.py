@@ -90,10 +90,8 @@ class Cell:
     def low_watermark(self) -> int | None:
         """Append time (ms) of the oldest unfinished submission, but for those that are spilled, or what is before all
         facts about submissions that are read again; None without any."""
-        oldest_ms, reread_ms = next(self.appended_ms(), None), self.reread_ms
-        if oldest_ms is None or reread_ms is None:
-            return reread_ms if oldest_ms is None else oldest_ms
-        return min(oldest_ms, reread_ms)
+        both = next(self.appended_ms(), None), self.reread_ms
+        return min((each for each in both if each is not None), default=None)
 
     def appended_ms(self) -> Iterator[int]:
         """Append time of each unfinished submission that is not spilled, oldest first."""

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import confluent_kafka as ck
 
 from streams.transport import requests
-from streams.transport.batch import Batch, TopicPartition, bounded, by_channel
+from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.clients import TransportError
 from streams.transport.consumer import records_of
 from streams.transport.fetches import Fetches, can_fetch
 from streams.transport.gathered import Gathered
 from streams.transport.gathering import Gathering
-from streams.transport.packed import Packed
-from streams.transport.packed_consumer import packs_by_channel
+from streams.transport.packed_consumer import batches_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,11 +97,8 @@ class PackSource:
         packs = self._gathered.read(min(self._options.poll_s, slice_s))
         if lost := self._fetches.out_of_range():
             raise TransportError(f"the consumer cannot go on: the log no longer has the positions of {lost[:3]}")
-        return [
-            part
-            for channel, own in packs_by_channel(packs, self._options.channel_of).items()
-            for part in bounded(Packed(channel, own).unpacked(), self._options.rows_max, self._options.bytes_max)
-        ]
+        options = self._options
+        return batches_of(packs, options.channel_of, options.rows_max, options.bytes_max)
 
     def keep_up(self) -> None:
         records_of(self._consume(1, 0.0), self._watch)

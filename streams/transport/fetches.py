@@ -185,7 +185,8 @@ class Fetches:
                 by_node.setdefault(node, {})[tp] = position
         for node, asked in by_node.items():
             is_prompt = at_once and node not in self._empty
-            self._prompt |= {node} if is_prompt else set()
+            if is_prompt:
+                self._prompt.add(node)
             self._requests[node] = self._loop.create_task(self._fetch(node, asked, is_prompt))
 
     async def _fetch(

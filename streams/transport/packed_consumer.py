@@ -95,19 +95,17 @@ class PackedConsumer:
 
         Raises TransportError when the consumer cannot go on (access denied, a fatal error).
         """
-        return [
-            packed if packed.channel in self._packed else packed.unpacked()
-            for packed in self._polled(self._fetches.wait)
-        ]
+        channels = packs_by_channel(self._polled(self._fetches.wait), self._channel_of)
+        cuts = [Packed(channel, part) for channel, own in channels.items() for part in cut(own, self._rows_max)]
+        return [packed if packed.channel in self._packed else packed.unpacked() for packed in cuts]
 
-    def _polled(self, wait: Callable[[float], list[Pack]]) -> list[Packed]:
+    def _polled(self, wait: Callable[[float], list[Pack]]) -> list[Pack]:
         began = time.monotonic()
         self._group.poll(0.0)
         self._place()
         packs = wait(max(0.0, self._poll_s - (time.monotonic() - began)))
         self._reset(self._fetches.out_of_range())
-        channels = packs_by_channel(packs, self._channel_of)
-        return [Packed(channel, part) for channel, own in channels.items() for part in cut(own, self._rows_max)]
+        return packs
 
     def _place(self) -> None:
         """Where reading begins: behind what is committed, else with what the log begins with. While nobody says where
@@ -188,11 +186,7 @@ class GatheringConsumer(PackedConsumer):
 
     def poll(self) -> list[Batch]:
         """As `PackedConsumer.poll`; of what one fetch brought, no more than `rows_max` records or one record batch."""
-        return [
-            part
-            for packed in self._polled(self._gathered.read)
-            for part in bounded(packed.unpacked(), self._rows_max, self._bytes_max)
-        ]
+        return batches_of(self._polled(self._gathered.read), self._channel_of, self._rows_max, self._bytes_max)
 
     def lag(self) -> dict[TopicPartition, int]:
         return self._gathered.lag()
@@ -209,6 +203,15 @@ def packs_by_channel(packs: Iterable[Pack], channel_of: Callable[[str], str]) ->
         topics = channels.setdefault(channel_of(pack.tp.topic), {})
         topics.setdefault(pack.tp.topic, []).append(pack)
     return {channel: list(chain.from_iterable(topics.values())) for channel, topics in channels.items()}
+
+
+def batches_of(packs: Iterable[Pack], channel_of: Callable[[str], str], rows_max: int, bytes_max: int) -> list[Batch]:
+    """Their records, taken apart, each channel's in batches of these bounds."""
+    return [
+        part
+        for channel, own in packs_by_channel(packs, channel_of).items()
+        for part in bounded(Packed(channel, own).unpacked(), rows_max, bytes_max)
+    ]
 
 
 def cut(packs: Sequence[Pack], rows_max: int) -> Iterator[list[Pack]]:

@@ -85,7 +85,7 @@ FETCHES: Mapping[str, Mutant] = {
         "streams.transport.fetches.packs_of", _aborted_too, TWICE | {"T1", "P3", "Q1"}, 200, "takeovers"
     ),
     "a part of a record batch claims the end of all of it": Mutant(
-        "streams.transport.faust_sources.bounded", _ends_of_all, LOST, 200, "full"
+        "streams.transport.packed_consumer.bounded", _ends_of_all, LOST, 200, "full"
     ),
     "of what was fetched together only what one read brings is given": Mutant(
         "streams.transport.gathered.Gathered._part", _first_part, LOST, 200, "crashes"
