@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from console.local.broker import LocalBroker
 from tests.support.examples import FULL
+from tests.support.waiting import limit_waits
 
 _PREFIXES = count(1)
 
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("timeout")
         limits_s[item.path] += int(mark.args[0]) if mark is not None and mark.args else 0
     items.sort(key=lambda item: -limits_s[item.path])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    mark = item.get_closest_marker("timeout")
+    limit_waits(float(mark.args[0] if mark is not None and mark.args else item.config.getini("timeout")))
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,8 @@ def test_nobody_asks_who_is_paused_through_crashes_of_worker_and_host(say: Say, 
     assert (gated["state"], gated["why"], gated["last_activity"] is None) == ("PAUSED", "wrong since noon", False)
     scene.fleet.start("worker", "host")
     assert scene.ask("e")[2] == ["spare"]
+    # A host says how far it has come some time after the answer.
+    wait_for(lambda: say("list", "-o", "jsonl").rows[1]["inbox"] == 0, WAIT_S, "the host's place")
     gated, spare = listed = say("list", "-o", "jsonl").rows
     assert breaches(listed, promises()["pointsman agents list"]) == []
     assert (spare["state"], len(spare["hosts"]), spare["inbox"], spare["epoch"] > 1) == ("LIVE", 1, 0, True)

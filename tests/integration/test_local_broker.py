@@ -37,7 +37,7 @@ def opened(address: str, number: int) -> ck.Producer:
     producer = ck.Producer(
         {"bootstrap.servers": address, "transactional.id": f"p{number}", "linger.ms": 0, "log_level": 0}
     )
-    producer.init_transactions(PATIENCE * 30.0)
+    producer.init_transactions(max(1.0, deadline_in(30) - time.monotonic()))
     return producer
 
 
@@ -55,7 +55,7 @@ class Ending(threading.Thread):
                 self.producer.begin_transaction()
                 for partition in range(PARTITIONS):
                     self.producer.produce("ends", b"", partition=partition)
-                self.producer.commit_transaction(5)
+                self.producer.commit_transaction(PATIENCE * 5.0)
                 self.done += 1
         except ck.KafkaException as error:  # the broker was killed
             self.error = str(error)
@@ -77,14 +77,17 @@ def test_transactions_that_were_ending_when_a_node_was_killed_have_ended(tmp_pat
             thread.start()
         until = deadline_in(60)
         while min(thread.done for thread in threads) < 3:
-            assert time.monotonic() < until, [thread.error for thread in threads]
+            assert time.monotonic() < until and not any(thread.error for thread in threads), [
+                (thread.done, thread.error) for thread in threads
+            ]
             time.sleep(0.05)
         own.kill()
         for thread in threads:
             thread.stop.set()
         own.start()
         for thread in threads:
-            thread.join(PATIENCE * 30.0)
+            thread.join(max(0.0, deadline_in(30) - time.monotonic()))
+            assert not thread.is_alive(), thread.done
             opened(own.address, thread.number)  # aborts what had not been about to end
         until = deadline_in(30)
         while ends(own.address, "read_committed") != (written := ends(own.address, "read_uncommitted")):

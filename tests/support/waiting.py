@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,22 @@ C = TypeVar("C", bound=ck.Consumer)
 POLL_S = 0.02
 # Bounds are written for a machine that does little else; they tell a hang from work, and a busy machine hangs nobody.
 PATIENCE = 4
+# So much of a test's time limit stays for what it does when it gives up. The limit itself ends the whole process of
+# tests: who reads the output then sees which test it was, and not for what it waited.
+PARTING_S = 15.0
+
+_given_up_at = math.inf
+
+
+def limit_waits(limit_s: float | None) -> None:
+    """Has waits of the test that begins now end before its time limit does; None: it has no limit."""
+    global _given_up_at
+    _given_up_at = time.monotonic() + max(limit_s / 2, limit_s - PARTING_S) if limit_s else math.inf
 
 
 def deadline_in(seconds: float) -> float:
     """The monotonic time at which a test gives up what takes so long on a quiet machine at most."""
-    return time.monotonic() + PATIENCE * seconds
+    return min(time.monotonic() + PATIENCE * seconds, _given_up_at)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
