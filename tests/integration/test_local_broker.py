@@ -77,9 +77,8 @@ def test_transactions_that_were_ending_when_a_node_was_killed_have_ended(tmp_pat
             thread.start()
         until = deadline_in(60)
         while min(thread.done for thread in threads) < 3:
-            assert time.monotonic() < until and not any(thread.error for thread in threads), [
-                (thread.done, thread.error) for thread in threads
-            ]
+            assert time.monotonic() < until, [thread.done for thread in threads]
+            assert not any(thread.error for thread in threads), [thread.error for thread in threads]
             time.sleep(0.05)
         own.kill()
         for thread in threads:

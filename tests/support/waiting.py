@@ -21,18 +21,22 @@ PATIENCE = 4
 # tests: who reads the output then sees which test it was, and not for what it waited.
 PARTING_S = 15.0
 
-_given_up_at = math.inf
 
 
-def limit_waits(limit_s: float | None) -> None:
-    """Has waits of the test that begins now end before its time limit does; None: it has no limit."""
-    global _given_up_at
-    _given_up_at = time.monotonic() + max(limit_s / 2, limit_s - PARTING_S) if limit_s else math.inf
+class Limit:
+    """Of the test that runs: the monotonic time at which every wait of it has ended."""
+
+    ends_at = math.inf
+
+
+def limit_waits(limit_s: float) -> None:
+    """Has waits of the test that begins now end before its time limit does; 0: it has none."""
+    Limit.ends_at = time.monotonic() + max(limit_s / 2, limit_s - PARTING_S) if limit_s else math.inf
 
 
 def deadline_in(seconds: float) -> float:
     """The monotonic time at which a test gives up what takes so long on a quiet machine at most."""
-    return min(time.monotonic() + PATIENCE * seconds, _given_up_at)
+    return min(time.monotonic() + PATIENCE * seconds, Limit.ends_at)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
