@@ -22,7 +22,6 @@ PATIENCE = 4
 PARTING_S = 15.0
 
 
-
 class Limit:
     """Of the test that runs: the monotonic time at which every wait of it has ended."""
 
