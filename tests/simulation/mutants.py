@@ -35,6 +35,7 @@ from streams.transport.producer import Producer
 from tests.simulation.mutant import Mutant
 from tests.simulation.mutants_fetches import FETCHES
 from tests.simulation.mutants_hosts import HOSTS
+from tests.simulation.mutants_rereads import REREADS
 from tests.simulation.mutants_spill import SPILL
 from tests.simulation.mutants_store import STORE
 from tests.simulation.mutants_transactions import TRANSACTIONS
@@ -322,6 +323,7 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     **HOSTS,
     **SPILL,
+    **REREADS,
     **TRANSACTIONS,
     **STORE,
     **TURNS,

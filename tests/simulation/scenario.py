@@ -5,7 +5,7 @@ I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -120,11 +120,25 @@ FEW_ROWS_SHARE = 0.5
 FEW_ROWS: Mapping[str, int] = {"batch_rows_max": 3}
 """Of what is handed on at once, where record batches are read whole: many of them are cut in parts."""
 
+FORGETS_SHARE = 0.25
+FORGETFUL: Mapping[str, int] = {
+    "duplicate_horizon_ms": 1_000,
+    "commit_interval_ms": 4_000,
+    "clock_skew_margin_ms": 50,
+}
+"""Where finished tasks are forgotten sooner than a killed worker is back, and cuts are far apart: most of what was done
+before is read again. Ids come once there, and all clocks are alike."""
+
 
 @cache
-def topology_of(mode: Mode, number: int, *, spills: bool = False, few_rows: bool = False) -> Topology:
+def topology_of(
+    mode: Mode, number: int, *, spills: bool = False, few_rows: bool = False, forgets: bool = False
+) -> Topology:
     """The same one each time; `number` is that of its bounds."""
-    return topology(mode, **{**BOUNDS[number][1], **(SPILLING if spills else {}), **(FEW_ROWS if few_rows else {})})
+    limits = dict(BOUNDS[number][1])
+    for more, is_drawn in ((SPILLING, spills), (FEW_ROWS, few_rows), (FORGETFUL, forgets)):
+        limits |= more if is_drawn else {}
+    return topology(mode, **limits)
 
 
 class Submitted(NamedTuple):
@@ -232,16 +246,19 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
     )
     spills = rng.random() < SPILLS_SHARE
     if spills:
-        found = replace(found, topology=topology_of(mode, bounds, spills=True), skew_s=0.0)
+        found = replace(found, skew_s=0.0)
     has_turns = profile == "turns" or (mode is Mode.AT_LEAST_ONCE and rng.random() < TURNS_SHARE)
     found = replace(found, has_turns=has_turns)
+    few_rows = False
     if rng.random() < FETCHES_SHARE:
         found = replace(found, fetches=rng.choice(ROOMS))
-        if rng.random() < FEW_ROWS_SHARE:
-            found = replace(found, topology=topology_of(mode, bounds, spills=spills, few_rows=True))
+        few_rows = rng.random() < FEW_ROWS_SHARE
         if not has_turns and rng.random() < BAD_LINES_SHARE:
             weather.cut_share, weather.moves_share = rng.choice((0.0, 0.05, 0.2)), rng.choice((0.0, 0.05, 0.2))
-    return found
+    forgets = profile == "crashes" and rng.random() < FORGETS_SHARE
+    if forgets:
+        found = replace(found, submissions=_without_repeats(found.submissions), skew_s=0.0)
+    return replace(found, topology=topology_of(mode, bounds, spills=spills, few_rows=few_rows, forgets=forgets))
 
 
 def _mode_and_bounds(rng: Random, profile: str) -> tuple[Mode, int]:
@@ -292,6 +309,14 @@ def _submissions(
     for _ in range(rng.choice((0, 0, 1, 2))):
         found.append(Submitted(rng.uniform(0.2, TASKS_S), None, *_garbage(rng)))
     return found
+
+
+def _without_repeats(submissions: Iterable[Submitted]) -> tuple[Submitted, ...]:
+    """The first of each id, and what has none."""
+    found: dict[object, Submitted] = {}
+    for number, each in enumerate(submissions):
+        found.setdefault(number if each.task is None else each.task["task_id"], each)
+    return tuple(found.values())
 
 
 def _garbage(rng: Random) -> tuple[bytes | None, bytes | None]:
