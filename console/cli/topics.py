@@ -61,6 +61,9 @@ def apply_plan(
     if todo or form is not Format.TABLE:
         out.records([_done_row(step, failed) for step in todo or plan.own], DONE_COLUMNS, form)
     await_leaders(deployment.settings, specs, deployment.topology)
+    changed = {step.topic: step.changes for step in todo if step.action == "change" and failed[step.topic] is None}
+    if not admin.await_changes(changed):
+        out.note("Not every broker has heard of the changes yet: `pointsman topics plan` may still show them.")
     wrong = sum(why is not None for why in failed.values())
     out.note(_summary(plan, wrong))
     return ExitCode.FAILED if wrong else ExitCode.OK

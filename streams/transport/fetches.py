@@ -164,8 +164,8 @@ class Fetches:
             topics = {tp.topic for tp in self.positions}
             try:
                 await asyncio.wait_for(self._brokers.refresh(topics), REFRESH_S)
-            except UNREACHABLE:
-                self._back_off()
+            except UNREACHABLE as raised:
+                self._back_off(raised)
                 return False
             self._is_stale, self._look_at = False, time.monotonic() + _BACKOFF_S
             if forbidden := topics & self._brokers.forbidden:
@@ -246,8 +246,8 @@ class Fetches:
             request.cancel()
         await asyncio.gather(*requests, return_exceptions=True)
 
-    def _back_off(self) -> None:
-        self._watch.down()
+    def _back_off(self, why: Exception) -> None:
+        self._watch.down(str(why) or type(why).__name__)
         self._retry_at = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
 

@@ -5,6 +5,7 @@ I/O: Kafka.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from streams.transport.topic_plan import Change, ClusterState, TopicState
 
 CHECK_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 30.0
+HEARD_TIMEOUT_S, HEARD_EVERY_S = 10.0, 0.05
 OWNER_CHARS = 8  # of a member id, which is random: enough to tell members of one machine apart
 # The broker's default: Apache Kafka takes -1 for it since 2.4.
 DEFAULT_REPLICATION = -1
@@ -88,6 +90,20 @@ class TopicAdmin:
             resource.name: self._outcome(future, f"AlterConfigs on topic {resource.name}")
             for resource, future in futures.items()
         }
+
+    def await_changes(self, changes: Mapping[str, Sequence[Change]]) -> bool:
+        """Whether a broker that is asked has heard of these changes, after HEARD_TIMEOUT_S at most.
+
+        They are done when the controller has them; brokers hear of them from it, and say until then what was before.
+        """
+        until = time.monotonic() + HEARD_TIMEOUT_S
+        while True:
+            now = self._configs(changes)
+            if all(now[name].get(each.key) == each.wanted for name, made in changes.items() for each in made):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(HEARD_EVERY_S)
 
     def delete(self, names: Sequence[str]) -> dict[str, str | None]:
         """Deletes topics; those that are not there are no error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,9 @@ def test_a_store_of_made_up_lives_answers_every_query_and_folds_what_was_written
         def one(sql: str) -> object:
             return client.query(sql).result_rows[0][0]
 
+        views = client.query("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
+        asked = {view for sql in QUERIES.values() for view in re.findall(r"FROM (\w+)", sql)}
+        assert asked == {name for (name,) in views.result_rows}
         assert one("SELECT count() FROM tasks") == one("SELECT count() FROM results") == TASKS
         assert one("SELECT sum(tasks) FROM spend") == TASKS
         outcomes = one("SELECT count() FROM agent_events WHERE kind != 'NOTE'")

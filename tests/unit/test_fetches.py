@@ -77,3 +77,16 @@ def test_what_one_broker_has_does_not_wait_for_another_that_is_silent(read: tupl
     (found,) = gathered.read(10.0)
     assert found.tp == ("t", QUICK)
     assert brokers.asked == {QUICK: 2, SLOW: 1}
+
+
+def test_who_reaches_nobody_says_why(read: tuple[Gathered, Any], caplog: pytest.LogCaptureFixture) -> None:
+    gathered, brokers = read
+
+    async def refused(_: Any) -> None:
+        raise ConnectionRefusedError("nobody listens there")
+
+    brokers.refresh = refused
+    assert gathered.read(0.3) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "c: no broker can be reached; it keeps trying (nobody listens there)"
+    ]
