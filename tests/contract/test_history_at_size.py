@@ -39,6 +39,11 @@ def test_a_store_of_made_up_lives_answers_every_query_and_folds_what_was_written
         panels = one("SELECT count() FROM results WHERE notEmpty(votes)")
         assert one("SELECT sum(votes) / 2 FROM calibration") == panels
         assert one("SELECT sum(attempts) FROM results") == outcomes
+        # Of the results of a time so many may be held, and no answers of the others.
+        since = one("SELECT toString(max(decided_at) - INTERVAL 1 HOUR) FROM results")
+        bounds = {"max_rows_in_join": "1000", "join_overflow_mode": "throw"}
+        found = client.query(f"SELECT task_id, answer FROM answered_by WHERE at >= '{since}'", settings=bounds)
+        assert 0 < len(found.result_rows) < 1000
 
 
 def test_groups_that_memory_has_no_room_for_go_on_in_the_data_directory(tmp_path: Path) -> None:
