@@ -34,6 +34,12 @@ if "POINTSMAN_FULL_LOAD" not in os.environ:
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 
+def own_limit_s(item: pytest.Item) -> int:
+    """The time limit that a test states of its own; 0 where it has none but everybody's."""
+    mark = item.get_closest_marker("timeout")
+    return int(mark.args[0]) if mark is not None and mark.args else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that may take long come first, so that pytest-xdist's workers end together.
 
@@ -41,15 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     limits_s: Counter[Path] = Counter()
     for item in items:
-        mark = item.get_closest_marker("timeout")
-        limits_s[item.path] += int(mark.args[0]) if mark is not None and mark.args else 0
+        limits_s[item.path] += own_limit_s(item)
     items.sort(key=lambda item: -limits_s[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    mark = item.get_closest_marker("timeout")
-    limit_waits(float(mark.args[0] if mark is not None and mark.args else item.config.getini("timeout")))
+    limit_waits(own_limit_s(item) or float(item.config.getini("timeout")))
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def test_what_was_asked_before_the_time_of_submission_told_tasks_apart_is_kept(c
     tell(client, said[25:], 25, asked=False)  # answered before, asked after
     columns = "SELECT count() FROM system.columns WHERE table = 'conversation_tasks_log' AND name = 'submitted_at'"
     assert client.command(columns) == 0
-    assert migrate(client)[0].name == "questions"
+    assert [each.name for each in migrate(client, load()[:21])] == ["questions"]
     key = "SELECT sorting_key, primary_key FROM system.tables WHERE name = 'conversation_tasks_log'"
     (keys,) = client.query(key).result_rows
     assert keys == ("tenant, conversation_id, task_id, submitted_at", "tenant, conversation_id, task_id")

@@ -93,6 +93,8 @@ def test_changes_are_made_in_place_and_other_properties_kept(
     assert "CreateTime -> LogAppendTime" in line
     assert "producers' time" in plan.err
     assert topics(capsys, broker, file, "apply", "--yes").code == ExitCode.OK
+    described = json.loads(topics(capsys, broker, file, "describe", name, "-o", "json").out)
+    assert described["config"]["retention.ms"] == "604800000"
     assert topics(capsys, broker, file, "plan", "--check").code == ExitCode.OK
     (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
     assert future.result()["segment.bytes"].value == "1048576"

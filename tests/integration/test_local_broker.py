@@ -16,7 +16,7 @@ from console.local.java import class_archive
 from schemas.settings import Settings
 from schemas.topics import TopicSpec
 from streams.transport.admin import ensure_topics
-from tests.support.waiting import PATIENCE, deadline_in, leaving
+from tests.support.waiting import PATIENCE, deadline_in, leaving, patient_s
 
 PARTITIONS, PRODUCERS = 30, 6
 
@@ -37,7 +37,7 @@ def opened(address: str, number: int) -> ck.Producer:
     producer = ck.Producer(
         {"bootstrap.servers": address, "transactional.id": f"p{number}", "linger.ms": 0, "log_level": 0}
     )
-    producer.init_transactions(max(1.0, deadline_in(30) - time.monotonic()))
+    producer.init_transactions(patient_s(30))
     return producer
 
 
@@ -85,7 +85,7 @@ def test_transactions_that_were_ending_when_a_node_was_killed_have_ended(tmp_pat
             thread.stop.set()
         own.start()
         for thread in threads:
-            thread.join(max(0.0, deadline_in(30) - time.monotonic()))
+            thread.join(patient_s(30))
             assert not thread.is_alive(), thread.done
             opened(own.address, thread.number)  # aborts what had not been about to end
         until = deadline_in(30)

@@ -33,9 +33,14 @@ def limit_waits(limit_s: float) -> None:
     Limit.ends_at = time.monotonic() + max(limit_s / 2, limit_s - PARTING_S) if limit_s else math.inf
 
 
+def patient_s(seconds: float) -> float:
+    """How long a test waits from now on for what takes so long on a quiet machine at most."""
+    return max(0.0, min(PATIENCE * seconds, Limit.ends_at - time.monotonic()))
+
+
 def deadline_in(seconds: float) -> float:
-    """The monotonic time at which a test gives up what takes so long on a quiet machine at most."""
-    return min(time.monotonic() + PATIENCE * seconds, Limit.ends_at)
+    """The monotonic time at which it gives that up."""
+    return time.monotonic() + patient_s(seconds)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
