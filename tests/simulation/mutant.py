@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from tests.simulation.standins import replaced
 
+TWICE = frozenset({"P1", "A2", "E1"})
+"""What says that something was done twice: one of these, by what it was."""
+
 
 class Mutant(NamedTuple):
     """`place` is the dotted path of what `stand_in` takes the place of; `within`: seeds of that profile."""

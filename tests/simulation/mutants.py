@@ -32,7 +32,7 @@ from streams.processors.recovery import Recovery
 from streams.processors.worker import Worker
 from streams.transport.batch import next_positions
 from streams.transport.producer import Producer
-from tests.simulation.mutant import Mutant
+from tests.simulation.mutant import TWICE, Mutant
 from tests.simulation.mutants_fetches import FETCHES
 from tests.simulation.mutants_hosts import HOSTS
 from tests.simulation.mutants_rereads import REREADS
@@ -224,7 +224,6 @@ def _kept(*_: Any) -> None:
 
 
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1"})
-TWICE = frozenset({"P1", "A2", "E1"})
 
 
 def _never_void(*_: Any) -> None:

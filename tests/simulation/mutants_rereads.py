@@ -10,9 +10,7 @@ from collections.abc import Mapping
 
 from streams.core.cell import Cell
 from streams.processors.worker import Worker
-from tests.simulation.mutant import Mutant
-
-TWICE = frozenset({"P1", "A2", "E1"})
+from tests.simulation.mutant import TWICE, Mutant
 
 
 def _evicted_by_the_clock(self: Cell, now_ms: int) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 from streams.core.spill import Spills
 from streams.core.task import TaskKey
 from streams.processors.cuts import Cuts
-from tests.simulation.mutant import Mutant
+from tests.simulation.mutant import TWICE, Mutant
 
 _changed = Spills.take_changed
 
 LOST = frozenset({"P1", "P2", "P3", "P7", "Q1", "T1"})
-TWICE = frozenset({"P1", "A2", "E1"})
 
 
 def _never_anew(self: Spills, tasks: Mapping[TaskKey, object]) -> Iterable[TaskKey]:

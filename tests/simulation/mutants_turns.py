@@ -17,7 +17,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from streams.transport.parcels import Parcel, Parcels
 from streams.transport.sender import Sender
 from streams.transport.turn_producer import TurnProducer
-from tests.simulation.mutant import Mutant
+from tests.simulation.mutant import TWICE, Mutant
 
 _request, _opened = Sender._request, Parcels._opened
 
@@ -83,7 +83,6 @@ def _not_waited_for(self: TurnProducer, timeout_s: float = 0.0) -> int:
 
 
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1", "A1"})
-TWICE = frozenset({"P1", "A2", "E1"})
 
 TURNS: Mapping[str, Mutant] = {
     "a turn that is sent again has numbers of its own": Mutant(
