@@ -29,6 +29,8 @@ from streams.transport.producer import Sends
 COALESCE_S = 0.002  # events that end within this time share one encoding
 COMPANY_S = 0.01  # and so do those of short calls that run still, for no longer than this
 POLL_S = 0.001
+# A confirmation that takes seconds is not asked for each millisecond: it may come late by a quarter of what it took.
+POLL_GROWTH, POLL_MAX_S = 1.25, 0.05
 
 
 class Sender(Sends, Protocol):
@@ -175,8 +177,10 @@ class EventLog:
         return True
 
     async def _confirmation(self) -> None:
-        while not self._confirmed():  # noqa: ASYNC110  the producer has to be polled
-            await asyncio.sleep(POLL_S)
+        pause_s = POLL_S
+        while not self._confirmed():  # the producer has to be polled
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * POLL_GROWTH, POLL_MAX_S)
 
     def _confirmed(self) -> bool:
         if not self._producer.drained():

@@ -80,8 +80,10 @@ class ClientSettings(Protocol):
 
 _COMMON: dict[str, Scalar] = {
     "allow.auto.create.topics": False,
-    # A broker that comes back is found within a second, not ten.
-    "reconnect.backoff.ms": 50,
+    # A broker that comes back is found within a second, not ten. Where none is there, librdkafka begins anew with
+    # `bootstrap.servers` at each failure, which finds brokers that have moved, but its pauses never grow: with 50 ms
+    # each client tried forty times a second, and a broker that starts beside them had no core to do it.
+    "reconnect.backoff.ms": 500,
     "reconnect.backoff.max.ms": 1000,
     "topic.metadata.refresh.interval.ms": 60_000,
     "socket.keepalive.enable": True,

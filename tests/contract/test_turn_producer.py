@@ -27,6 +27,7 @@ from streams.transport.batch import TopicPartition
 from streams.transport.brokers import Brokers
 from streams.transport.clients import client_config
 from streams.transport.producer import Output, Producer
+from streams.transport.sender import Sender
 from streams.transport.turn_producer import TurnProducer, producer_for
 from tests.support.brokers import Settings
 from tests.support.secured import SecuredBroker
@@ -185,6 +186,43 @@ def test_cut_and_half_open_connections_lose_nothing_and_repeat_nothing(
             time.sleep(0.05)
         to.flush(WAIT_S)
     assert stands(broker, name) == values
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.SILENT])
+def test_who_polls_while_no_broker_answers_wakes_nobody(
+    mode: Mode, broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All clients of a host went round so, and took the cores that the broker needed to start."""
+    name, rounds = f"{prefix}away", [0]
+    created(broker, name)
+    send_what_waits = Sender._send_what_waits
+
+    async def counted(self: Sender, brokers: Brokers) -> None:
+        rounds[0] += 1
+        await send_what_waits(self, brokers)
+
+    monkeypatch.setattr(Sender, "_send_what_waits", counted)
+    with Links() as links:
+        link = links.open("to the broker", int(broker.rpartition(":")[2]))
+        connect = Brokers._connect
+        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
+        to = out(socket_timeout_ms=15_000)
+        to.send(name, 0, [b"before"])
+        to.flush(WAIT_S)
+        link.set(Trouble(mode))
+        to.send(name, 0, [b"meanwhile"])
+        to.poll()
+        time.sleep(0.2)
+        to.send(name, 0, [b"behind it"])
+        before, polls = rounds[0], 1_000
+        for _ in range(polls):
+            assert not to.drained()
+            time.sleep(0.001)
+        assert rounds[0] - before < polls / 20
+        link.set(Trouble(Mode.CUT))
+        link.set(SOUND)
+        to.flush(WAIT_S)
+    assert stands(broker, name, 0) == [b"before", b"meanwhile", b"behind it"]
 
 
 def test_behind_what_was_given_up_on_its_way_the_next_record_is_taken(

@@ -38,7 +38,8 @@ class Producer:
     """Counts what it is given."""
 
     def __init__(self) -> None:
-        self.sent = 0
+        self.sent = self.asked = 0
+        self.is_drained = True
 
     def send(self, topic: str, partition: int, values: Sequence[Any], keys: Any = None) -> None:
         del topic, partition, keys
@@ -49,7 +50,8 @@ class Producer:
 
     def drained(self, timeout_s: float = 0.0) -> bool:
         del timeout_s
-        return True
+        self.asked += 1
+        return self.is_drained
 
 
 class Calls:
@@ -108,3 +110,14 @@ async def test_nothing_waits_for_a_call_that_hangs() -> None:
     bench.end_one()
     await _until(lambda: bench.producer.sent == 1)
     writing.cancel()
+
+
+async def test_a_confirmation_that_takes_long_is_not_asked_for_at_each_turn_of_the_loop() -> None:
+    """No broker answers: a host that asks each millisecond takes from the broker the core on which to start."""
+    bench = Bench(Calls(are_running=False))
+    bench.producer.is_drained = False
+    assert not await bench.log.settle(1.0)
+    asked = bench.producer.asked
+    assert 10 < asked < 100
+    bench.producer.is_drained = True
+    assert await bench.log.settle(PATIENCE)
