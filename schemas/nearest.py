@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rapidfuzz import fuzz, process
-
 ALIKE_MIN = 60  # of 100: below this a suggestion misleads
 LISTED_MAX = 12
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice most like `name`; None where none is like it."""
+    from rapidfuzz import fuzz, process  # noqa: PLC0415  nobody waits for it who writes no unknown name
+
     found = process.extractOne(name.lower(), list(choices), scorer=fuzz.ratio, score_cutoff=ALIKE_MIN)
     return None if found is None else str(found[0])
 

@@ -1,4 +1,4 @@
-"""A worker does without pandas, which pyarrow would import for it."""
+"""What is not needed is not imported: pandas by a worker, and the parts of all commands by whoever asks for one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ def test_pyarrow_does_not_import_it_and_others_may() -> None:
     plain = "import sys, pyarrow as pa; pa.array([1]); print('pandas' in sys.modules)"
     assert _said(plain) == ["True"], "it would; else there is nothing to spare"
     assert _said(SPARED) == ["False", "1"]
+
+
+def test_the_command_line_imports_a_command_when_it_runs() -> None:
+    heavy = "{'numpy', 'pyarrow', 'confluent_kafka', 'faust', 'pydantic', 'clickhouse_connect', 'rapidfuzz', 'aiohttp'}"
+    assert _said(f"import sys, console.cli.main; print('typer' in sys.modules, *{heavy} & sys.modules.keys())") == [
+        "True"
+    ]
 
 
 def _said(code: str) -> list[str]:

@@ -6,14 +6,16 @@ I/O: through the commands.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.memory.model import Key
 from console.cli.completion import agents as agent_names
 from console.cli.flags import Broker, ClickHouse, Output_, TopologyFile, Yes, deployment_of
 from console.cli.output import Format, Output
+
+if TYPE_CHECKING:
+    from agents.memory.model import Key
 
 app = typer.Typer()
 context_app = typer.Typer(help="What agents are shown.", no_args_is_help=True, rich_markup_mode=None)
@@ -24,6 +26,12 @@ app.add_typer(facts_app, name="facts")
 Agent = Annotated[str, typer.Argument(help="As in the topology.", autocompletion=agent_names)]
 Conversation = Annotated[str, typer.Argument(help="Its id, as the tasks state it.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose conversation it is.")]
+
+
+def _key(tenant: str, agent: str, conversation: str) -> Key:
+    from agents.memory.model import Key
+
+    return Key(tenant, agent, conversation)
 
 
 def stated(text: str) -> str:
@@ -46,7 +54,7 @@ def context_show(
     from console.cli.memory import show_context
 
     deployment = deployment_of(broker=broker, topology=topology)
-    raise typer.Exit(show_context(deployment, Key(tenant, agent, conversation), form=output, out=Output()))
+    raise typer.Exit(show_context(deployment, _key(tenant, agent, conversation), form=output, out=Output()))
 
 
 @context_app.command("verify")
@@ -63,7 +71,7 @@ def context_verify(
     from console.cli.memory_checks import verify_context
 
     deployment = deployment_of(broker=broker, clickhouse=clickhouse, topology=topology)
-    raise typer.Exit(verify_context(deployment, Key(tenant, agent, conversation), form=output, out=Output()))
+    raise typer.Exit(verify_context(deployment, _key(tenant, agent, conversation), form=output, out=Output()))
 
 
 @context_app.command("revoke")
@@ -83,7 +91,7 @@ def context_revoke(
     """Take interactions out of all that an agent remembers of a conversation, for good; shows them and asks first."""
     from console.cli.memory_checks import revoke
 
-    deployment, key = deployment_of(broker=broker, topology=topology), Key(tenant, agent, conversation)
+    deployment, key = deployment_of(broker=broker, topology=topology), _key(tenant, agent, conversation)
     raise typer.Exit(revoke(deployment, key, what, why=why, yes=yes, form=output, out=Output()))
 
 
@@ -100,7 +108,7 @@ def facts_list(
     from console.cli.memory import list_facts
 
     deployment = deployment_of(broker=broker, topology=topology)
-    raise typer.Exit(list_facts(deployment, Key(tenant, agent, conversation), form=output, out=Output()))
+    raise typer.Exit(list_facts(deployment, _key(tenant, agent, conversation), form=output, out=Output()))
 
 
 @facts_app.command("pin")
@@ -117,7 +125,7 @@ def facts_pin(
     from console.cli.memory import pin_fact
 
     deployment = deployment_of(broker=broker, topology=topology)
-    raise typer.Exit(pin_fact(deployment, Key(tenant, agent, conversation), text, form=output, out=Output()))
+    raise typer.Exit(pin_fact(deployment, _key(tenant, agent, conversation), text, form=output, out=Output()))
 
 
 @facts_app.command("unpin")
@@ -134,7 +142,7 @@ def facts_unpin(
     from console.cli.memory import unpin_fact
 
     deployment = deployment_of(broker=broker, topology=topology)
-    raise typer.Exit(unpin_fact(deployment, Key(tenant, agent, conversation), fact, form=output, out=Output()))
+    raise typer.Exit(unpin_fact(deployment, _key(tenant, agent, conversation), fact, form=output, out=Output()))
 
 
 @app.command("instruct")
