@@ -14,6 +14,9 @@ WORKERS ?= 3
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COMPILED := .venv/.compiled
+PARTS := agents console loadtest schemas streams
+SOURCES = $(shell find $(PARTS) -name .venv -prune -o -name '*.py' -print)
 JARS := ops/broker/lib/.complete
 CLASSES := ops/broker/lib/.archived
 # The interpreter of an example agent, with packages of its own.
@@ -30,15 +33,15 @@ CLICKHOUSE_FLAG := $(if $(CLICKHOUSE),--clickhouse $(CLICKHOUSE))
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) $(CLASSES) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
+setup: $(COMPILED) $(CLASSES) $(EXAMPLE_INSTALLED) ## make .venv from the lock and fetch Apache Kafka's jars; only what is stale
 
-demo: $(INSTALLED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks through broker, workers, agents and history; 30 s
+demo: $(COMPILED) $(LOCAL_BROKER) $(EXAMPLE_INSTALLED) ## run real tasks through broker, workers, agents and history; 30 s
 	@$(BIN)/pointsman demo $(BROKER_FLAG) $(ARGS)
 
-dev: $(INSTALLED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/; ARGS=--reload
+dev: $(COMPILED) $(LOCAL_BROKER) ## the same processes, staying up; data in .pointsman/; ARGS=--reload
 	@$(BIN)/pointsman dev $(BROKER_FLAG) $(CLICKHOUSE_FLAG) $(ARGS)
 
-test: $(INSTALLED) $(CLASSES) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
+test: $(COMPILED) $(CLASSES) $(EXAMPLE_INSTALLED) ## every test, on a real broker and the real ClickHouse engine; ARGS go to pytest
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 simulate: $(INSTALLED) ## play SEEDS seeded runs of whole deployments, all invariants asked of each; docs/simulation.md
@@ -67,6 +70,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "setup: installing the locked dependencies into .venv; the longest step" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Where PYTHONDONTWRITEBYTECODE is set, as in many a container, each process would compile all of this at each start.
+$(COMPILED): $(SOURCES) | $(INSTALLED)
+	@$(BIN)/python -m compileall -q -x '/\.venv/' $(PARTS)
 	@touch $@
 
 $(EXAMPLE_INSTALLED): $(EXAMPLE)/requirements.lock | $(INSTALLED)

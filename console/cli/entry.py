@@ -5,6 +5,7 @@ I/O: signals, stdout, stderr.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from signal import SIG_DFL, SIGINT, default_int_handler, signal
@@ -16,7 +17,10 @@ def main() -> int:
     # starts is started in between.
     signal(SIGINT, SIG_DFL)
     hold_standard_numbers()
-    from console.cli.main import run  # noqa: PLC0415  not before the line above
+    gc.disable()  # what is loaded stays: to look for garbage in it takes a tenth of the time
+    from console.cli.main import run  # noqa: PLC0415  not before the lines above
+
+    gc.enable()
 
     try:
         signal(SIGINT, default_int_handler)

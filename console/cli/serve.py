@@ -61,6 +61,7 @@ class EndedUnaskedError(PointsmanError):
 
 def serve_worker(deployment: Deployment, life: Life) -> NoReturn:
     """Routes and decides until it is told to stop."""
+    gc.disable()  # until it serves, as where the command line is loaded
     from streams.transport.lean import spare_pandas  # noqa: PLC0415  each process loads its own part alone
 
     spare_pandas()  # before anything makes an array
@@ -74,6 +75,7 @@ def serve_worker(deployment: Deployment, life: Life) -> NoReturn:
 
 def serve_host(deployment: Deployment, life: Life) -> NoReturn:
     """Runs agents until it is told to stop."""
+    gc.disable()  # as above
     from agents.process import run_host  # noqa: PLC0415  as above
     from agents.registry import resolve  # noqa: PLC0415  as above
     from console.memory.lazily import RecallWhenAsked  # noqa: PLC0415  as above
@@ -88,6 +90,7 @@ def serve_host(deployment: Deployment, life: Life) -> NoReturn:
 
 def serve_store(deployment: Deployment, data: Path | None, life: Life) -> NoReturn:
     """Keeps the history until it is told to stop; with `data`, ClickHouse runs in this process over that folder."""
+    gc.disable()  # as above
     from console.memory.beside import with_summaries  # noqa: PLC0415  as above
     from streams.history.process import run_store  # noqa: PLC0415  as above
 
@@ -178,6 +181,7 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AT)
+    gc.enable()
 
 
 def _require_asked(process: str, stop: threading.Event) -> None:

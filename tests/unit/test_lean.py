@@ -31,6 +31,27 @@ def test_the_command_line_imports_a_command_when_it_runs() -> None:
     ]
 
 
+LOADED = """
+import gc, sys
+sys.argv = ["pointsman", "version"]
+from console.cli import entry
+entry.main()
+print(gc.isenabled())
+"""
+SERVES = """
+import gc
+from console.cli.serve import COLLECT_AT, _spare_the_collector
+gc.disable()
+_spare_the_collector()
+print(gc.isenabled(), gc.get_threshold() == COLLECT_AT)
+"""
+
+
+def test_the_collector_rests_while_modules_are_loaded_and_no_longer() -> None:
+    assert _said(LOADED)[-1] == "True"
+    assert _said(SERVES) == ["True", "True"]
+
+
 def _said(code: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.split()
