@@ -205,14 +205,15 @@ def link_packages(clone: Path) -> None:
     for name in (".venv", "ops/broker/lib", "docs/examples/agents/pint/.venv"):
         shutil.copytree(ROOT / name, clone / name, symlinks=True, copy_function=link)
     for name in (".venv", "docs/examples/agents/pint/.venv"):
-        (clone / name / ".installed").unlink(missing_ok=True)
+        for stamp in (".installed", ".compiled"):
+            (clone / name / stamp).unlink(missing_ok=True)
         for script in (clone / name / "bin").iterdir():
             if script.is_file() and not script.is_symlink():
                 place_anew(script, clone)
     for name in (".complete", ".archived"):  # in their order: an archive is of the jars
-        stamp = clone / "ops/broker/lib" / name
-        stamp.unlink(missing_ok=True)
-        stamp.touch()
+        jars = clone / "ops/broker/lib" / name
+        jars.unlink(missing_ok=True)
+        jars.touch()
 
 
 def place_anew(script: Path, clone: Path) -> None:
