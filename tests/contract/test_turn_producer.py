@@ -358,6 +358,12 @@ def test_records_that_no_broker_takes_are_refused(broker: str, prefix: str, out:
         to.flush(WAIT_S)
 
 
+def _stands_still(pid: int | None) -> bool:
+    """Whether each of its threads has heard of SIGSTOP."""
+    states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 def test_what_is_on_its_way_to_a_slow_broker_is_waited_for_and_what_is_not_is_dropped(
     local_broker: LocalBroker, broker: str, prefix: str, out: Open, requests: list[Any]
 ) -> None:
@@ -370,6 +376,7 @@ def test_what_is_on_its_way_to_a_slow_broker_is_waited_for_and_what_is_not_is_dr
     assert local_broker.pid is not None
     os.kill(local_broker.pid, signal.SIGSTOP)
     try:
+        until(lambda: _stands_still(local_broker.pid), WAIT_S)  # else it may still answer
         to.send(name, 0, [b"on its way"] * 3)
         to.poll()
         until(lambda: len(requests) > before, WAIT_S)
