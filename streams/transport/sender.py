@@ -74,9 +74,6 @@ class Sender:
         self._loop = asyncio.new_event_loop()
         self._due = asyncio.Event()
         self._lingering = self._hurried = False
-        # Whether anything came that was not looked at yet. What waits for a request under way, or for a broker, goes
-        # after it, and is no reason to go round at the pace at which callers poll.
-        self._has_more = False
         self._is_closing = False
         self._identity = (-1, -1)
         self._topics: set[str] = set()
@@ -86,14 +83,16 @@ class Sender:
 
     def nudge(self) -> None:
         """Something came; it may wait for company. Any thread."""
-        self._has_more = True
         if not (self._lingering or self._hurried):
             self._lingering = True
             self._tell(self._loop.call_later, self._linger_s, self._due.set)
 
     def hurry(self) -> None:
-        """What came is to go. Any thread."""
-        if self._has_more and not self._hurried:
+        """What came is to wait for company no longer. Any thread.
+
+        What waits for a request under way, or for a broker, goes after it, at whatever pace callers poll.
+        """
+        if self._lingering and not self._hurried:
             self._hurried = True
             self._tell(self._due.set)
 
@@ -166,7 +165,6 @@ class Sender:
                 return
 
     async def _send_what_waits(self, brokers: Brokers) -> None:
-        self._has_more = False
         waiting = self._parcels.waiting()
         unknown = {tp.topic for tp in waiting if brokers.leader(tp) is None}
         if unknown:
