@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from confluent_kafka.admin import AdminClient
 
 from console.chaos.carry import Mode
-from console.chaos.proxy import SOUND, Links, Trouble
+from console.chaos.proxy import SOUND, Link, Links, Trouble
 from console.local.broker import LocalBroker
 from schemas.errors import DeliveryError
 from schemas.settings import read_properties
@@ -53,6 +53,16 @@ def out(broker: str) -> Iterator[Open]:
     yield open_
     for each in opened:
         each.close(0.0)
+
+
+@pytest.fixture
+def link(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
+    """What the producers' connections go through."""
+    with Links() as links:
+        link = links.open("to the broker", int(broker.rpartition(":")[2]))
+        connect = Brokers._connect
+        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
+        yield link
 
 
 def created(broker: str, *names: str, partitions: int = 2) -> None:
@@ -166,31 +176,27 @@ def test_an_answer_that_is_lost_leaves_no_record_twice(
 
 
 def test_cut_and_half_open_connections_lose_nothing_and_repeat_nothing(
-    local_broker: LocalBroker, broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+    local_broker: LocalBroker, broker: str, prefix: str, link: Link, out: Open
 ) -> None:
     name = f"{prefix}cut"
     created(broker, name)
-    with Links() as links:
-        link = links.open("to the broker", int(broker.rpartition(":")[2]))
-        connect = Brokers._connect
-        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
-        to, values = out(socket_timeout_ms=1_500), [b"%03d" % number for number in range(120)]
-        troubles = iter((Mode.CUT, Mode.SILENT, Mode.NO_ANSWERS))
-        for turn in range(40):
-            if turn % 13 == 3:
-                link.set(Trouble(next(troubles)))
-            if turn % 13 == 10:
-                link.set(SOUND)
-            to.send(name, 0, values[3 * turn : 3 * turn + 3])
-            to.poll()
-            time.sleep(0.05)
-        to.flush(WAIT_S)
+    to, values = out(socket_timeout_ms=1_500), [b"%03d" % number for number in range(120)]
+    troubles = iter((Mode.CUT, Mode.SILENT, Mode.NO_ANSWERS))
+    for turn in range(40):
+        if turn % 13 == 3:
+            link.set(Trouble(next(troubles)))
+        if turn % 13 == 10:
+            link.set(SOUND)
+        to.send(name, 0, values[3 * turn : 3 * turn + 3])
+        to.poll()
+        time.sleep(0.05)
+    to.flush(WAIT_S)
     assert stands(broker, name) == values
 
 
 @pytest.mark.parametrize("mode", [Mode.CUT, Mode.SILENT])
 def test_who_polls_while_no_broker_answers_wakes_nobody(
-    mode: Mode, broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, broker: str, prefix: str, link: Link, out: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All clients of a host went round so, and took the cores that the broker needed to start."""
     name, rounds = f"{prefix}away", [0]
@@ -202,52 +208,44 @@ def test_who_polls_while_no_broker_answers_wakes_nobody(
         await send_what_waits(self, brokers)
 
     monkeypatch.setattr(Sender, "_send_what_waits", counted)
-    with Links() as links:
-        link = links.open("to the broker", int(broker.rpartition(":")[2]))
-        connect = Brokers._connect
-        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
-        to = out(socket_timeout_ms=15_000)
-        to.send(name, 0, [b"before"])
-        to.flush(WAIT_S)
-        link.set(Trouble(mode))
-        to.send(name, 0, [b"meanwhile"])
-        to.poll()
-        time.sleep(0.2)
-        to.send(name, 0, [b"behind it"])
-        before, polls = rounds[0], 1_000
-        for _ in range(polls):
-            assert not to.drained()
-            time.sleep(0.001)
-        assert rounds[0] - before < polls / 20
-        link.set(Trouble(Mode.CUT))
-        link.set(SOUND)
-        to.flush(WAIT_S)
+    to = out(socket_timeout_ms=15_000)
+    to.send(name, 0, [b"before"])
+    to.flush(WAIT_S)
+    link.set(Trouble(mode))
+    to.send(name, 0, [b"meanwhile"])
+    to.poll()
+    time.sleep(0.2)
+    to.send(name, 0, [b"behind it"])
+    before, polls = rounds[0], 1_000
+    for _ in range(polls):
+        assert not to.drained()
+        time.sleep(0.001)
+    assert rounds[0] - before < polls / 20
+    link.set(Trouble(Mode.CUT))
+    link.set(SOUND)
+    to.flush(WAIT_S)
     assert stands(broker, name, 0) == [b"before", b"meanwhile", b"behind it"]
 
 
 def test_behind_what_was_given_up_on_its_way_the_next_record_is_taken(
-    broker: str, prefix: str, out: Open, monkeypatch: pytest.MonkeyPatch
+    broker: str, prefix: str, link: Link, out: Open
 ) -> None:
     """Its numbers were never used, and nobody knows: what follows must not wait for them. Others are as they were."""
     name = f"{prefix}given-up"
     created(broker, name)
-    with Links() as links:
-        link = links.open("to the broker", int(broker.rpartition(":")[2]))
-        connect = Brokers._connect
-        monkeypatch.setattr(Brokers, "_connect", lambda self, host, _: connect(self, host, link.port))
-        to = out(socket_timeout_ms=1_500)
-        for partition in range(2):
-            to.send(name, partition, [b"before"])
-        to.flush(WAIT_S)
-        link.set(Trouble(Mode.SILENT))
-        to.send(name, 0, [b"given up"] * 3)
-        assert not to.drained(0.3)
-        assert to.withdraw(0.2) == 3
-        link.set(Trouble(Mode.CUT))
-        link.set(SOUND)
-        for partition in range(2):
-            to.send(name, partition, [b"after"])
-        to.flush(WAIT_S)
+    to = out(socket_timeout_ms=1_500)
+    for partition in range(2):
+        to.send(name, partition, [b"before"])
+    to.flush(WAIT_S)
+    link.set(Trouble(Mode.SILENT))
+    to.send(name, 0, [b"given up"] * 3)
+    assert not to.drained(0.3)
+    assert to.withdraw(0.2) == 3
+    link.set(Trouble(Mode.CUT))
+    link.set(SOUND)
+    for partition in range(2):
+        to.send(name, partition, [b"after"])
+    to.flush(WAIT_S)
     assert stands(broker, name, 0) == [b"before", b"after"]
     assert stands(broker, name, 1) == [b"before", b"after"]
 

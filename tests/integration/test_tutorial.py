@@ -205,15 +205,15 @@ def link_packages(clone: Path) -> None:
     for name in (".venv", "ops/broker/lib", "docs/examples/agents/pint/.venv"):
         shutil.copytree(ROOT / name, clone / name, symlinks=True, copy_function=link)
     for name in (".venv", "docs/examples/agents/pint/.venv"):
-        for stamp in (".installed", ".compiled"):
-            (clone / name / stamp).unlink(missing_ok=True)
+        for stamp in (clone / name / ".installed", clone / name / ".compiled"):
+            stamp.unlink(missing_ok=True)
         for script in (clone / name / "bin").iterdir():
             if script.is_file() and not script.is_symlink():
                 place_anew(script, clone)
     for name in (".complete", ".archived"):  # in their order: an archive is of the jars
-        jars = clone / "ops/broker/lib" / name
-        jars.unlink(missing_ok=True)
-        jars.touch()
+        stamp = clone / "ops/broker/lib" / name
+        stamp.unlink(missing_ok=True)
+        stamp.touch()
 
 
 def place_anew(script: Path, clone: Path) -> None:
