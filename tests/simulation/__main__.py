@@ -21,7 +21,7 @@ import structlog
 
 from streams.transport.garbage import calm_collector
 from tests.simulation.faults import PROFILES
-from tests.simulation.mutant import Mutant, applied
+from tests.simulation.mutant import WITHIN, Mutant, applied
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import Report, play
 
@@ -145,7 +145,7 @@ def caught(name: str) -> tuple[int, Report] | None:
 
     None, where none does.
     """
-    mutant, seeds = MUTANTS[name], range(1, MUTANTS[name].within + 1)
+    mutant, seeds = MUTANTS[name], range(1, WITHIN + 1)
     noted = json.loads(NOTED.read_text("utf-8")).get(name)
     with applied(mutant):
         for seed in (*([noted] if noted in seeds else ()), *seeds):
@@ -196,7 +196,7 @@ def _judge_mutants(chosen: Mapping[str, Mutant], jobs: int) -> int:
     for name, (mutant, found) in zip(chosen, _tried(chosen, jobs), strict=True):
         if found is None:
             survivors += 1
-            print(f"  SURVIVES {name}: not caught within {mutant.within} seeds of {mutant.profile}")
+            print(f"  SURVIVES {name}: not caught within {WITHIN} seeds of {mutant.profile}")
         else:
             print(f"  caught by seed {found[0]:>3}  {name}: {found[1].breaches[0]}"[:160], flush=True)
     print(f"mutants: {len(chosen)} broken builds, {survivors} survived")

@@ -11,14 +11,19 @@ from tests.simulation.standins import replaced
 TWICE = frozenset({"P1", "A2", "E1"})
 """What says that something was done twice: one of these, by what it was."""
 
+WITHIN = 480
+"""So many seeds of its profile must catch a broken build.
+
+Many times what any takes: the rarest show in one of a hundred, and any change of what a seed draws deals anew which one.
+"""
+
 
 class Mutant(NamedTuple):
-    """`place` is the dotted path of what `stand_in` takes the place of; `within`: seeds of that profile."""
+    """`place` is the dotted path of what `stand_in` takes the place of; `profile`: the kind of run that shows it."""
 
     place: str
     stand_in: Any
     codes: frozenset[str]
-    within: int
     profile: str
 
 

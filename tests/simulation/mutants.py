@@ -231,94 +231,94 @@ def _never_void(*_: Any) -> None:
 
 
 MUTANTS: Mapping[str, Mutant] = {
-    "no epoch check": Mutant("schemas.epochs.Epochs.void", _never_void, frozenset({"P5"}), 60, "zombies"),
+    "no epoch check": Mutant("schemas.epochs.Epochs.void", _never_void, frozenset({"P5"}), "zombies"),
     "results are not read back": Mutant(
-        "streams.processors.recovery.Recovery._facts", _facts_without_results, TWICE | {"A1"}, 60, "crashes"
+        "streams.processors.recovery.Recovery._facts", _facts_without_results, TWICE | {"A1"}, "crashes"
     ),
     "dispatches are not read back": Mutant(
-        "streams.processors.recovery.Recovery._facts", _facts_without_inboxes, LOST | TWICE, 60, "crashes"
+        "streams.processors.recovery.Recovery._facts", _facts_without_inboxes, LOST | TWICE, "crashes"
     ),
     "outcomes are not read back": Mutant(
-        "streams.processors.recovery.Recovery._facts", _facts_without_logs, LOST | {"T1"}, 60, "halves"
+        "streams.processors.recovery.Recovery._facts", _facts_without_logs, LOST | {"T1"}, "halves"
     ),
     "what is read back begins at the committed positions": Mutant(
-        "streams.processors.recovery.Recovery._starts", _starts_at_commits, LOST | TWICE | {"T1"}, 60, "halves"
+        "streams.processors.recovery.Recovery._starts", _starts_at_commits, LOST | TWICE | {"T1"}, "halves"
     ),
-    "no reconcile after the fold": Mutant("streams.core.cell.Cell.resume", _restored_and_left, LOST, 60, "crashes"),
+    "no reconcile after the fold": Mutant("streams.core.cell.Cell.resume", _restored_and_left, LOST, "crashes"),
     "the fold is thrown away": Mutant(
-        "streams.core.recovery.Fold.resume", _resumed_without_tasks, LOST | TWICE, 60, "crashes"
+        "streams.core.recovery.Fold.resume", _resumed_without_tasks, LOST | TWICE, "crashes"
     ),
     "a repeat of a task that is finished is a new one": Mutant(
-        "streams.core.finished.Finished.__contains__", _unknown, frozenset({"P1", "A2"}), 60, "calm"
+        "streams.core.finished.Finished.__contains__", _unknown, frozenset({"P1", "A2"}), "calm"
     ),
     "a submission that is read again is a repeat of itself": Mutant(
-        "streams.core.cell.Cell.expect_again", _no_expectation, frozenset({"A5"}), 60, "crashes"
+        "streams.core.cell.Cell.expect_again", _no_expectation, frozenset({"A5"}), "crashes"
     ),
     "a commit ahead of delivery": Mutant(
-        "streams.processors.cuts.Cuts.take", _cut_undelivered, frozenset({"P3"}), 60, "crashes"
+        "streams.processors.cuts.Cuts.take", _cut_undelivered, frozenset({"P3"}), "crashes"
     ),
     "a position past a submission without a record": Mutant(
-        "streams.processors.cuts.Cuts.advance", _advanced_too_far, frozenset({"P3", "Q1"}), 60, "crashes"
+        "streams.processors.cuts.Cuts.advance", _advanced_too_far, frozenset({"P3", "Q1"}), "crashes"
     ),
-    "garbage is passed over": Mutant("streams.processors.outbox.bury", _not_buried, frozenset({"P3"}), 60, "crashes"),
+    "garbage is passed over": Mutant("streams.processors.outbox.bury", _not_buried, frozenset({"P3"}), "crashes"),
     "the low watermark is that of the newest task": Mutant(
-        "streams.core.cell.Cell.low_watermark", _newest, frozenset({"P3"}), 60, "crashes"
+        "streams.core.cell.Cell.low_watermark", _newest, frozenset({"P3"}), "crashes"
     ),
     "the low watermark does not wait for anybody": Mutant(
-        "streams.core.cell.Cell.low_watermark", _no_watermark, frozenset({"P3"}), 60, "crashes"
+        "streams.core.cell.Cell.low_watermark", _no_watermark, frozenset({"P3"}), "crashes"
     ),
     "the remainder of produce_batch is ignored": Mutant(
-        "streams.transport.producer.Producer._hand_over", _handed_over_once, LOST, 60, "crashes"
+        "streams.transport.producer.Producer._hand_over", _handed_over_once, LOST, "crashes"
     ),
     "failed deliveries are forgotten": Mutant(
-        "streams.transport.producer.Producer._raise_failure", _failures_forgotten, LOST, 60, "refusals"
+        "streams.transport.producer.Producer._raise_failure", _failures_forgotten, LOST, "refusals"
     ),
     "a new partition emits before its first cut": Mutant(
-        "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), 400, "early"
+        "streams.processors.cuts.Cuts.cut", _no_first_cut, frozenset({"Q2", "A2", "T1", "P1"}), "early"
     ),
     "undelivered output stays in the queue when partitions go": Mutant(
-        "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), 60, "late"
+        "streams.processors.worker.Worker._withdraw", _kept_in_the_queue, frozenset({"P1", "A2"}), "late"
     ),
     "what is on its way when partitions go is not waited for": Mutant(
-        "streams.transport.producer.Producer.withdraw", _not_waited_for, frozenset({"P1", "A2"}), 60, "late"
+        "streams.transport.producer.Producer.withdraw", _not_waited_for, frozenset({"P1", "A2"}), "late"
     ),
     "logs are read before one's own output is in them": Mutant(
-        "streams.processors.worker.Worker._settle", _not_settled, frozenset({"P1", "A2"}), 60, "regained"
+        "streams.processors.worker.Worker._settle", _not_settled, frozenset({"P1", "A2"}), "regained"
     ),
     "time-outs fire while catching up": Mutant(
-        "streams.processors.worker.Worker._tick", _ticked_while_catching_up, frozenset({"T1"}), 60, "pauses"
+        "streams.processors.worker.Worker._tick", _ticked_while_catching_up, frozenset({"T1"}), "pauses"
     ),
     "a process that was stopped fires time-outs before it reads": Mutant(
-        "streams.processors.worker.Worker._tick", _ticked_through_stalls, frozenset({"T1"}), 60, "pauses"
+        "streams.processors.worker.Worker._tick", _ticked_through_stalls, frozenset({"T1"}), "pauses"
     ),
-    "nobody looks at the clock": Mutant("streams.core.timers.Timers.due", _never_expires, LOST, 60, "absent"),
+    "nobody looks at the clock": Mutant("streams.core.timers.Timers.due", _never_expires, LOST, "absent"),
     "a snapshot is trusted without its hash": Mutant(
-        "agents.memory.snapshot.unpack", _unpacked_unseen, frozenset({"P7"}), 60, "crashes"
+        "agents.memory.snapshot.unpack", _unpacked_unseen, frozenset({"P7"}), "crashes"
     ),
     "a snapshot stands for more than is in it": Mutant(
-        "agents.rebuild.Rebuilder.rebuild", _beyond, frozenset({"P7"}), 60, "crashes"
+        "agents.rebuild.Rebuilder.rebuild", _beyond, frozenset({"P7"}), "crashes"
     ),
     "a host forgets what its log says": Mutant(
-        "agents.readback.ReadBack.read", _nothing_read_back, frozenset({"E1"}), 60, "crashes"
+        "agents.readback.ReadBack.read", _nothing_read_back, frozenset({"E1"}), "crashes"
     ),
-    "STARTED is not logged": Mutant("agents.event_log.EventLog.start", _not_started, frozenset({"E1"}), 60, "crashes"),
+    "STARTED is not logged": Mutant("agents.event_log.EventLog.start", _not_started, frozenset({"E1"}), "crashes"),
     "what was begun is begun again": Mutant(
-        "agents.admission.Admission.sort_out", _begun_anew, frozenset({"E1"}), 60, "crashes"
+        "agents.admission.Admission.sort_out", _begun_anew, frozenset({"E1"}), "crashes"
     ),
     "a host forgets what its log says with the first poll that reads beyond it": Mutant(
-        "agents.intake.Intake.take", _caught_up_ahead, frozenset({"E1"}), 60, "writes"
+        "agents.intake.Intake.take", _caught_up_ahead, frozenset({"E1"}), "writes"
     ),
     "a host writes without asking whose the inbox is": Mutant(
-        "agents.ownership.Ownership.confirmed", _never_asked, frozenset({"E1"}), 60, "doubts"
+        "agents.ownership.Ownership.confirmed", _never_asked, frozenset({"E1"}), "doubts"
     ),
     "what is paused when it goes stays paused": Mutant(
-        "streams.transport.consumer.BatchConsumer._forget_pauses", _kept, frozenset({"Q1"}), 60, "full"
+        "streams.transport.consumer.BatchConsumer._forget_pauses", _kept, frozenset({"Q1"}), "full"
     ),
     "a host commits past unfinished work": Mutant(
-        "agents.tracker.OffsetTracker.position", property(_last_taken), frozenset({"P3"}), 60, "crashes"
+        "agents.tracker.OffsetTracker.position", property(_last_taken), frozenset({"P3"}), "crashes"
     ),
     "a host commits ahead of delivery": Mutant(
-        "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), 60, "crashes"
+        "streams.transport.producer.Producer.drained", _always_drained, frozenset({"P3"}), "crashes"
     ),
     **HOSTS,
     **SPILL,

@@ -73,24 +73,24 @@ TWICE = frozenset({"P1", "P4", "A1", "A2", "A3", "A5", "E1", "P7", "Q2"})
 
 FETCHES: Mapping[str, Mutant] = {
     "what is fetched goes on when partitions go": Mutant(
-        "streams.transport.fetches.Fetches.drop_all", _kept, ANOTHERS, 60, "moves"
+        "streams.transport.fetches.Fetches.drop_all", _kept, ANOTHERS, "moves"
     ),
     "an answer to what an assignment that is over has asked is taken": Mutant(
-        "streams.transport.fetches.Fetches.drop_all", _answer_kept, ANOTHERS, 60, "moves"
+        "streams.transport.fetches.Fetches.drop_all", _answer_kept, ANOTHERS, "moves"
     ),
     "record batches of an assignment that is over are given in the next one": Mutant(
-        "streams.transport.gathered.Gathered.drop_all", _kept, ANOTHERS, 200, "moves"
+        "streams.transport.gathered.Gathered.drop_all", _kept, ANOTHERS, "moves"
     ),
     "records of transactions that were aborted are given": Mutant(
-        "streams.transport.fetches.packs_of", _aborted_too, TWICE | {"T1", "P3", "Q1"}, 200, "takeovers"
+        "streams.transport.fetches.packs_of", _aborted_too, TWICE | {"T1", "P3", "Q1"}, "takeovers"
     ),
     "a part of a record batch claims the end of all of it": Mutant(
-        "streams.transport.packed_consumer.bounded", _ends_of_all, LOST, 200, "full"
+        "streams.transport.packed_consumer.bounded", _ends_of_all, LOST, "full"
     ),
     "of what was fetched together only what one read brings is given": Mutant(
-        "streams.transport.gathered.Gathered._part", _first_part, LOST, 200, "crashes"
+        "streams.transport.gathered.Gathered._part", _first_part, LOST, "crashes"
     ),
     "leaders that have moved are not looked for": Mutant(
-        "streams.transport.fetches.Fetches._taken", _leaders_kept, LOST, 60, "turns"
+        "streams.transport.fetches.Fetches._taken", _leaders_kept, LOST, "turns"
     ),
 }

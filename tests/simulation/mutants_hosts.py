@@ -65,22 +65,22 @@ UNREAD = frozenset({"T2"})
 
 HOSTS: Mapping[str, Mutant] = {
     "inboxes are given up before what was written for them is delivered": Mutant(
-        "agents.event_log.EventLog.settle", _settled_at_once, frozenset({"P3"}), 60, "moves"
+        "agents.event_log.EventLog.settle", _settled_at_once, frozenset({"P3"}), "moves"
     ),
     "what a host had before is as it was, whoever had it since": Mutant(
-        "agents.tenure.Tenure._kept", _whatever_generation_it_is, frozenset({"E1"}), 400, "deals"
+        "agents.tenure.Tenure._kept", _whatever_generation_it_is, frozenset({"E1"}), "deals"
     ),
     "what went to another host is kept": Mutant(
-        "agents.tenure.Tenure._kept", _none_gone, frozenset({"P3", "P5"}), 60, "doubts"
+        "agents.tenure.Tenure._kept", _none_gone, frozenset({"P3", "P5"}), "doubts"
     ),
-    "what lies unread is overdue": Mutant("streams.core.cell.Cell.tick", _as_if_all_were_read, UNREAD, 60, "absent"),
+    "what lies unread is overdue": Mutant("streams.core.cell.Cell.tick", _as_if_all_were_read, UNREAD, "absent"),
     "what lies unread is held against its agent": Mutant(
-        "streams.core.cell.Cell._time_out_overdue", _blamed, UNREAD, 60, "absent"
+        "streams.core.cell.Cell._time_out_overdue", _blamed, UNREAD, "absent"
     ),
     "a dispatch's time begins when it is routed": Mutant(
-        "agents.dispatches.Dispatched.expires_ms", _from_when_it_was_routed, UNREAD, 60, "pauses"
+        "agents.dispatches.Dispatched.expires_ms", _from_when_it_was_routed, UNREAD, "pauses"
     ),
     "what a host left is read, whoever claims the inbox": Mutant(
-        "streams.core.hosts.Hosts.heard", _whoever_claims, UNREAD, 200, "writes"
+        "streams.core.hosts.Hosts.heard", _whoever_claims, UNREAD, "writes"
     ),
 }

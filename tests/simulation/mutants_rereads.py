@@ -26,9 +26,9 @@ def _read_already(self: Worker) -> None:
 
 REREADS: Mapping[str, Mutant] = {
     "what is read again is forgotten by the clock": Mutant(
-        "streams.core.cell.Cell.evict", _evicted_by_the_clock, TWICE, 60, "crashes"
+        "streams.core.cell.Cell.evict", _evicted_by_the_clock, TWICE, "crashes"
     ),
     "what is read again counts as read at once": Mutant(
-        "streams.processors.worker.Worker._end_rereads", _read_already, TWICE, 60, "crashes"
+        "streams.processors.worker.Worker._end_rereads", _read_already, TWICE, "crashes"
     ),
 }

@@ -40,15 +40,15 @@ def _nothing_spilled(*_: Any) -> int:
 
 SPILL: Mapping[str, Mutant] = {
     "a spilled task is not written anew": Mutant(
-        "streams.core.spill.Spills.take_changed", _never_anew, TWICE | {"T1"}, 60, "halves"
+        "streams.core.spill.Spills.take_changed", _never_anew, TWICE | {"T1"}, "halves"
     ),
     "a spilled task that is finished is not taken away": Mutant(
-        "streams.core.spill.Spills.take_changed", _never_away, frozenset({"Q1", "P1"}), 60, "crashes"
+        "streams.core.spill.Spills.take_changed", _never_away, frozenset({"Q1", "P1"}), "crashes"
     ),
     "a low watermark passes a task that is not in the topic yet": Mutant(
-        "streams.processors.cuts.Cuts.take", _not_waited_for, frozenset({"P3"}), 60, "halves"
+        "streams.processors.cuts.Cuts.take", _not_waited_for, frozenset({"P3"}), "halves"
     ),
     "what was spilled is not read back": Mutant(
-        "streams.processors.recovery.Recovery._take_spilled", _nothing_spilled, LOST, 60, "crashes"
+        "streams.processors.recovery.Recovery._take_spilled", _nothing_spilled, LOST, "crashes"
     ),
 }

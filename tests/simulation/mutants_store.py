@@ -62,22 +62,20 @@ def _unfolded() -> str:
 P8 = frozenset({"P8"})
 
 STORE: Mapping[str, Mutant] = {
-    "the store commits before it inserts": Mutant(
-        "streams.history.sink.Sink._begin", _committed_first, P8, 60, "store"
-    ),
+    "the store commits before it inserts": Mutant("streams.history.sink.Sink._begin", _committed_first, P8, "store"),
     "the store takes an insert that has begun for one that is done": Mutant(
-        "streams.history.sink.Sink._finished", _all_positions, P8, 60, "store"
+        "streams.history.sink.Sink._finished", _all_positions, P8, "store"
     ),
     "the store skips what ClickHouse has refused": Mutant(
-        "streams.history.loader.Loader._insert", _skipped, P8, 60, "store"
+        "streams.history.loader.Loader._insert", _skipped, P8, "store"
     ),
     "the store loses the first part of a load": Mutant(
-        "streams.history.sink.Buffer.take", _taken_and_lost, P8, 60, "store"
+        "streams.history.sink.Buffer.take", _taken_and_lost, P8, "store"
     ),
     "the store commits nothing": Mutant(
-        "streams.history.commits.Commits.begin", _never_committed, frozenset({"Q1"}), 60, "store"
+        "streams.history.commits.Commits.begin", _never_committed, frozenset({"Q1"}), "store"
     ),
     "a view counts what was inserted, and does not fold it": Mutant(
-        "tests.simulation.house.statements", _unfolded, P8, 60, "store"
+        "tests.simulation.house.statements", _unfolded, P8, "store"
     ),
 }

@@ -68,24 +68,24 @@ DOUBLED = frozenset({"P1", "A2", "P4"})
 
 TRANSACTIONS: Mapping[str, Mutant] = {
     "positions are committed before the transaction, not in it": Mutant(
-        "streams.processors.cuts.InTransaction.commit", _positions_first, frozenset({"P3", "P1"}), 60, "crashes"
+        "streams.processors.cuts.InTransaction.commit", _positions_first, frozenset({"P3", "P1"}), "crashes"
     ),
     "output is committed in one transaction, its positions in the next": Mutant(
-        "streams.transport.transactions.TransactionalProducer._end", _output_alone, DOUBLED, 60, "crashes"
+        "streams.transport.transactions.TransactionalProducer._end", _output_alone, DOUBLED, "crashes"
     ),
     "a producer is kept after an outcome that is not known": Mutant(
-        "streams.transport.transactions.TransactionalProducer.commit", _kept, DOUBLED | {"P3", "P7"}, 60, "outages"
+        "streams.transport.transactions.TransactionalProducer.commit", _kept, DOUBLED | {"P3", "P7"}, "outages"
     ),
     "a transaction does not say whose it is": Mutant(
-        "streams.processors.cuts.InTransaction.commit", _anonymous, DOUBLED | {"P5"}, 60, "takeovers"
+        "streams.processors.cuts.InTransaction.commit", _anonymous, DOUBLED | {"P5"}, "takeovers"
     ),
     "what is sent during a commit joins the transaction that ends": Mutant(
-        "streams.transport.transactions.TransactionalProducer._add", _not_kept_back, DOUBLED, 60, "crashes"
+        "streams.transport.transactions.TransactionalProducer._add", _not_kept_back, DOUBLED, "crashes"
     ),
     "output of lost partitions is kept for the next transaction": Mutant(
-        "streams.transport.transactions.TransactionalProducer.abandon", _kept_when_lost, DOUBLED, 60, "takeovers"
+        "streams.transport.transactions.TransactionalProducer.abandon", _kept_when_lost, DOUBLED, "takeovers"
     ),
     "readers do not wait for what is committed": Mutant(
-        "streams.transport.clients._BY_ROLE", READS_ALL, DOUBLED | {"A1", "T1", "P7"}, 60, "crashes"
+        "streams.transport.clients._BY_ROLE", READS_ALL, DOUBLED | {"A1", "T1", "P7"}, "crashes"
     ),
 }

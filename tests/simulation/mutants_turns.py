@@ -86,27 +86,27 @@ LOST = frozenset({"P1", "P3", "P7", "Q1", "T1", "A1"})
 
 TURNS: Mapping[str, Mutant] = {
     "a turn that is sent again has numbers of its own": Mutant(
-        "streams.transport.parcels.Parcels.put_back", _numbered_anew, TWICE, 60, "turns"
+        "streams.transport.parcels.Parcels.put_back", _numbered_anew, TWICE, "turns"
     ),
     "a turn that was cut off is not sent again": Mutant(
-        "streams.transport.parcels.Parcels.put_back", _put_back_nowhere, LOST, 60, "turns"
+        "streams.transport.parcels.Parcels.put_back", _put_back_nowhere, LOST, "turns"
     ),
     "what a parcel has no room for is dropped": Mutant(
-        "streams.transport.parcels.Parcels._opened", _remainder_dropped, LOST, 200, "turns"
+        "streams.transport.parcels.Parcels._opened", _remainder_dropped, LOST, "turns"
     ),
     "the answer for one topic-partition counts for all of a turn": Mutant(
-        "streams.transport.sender.Sender._settle", _good_for_all, LOST, 60, "turns"
+        "streams.transport.sender.Sender._settle", _good_for_all, LOST, "turns"
     ),
     "a turn is acknowledged before it is in the log": Mutant(
-        "streams.transport.sender.Sender._request", _acknowledged_ahead, LOST, 60, "turns"
+        "streams.transport.sender.Sender._request", _acknowledged_ahead, LOST, "turns"
     ),
     "a turn that failed is forgotten": Mutant(
-        "streams.transport.turn_producer.TurnProducer._raise_failure", _failure_forgotten, LOST, 60, "turns"
+        "streams.transport.turn_producer.TurnProducer._raise_failure", _failure_forgotten, LOST, "turns"
     ),
     "a cut does not wait for turns": Mutant(
-        "streams.transport.turn_producer.TurnProducer.drained", _always_drained, frozenset({"P3"}), 60, "turns"
+        "streams.transport.turn_producer.TurnProducer.drained", _always_drained, frozenset({"P3"}), "turns"
     ),
     "turns on their way are given up unheard when partitions go": Mutant(
-        "streams.transport.turn_producer.TurnProducer.withdraw", _not_waited_for, frozenset({"P1", "A2"}), 60, "late"
+        "streams.transport.turn_producer.TurnProducer.withdraw", _not_waited_for, frozenset({"P1", "A2"}), "late"
     ),
 }
