@@ -14,7 +14,7 @@ TWICE = frozenset({"P1", "A2", "E1"})
 WITHIN = 480
 """So many seeds of its profile must catch a broken build.
 
-Many times what any takes: the rarest show in one of a hundred, and any change of what a seed draws deals anew which one.
+Many times what any takes: the rarest show in one of a hundred, and whatever changes what seeds draw deals them anew.
 """
 
 
