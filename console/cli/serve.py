@@ -92,11 +92,13 @@ def serve_store(deployment: Deployment, data: Path | None, life: Life) -> NoRetu
     """Keeps the history until it is told to stop; with `data`, ClickHouse runs in this process over that folder."""
     gc.disable()  # as above
     from console.memory.beside import with_summaries  # noqa: PLC0415  as above
+    from streams.history.lag import Lag  # noqa: PLC0415  as above
     from streams.history.process import run_store  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:
-        told = with_summaries(deployment.settings, deployment.topology, ready, stop)
-        run_store(deployment.settings, deployment.topology, data, ready=told, stop=stop)
+        lag = Lag()
+        told = with_summaries(deployment.settings, deployment.topology, ready, stop, lag)
+        run_store(deployment.settings, deployment.topology, data, ready=told, stop=stop, lag=lag)
 
     _serve("store", deployment, run, life)
 

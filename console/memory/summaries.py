@@ -19,12 +19,19 @@ from agents.memory.ports import Recall
 from console.memory.recall import read_so_far
 from streams.history.conversation_rows import ConversationKey
 from streams.history.conversations import KEYS_MAX
+from streams.history.lag import Lag
 from streams.history.summaries import StoredSummary, Summaries
 from streams.transport.telemetry import get_logger
 
 log = get_logger("pointsman.history")
 
 EVERY_S = 2.0
+BEHIND_S = 5.0
+"""A history that is behind by more has no time for them: after a start all that it holds is looked through."""
+
+BEHIND_MAX_S = 60.0
+"""So long they wait for it at most."""
+
 LATE = timedelta(hours=1)
 """How much older than now an outcome may be that is stored only now; what is older is found when a store starts."""
 
@@ -171,20 +178,24 @@ def _batches(keys: Sequence[ConversationKey]) -> Iterable[Sequence[ConversationK
     return (keys[start : start + KEYS_MAX] for start in range(0, len(keys), KEYS_MAX))
 
 
-def keep_making(maker: Maker, stop: threading.Event) -> threading.Thread:
-    """A thread that makes them until `stop`, in a quarter of its time at most. Whatever fails is tried again; a store
-    does not depend on it."""
+def keep_making(maker: Maker, stop: threading.Event, lag: Lag) -> threading.Thread:
+    """A thread that makes them until `stop`, in a quarter of its time at most, and not while the history is behind.
+    Whatever fails is tried again; a store does not depend on it."""
 
     def run() -> None:
-        took = 0.0
+        took, ended = 0.0, time.monotonic()
         while not stop.wait(max(EVERY_S, 3 * took)):
             began = time.monotonic()
+            if lag.seconds > BEHIND_S and began - ended < BEHIND_MAX_S:
+                took = 0.0
+                continue
             try:
                 if made := maker.step():
                     log.info("summaries made", summaries=made)
             except Exception as error:  # noqa: BLE001  see above
                 log.warning("summaries cannot be made; it is tried again", why=str(error)[:300])
-            took = time.monotonic() - began
+            ended = time.monotonic()
+            took = ended - began
 
     thread = threading.Thread(target=run, name="history-summaries", daemon=True)
     thread.start()

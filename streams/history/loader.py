@@ -91,8 +91,9 @@ class Rows:
 class Loader:
     """Loads batches whose channel is their record type, or the dead topic's name.
 
-    One thread calls `read`, one `load`. `connect` makes a clickhouse-connect client; it is called again after a
-    failure. Rows go through it, but where `engine` is the ClickHouse behind it: then they spare the socket.
+    One thread calls `read`, one `load`. `connect` makes a clickhouse-connect client where `client`, the first one, is
+    not given, and after a failure. Rows go through it, but where `engine` is the ClickHouse behind it: then they spare
+    the socket.
     """
 
     def __init__(
@@ -103,10 +104,11 @@ class Loader:
         dead_letters: Producer,
         engine: Engine | None = None,
         database: str = DATABASE,
+        client: Any = None,
     ) -> None:
         self._topics: Topics = topology.topics()
         self._codec, self._connect, self._producer, self._engine = codec, connect, dead_letters, engine
-        self._client: Any = None
+        self._client = client
         self._database = database
         self._stopping = threading.Event()
         # Whoever reads these decides something by them, and puts away what is no record: the router, the breaker.

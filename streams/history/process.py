@@ -21,6 +21,7 @@ from schemas.settings import Settings, database_of
 from schemas.topology import Topology
 from streams.history.door import Door
 from streams.history.engine import Engine
+from streams.history.lag import Lag
 from streams.history.loader import Loader
 from streams.history.migrations import migrate
 from streams.history.owner import own
@@ -54,14 +55,15 @@ def run_store(
     *,
     ready: Callable[[Mapping[str, object]], None],
     stop: threading.Event,
+    lag: Lag | None = None,
 ) -> None:
     """Keep the history until `stop` is set; then load what is read, commit and end, within about four seconds.
 
     With `data_dir` the engine runs here and answers ClickHouse's HTTP interface on the loopback port that
     `settings.clickhouse` names (0 takes a free one); without it a server is expected there, and waited for. `ready` is
-    called once with {"clickhouse": url}. Raises ConfigurationError (the port or the directory is taken, the tables are
-    another version's, a topic is missing), UnreachableError (no broker), TransportError and DeliveryError (the process
-    must end).
+    called once with {"clickhouse": url}; `lag` is told how far the history is behind. Raises ConfigurationError (the
+    port or the directory is taken, the tables are another version's, a topic is missing), UnreachableError (no broker),
+    TransportError and DeliveryError (the process must end).
     """
     require_topics(settings, used_by("store", topology.topics()), topology)
     user, password = settings.clickhouse_login
@@ -71,7 +73,8 @@ def run_store(
         def prepared() -> Any:
             return prepare(url, user, password, topology, database)
 
-        if not _prepare(prepared, stop):
+        client = _prepare(prepared, stop)
+        if client is None:
             return
         registry = FileRegistry.load()
         with foreign_ids(settings, registry, topology.topics()) as foreign:
@@ -80,8 +83,8 @@ def run_store(
             dead_letters = Producer(client_config(settings, topology, "producer", name="pointsman-store"))
             try:
                 held = None if foreign is None else HeldBack(foreign)
-                loader = Loader(topology, codec, prepared, dead_letters, engine, database)
-                sink = Sink(settings, topology, loader, held)
+                loader = Loader(topology, codec, prepared, dead_letters, engine, database, client)
+                sink = Sink(settings, topology, loader, held, lag)
                 sink.run(stop, lambda: ready({"clickhouse": url}))
             finally:
                 dead_letters.close(1.0)
@@ -124,27 +127,23 @@ def _clickhouse(settings: Settings, data_dir: Path | None) -> Iterator[tuple[str
         engine.close()
 
 
-def _prepare(prepared: Callable[[], Any], stop: threading.Event) -> bool:
-    """Wait for ClickHouse and bring its tables up to date; False where `stop` came first."""
-
-    def work() -> None:
-        prepared().close()
-
+def _prepare(prepared: Callable[[], Any], stop: threading.Event) -> Any:
+    """Wait for ClickHouse and bring its tables up to date; a client of it, None where `stop` came first."""
     lane, said = DaemonPool("history-prepare", 1), False
     try:
         while not stop.is_set():
-            attempt = lane.submit(work)
+            attempt = lane.submit(prepared)
             try:
                 while not has_ended(attempt, POLL_S):
                     if stop.is_set():
-                        return False
+                        return None
             except UnreachableError as error:
                 if not said:
                     log.warning("ClickHouse does not answer; waiting for it", why=str(error))
                     said = True
                 stop.wait(RETRY_S)
             else:
-                return True
-        return False
+                return attempt.result()
+        return None
     finally:
         lane.close()

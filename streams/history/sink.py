@@ -20,6 +20,7 @@ from schemas.settings import Settings
 from schemas.topics import Topics
 from schemas.topology import Limits, Topology
 from streams.history.commits import Commits
+from streams.history.lag import Lag
 from streams.history.loader import Loader, Rows
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import client_config
@@ -91,11 +92,19 @@ class Load:
 class Sink:
     """Reads all topics of a deployment in the group `{prefix}pointsman-store` and loads them.
 
-    `member` is what it is in that group. Raises UnreachableError where nobody lists the topics, TransportError where
-    they cannot be read, DeliveryError where a dead letter cannot be put away.
+    `member` is what it is in that group; `lag` is told how far the history is behind. Raises UnreachableError where
+    nobody lists the topics, TransportError where they cannot be read, DeliveryError where a dead letter cannot be put
+    away.
     """
 
-    def __init__(self, settings: Settings, topology: Topology, loader: Loader, held: HeldBack | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topology: Topology,
+        loader: Loader,
+        held: HeldBack | None = None,
+        lag: Lag | None = None,
+    ) -> None:
         self._topics, self._limits, self._loader = topology.topics(), topology.limits, loader
         self._names = _names(TopicAdmin(settings, topology).listed(), self._topics)
         self.member = member_of(settings, topology, self._names)
@@ -108,6 +117,7 @@ class Sink:
         self._begun_at = time.monotonic()
         self._paused = False
         self._measured_at = 0.0
+        self._lag = lag or Lag()
         self._held = held
         self._held_paused: frozenset[TopicPartition] = frozenset()
 
@@ -176,7 +186,8 @@ class Sink:
         held = [self._waiting.oldest_ms(), self._loading.buffer.oldest_ms() if self._loading else None]
         held += [self._held.oldest_ms()] if self._held is not None else []
         oldest_ms = min((each for each in held if each is not None), default=None)
-        HISTORY_LAG.set(0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
+        self._lag.seconds = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        HISTORY_LAG.set(self._lag.seconds)
         if time.monotonic() - self._measured_at >= MEASURE_S:
             self._measured_at = time.monotonic()
             show_lag(self._consumer.lag())

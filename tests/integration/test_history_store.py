@@ -27,11 +27,13 @@ from schemas.codec import Codec
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.registry import FileRegistry
 from schemas.settings import Settings
+from streams.history import process
 from streams.history.door import Door
 from streams.history.engine import Engine
+from streams.history.lag import Lag
 from streams.history.loader import Loader, StoppedError
 from streams.history.migrations import migrate
-from streams.history.process import run_store
+from streams.history.process import prepare, run_store
 from streams.history.queries import History, connect
 from streams.history.sink import POLL_BYTES_MAX, Sink
 from streams.transport.clients import client_config
@@ -178,6 +180,21 @@ def test_records_of_all_kinds_arrive_each_fact_once(deployment: Deployment, door
         ]
 
 
+def test_a_start_prepares_the_history_once(deployment: Deployment, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Any] = []
+
+    def counted(*given: Any) -> Any:
+        prepared.append(given)
+        return prepare(*given)
+
+    monkeypatch.setattr(process, "prepare", counted)
+    deployment.life("t1")
+    deployment.flush()
+    with running(deployment), reading(door.url) as history:
+        eventually(lambda: counts(history)["results"] == 1)
+    assert len(prepared) == 1
+
+
 def test_dead_letters_of_others_are_stored_too(deployment: Deployment, door: Door) -> None:
     deployment.raw(deployment.topics.dead, b"foreign", b"k", headers=[("who", b"knows")])
     deployment.flush()
@@ -213,12 +230,14 @@ def test_what_was_inserted_and_not_committed_is_folded(deployment: Deployment, d
 
 
 @contextmanager
-def sinking(deployment: Deployment, client: Callable[[], Any]) -> Iterator[tuple[Sink, Callable[[], None]]]:
+def sinking(
+    deployment: Deployment, client: Callable[[], Any], lag: Lag | None = None
+) -> Iterator[tuple[Sink, Callable[[], None]]]:
     """A sink in a thread, and how to stop it; the tables are there."""
     migrate(connect(deployment.settings.clickhouse))
     dead_letters = Producer(client_config(deployment.settings, deployment.topology, "producer"))
     loader = Loader(deployment.topology, Codec(FileRegistry.load(), RECORD_BYTES_MAX), client, dead_letters)
-    sink, stopping = Sink(deployment.settings, deployment.topology, loader), threading.Event()
+    sink, stopping = Sink(deployment.settings, deployment.topology, loader, lag=lag), threading.Event()
     thread = threading.Thread(target=sink.run, args=(stopping,), daemon=True)
     thread.start()
 
@@ -293,7 +312,8 @@ def test_reading_pauses_while_the_history_does_not_answer(broker: str, prefix: s
             raise UnreachableError("ClickHouse", "nowhere", "a test says so", "")
         return connect(door.url)
 
-    with sinking(bounded, client) as (sink, _):
+    lag = Lag()
+    with sinking(bounded, client, lag) as (sink, _):
         # What is on its way from one buffer to the next is in neither for a moment.
         eventually(lambda: sink._paused and sink.held_bytes() >= 2_000_000)
         held = sink.held_bytes()
@@ -301,10 +321,11 @@ def test_reading_pauses_while_the_history_does_not_answer(broker: str, prefix: s
         time.sleep(1.0)
         assert 2_000_000 <= sink.held_bytes() == held < 2_000_000 + POLL_BYTES_MAX
         assert history_lag_s() > behind_s  # it grows while nothing moves
+        assert lag.seconds > behind_s
         reachable.set()
         eventually(lambda: committed(bounded) == {(bounded.topics.results, 0): rows})
         eventually(lambda: not sink._paused)
-        eventually(lambda: history_lag_s() == 0)
+        eventually(lambda: history_lag_s() == lag.seconds == 0)
         eventually(lambda: REGISTRY.get_sample_value(*unread(bounded)) == 0)
     bounded.close()
 

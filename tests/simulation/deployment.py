@@ -102,7 +102,7 @@ def staged(
     places += [("streams.core.swift.ROWS_MIN", world.rng.choice((1, 1, ROWS_MIN)))]
     places += [("streams.history.process.connect", lambda *_, **__: Client(house))]
     # The tables are there; tests/contract/test_history_migrations.py shows that they can be made.
-    places += [("streams.history.process._prepare", lambda *_: True)]
+    places += [("streams.history.process._prepare", lambda prepared, _: prepared())]
     places += [(f"streams.history.process.{name}", lambda *_, **__: None) for name in ("migrate", "own", "retain")]
     if fetches is None:
         places += [(f"{module}.can_fetch", lambda *_: False) for module in _READERS]

@@ -48,3 +48,11 @@ def test_an_insert_follows_within_a_second_of_a_clickhouse_that_is_back(monkeypa
     assert len(waited) == FOR_LONG
     assert max(waited) <= 1.0
     assert min(waited) > 0  # nor is it asked all the time
+
+
+def test_the_client_that_has_made_the_tables_is_the_one_that_inserts_first() -> None:
+    given, asked = Server(0), Server(0)
+    loader = Loader(TOPOLOGY, CODEC, asked.connect, cast("Producer", NoLetters()), client=given)
+    values = CODEC.encode(to_batch(SUBMISSION, [task(task_id="t1")]), SUBMISSION)
+    loader.load([loader.read(packed(0, 0, values, [b"t1"]).unpacked())])
+    assert (given.inserts, asked.inserts) == (1, 0)
