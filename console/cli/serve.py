@@ -62,9 +62,10 @@ class EndedUnaskedError(PointsmanError):
 def serve_worker(deployment: Deployment, life: Life) -> NoReturn:
     """Routes and decides until it is told to stop."""
     gc.disable()  # until it serves, as where the command line is loaded
-    from streams.transport.lean import spare_pandas  # noqa: PLC0415  each process loads its own part alone
+    from streams.transport.lean import spare_aiohttp, spare_pandas  # noqa: PLC0415  each process loads its part alone
 
     spare_pandas()  # before anything makes an array
+    spare_aiohttp()  # before anything imports Faust
     from streams.app import run_worker  # noqa: PLC0415  as above
 
     def run(ready: Ready, stop: threading.Event) -> None:

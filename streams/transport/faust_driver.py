@@ -19,6 +19,7 @@ from faust.types import TP, ConsumerMessage
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.faust_options import DriverOptions, Hooks
 from streams.transport.faust_tenure import Driver
+from streams.transport.lean import NoHttpClient
 
 __all__ = ["BatchSchema", "Driver", "DriverOptions", "Hooks", "Transport", "driver_of", "make_app", "run_app"]
 
@@ -194,6 +195,7 @@ def make_app(app_id: str, options: DriverOptions) -> faust.App:
         stream_wait_empty=False,
         Agent=_Agent,
         TableManager=_Tables,
+        HttpClient=NoHttpClient,
         stream_buffer_maxsize=_CHANNEL_BATCHES_MAX,
     )
     app.boot_strategy.enable_kafka_producer = False

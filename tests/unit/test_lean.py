@@ -24,6 +24,26 @@ def test_pyarrow_does_not_import_it_and_others_may() -> None:
     assert _said(SPARED) == ["False", "1"]
 
 
+NO_HTTP = """
+import sys
+from streams.transport.lean import spare_aiohttp
+spare_aiohttp()
+import streams.app
+from streams.transport.faust_driver import DriverOptions, make_app
+options = {"config": {}, "anchor": "a", "mirrors": (), "channel_of": str, "hooks": None}
+make_app("x", DriverOptions(**options, rows_max=1, bytes_max=1, poll_s=1, turn_share=1)).finalize()
+print("aiohttp" in sys.modules)
+import aiohttp
+print(aiohttp.ClientSession.__module__)
+"""
+
+
+def test_faust_does_not_import_an_http_client_and_others_may() -> None:
+    plain = "import sys, faust.types.web; print('aiohttp' in sys.modules)"
+    assert _said(plain) == ["True"], "it would; else there is nothing to spare"
+    assert _said(NO_HTTP) == ["False", "aiohttp.client"]
+
+
 def test_the_command_line_imports_a_command_when_it_runs() -> None:
     heavy = "{'numpy', 'pyarrow', 'confluent_kafka', 'faust', 'pydantic', 'clickhouse_connect', 'rapidfuzz', 'aiohttp'}"
     assert _said(f"import sys, console.cli.main; print('typer' in sys.modules, *{heavy} & sys.modules.keys())") == [
