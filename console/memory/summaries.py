@@ -183,11 +183,10 @@ def keep_making(maker: Maker, stop: threading.Event, lag: Lag) -> threading.Thre
     Whatever fails is tried again; a store does not depend on it."""
 
     def run() -> None:
-        took, ended = 0.0, time.monotonic()
-        while not stop.wait(max(EVERY_S, 3 * took)):
-            began = time.monotonic()
+        rest_s, ended = EVERY_S, time.monotonic()
+        while not stop.wait(rest_s):
+            began, rest_s = time.monotonic(), EVERY_S
             if lag.seconds > BEHIND_S and began - ended < BEHIND_MAX_S:
-                took = 0.0
                 continue
             try:
                 if made := maker.step():
@@ -195,7 +194,7 @@ def keep_making(maker: Maker, stop: threading.Event, lag: Lag) -> threading.Thre
             except Exception as error:  # noqa: BLE001  see above
                 log.warning("summaries cannot be made; it is tried again", why=str(error)[:300])
             ended = time.monotonic()
-            took = ended - began
+            rest_s = max(EVERY_S, 3 * (ended - began))
 
     thread = threading.Thread(target=run, name="history-summaries", daemon=True)
     thread.start()

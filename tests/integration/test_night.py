@@ -53,7 +53,9 @@ def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_
                 " (SELECT task_id FROM results WHERE status != 'COMPLETED' ORDER BY task_id LIMIT 3)"
                 " ORDER BY task_id, step, at, attempt, rank"
             ).rows
-            assert statuses == {"COMPLETED": COUNT}, "\n".join(map(str, others))
+            assert statuses == {"COMPLETED": COUNT}, "\n".join(
+                ["the next in the chain answered every one", *map(str, others)]
+            )
             story = history.query(
                 "SELECT kind, agent_id, reason FROM task_timeline WHERE task_id ="
                 " (SELECT any(task_id) FROM cascades) ORDER BY step, at, attempt, rank"

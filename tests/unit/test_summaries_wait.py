@@ -13,7 +13,7 @@ import pytest
 from console.memory import summaries
 from console.memory.summaries import BEHIND_S, Maker, keep_making
 from streams.history.lag import Lag
-from tests.support.waiting import deadline_in
+from tests.support.waiting import until
 
 
 class Counted:
@@ -37,13 +37,6 @@ def making(lag: Lag) -> Iterator[Counted]:
     assert not thread.is_alive()
 
 
-def eventually(made: Counted, steps: int) -> None:
-    until = deadline_in(10)
-    while made.steps < steps:
-        assert time.monotonic() < until, f"{made.steps} steps, {steps} wanted"
-        time.sleep(0.005)
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "EVERY_S", 0.01)
@@ -55,12 +48,12 @@ def test_they_wait_while_the_history_is_behind_and_are_made_once_it_is_not() -> 
         time.sleep(0.2)
         assert made.steps == 0
         lag.seconds = BEHIND_S
-        eventually(made, 2)
+        until(lambda: made.steps >= 2, 10)
 
 
 def test_a_history_that_is_never_up_to_date_gets_them_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "BEHIND_MAX_S", 0.1)
     began = time.monotonic()
     with making(Lag(3_600)) as made:
-        eventually(made, 2)
+        until(lambda: made.steps >= 2, 10)
         assert time.monotonic() - began >= 0.2
