@@ -36,6 +36,7 @@ from streams.transport.consumer import BatchConsumer, GroupConsumer
 from streams.transport.fetches import can_fetch
 from streams.transport.gathering import Gathering
 from streams.transport.packed_consumer import GatheringConsumer
+from streams.transport.packed_reader import reader
 from streams.transport.pauses import PauseView, TopicPauses
 from streams.transport.producer import Output
 from streams.transport.slots import instance_of
@@ -187,7 +188,7 @@ def _channel_of(topic: str) -> str:
 
 def _consumer(settings: Settings, topology: Topology, name: str, channel_of: Callable[[str], str]) -> BatchConsumer:
     """Of no group: reads what it is told to, up to an end."""
-    return BatchConsumer(
+    return reader(
         client_config(settings, topology, "consumer", fetch="back", name=name),
         channel_of,
         rows_max=_rows_max(topology.limits),

@@ -19,9 +19,9 @@ from schemas.envelope import zigzag
 from schemas.topology import Topology
 from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import BrokerSettings, ConnectionWatch, TransportError, client_config
-from streams.transport.consumer import IDLE_TIMEOUT_S
 from streams.transport.fetches import Fetches, can_fetch
 from streams.transport.packed import Pack
+from streams.transport.to_end import IDLE_TIMEOUT_S
 
 Wanted: TypeAlias = Mapping[tuple[str, int], npt.NDArray[np.int64]]
 

@@ -212,13 +212,13 @@ class Cell:
         """Forgets tasks that ended long ago, but for those whose submissions may be read again."""
         self.finished.evict(now_ms if self.reread_ms is None else min(now_ms, self.reread_ms))
 
-    def expect_again(self, task_id: TaskKey, first_fact_ms: int) -> None:
-        """Recovery knows this task: its own submission, if it is read again, is no duplicate of it.
+    def expect_again(self, first_fact_ms: Mapping[TaskKey, int]) -> None:
+        """Recovery knows these tasks: their own submissions, if they are read again, are no duplicates of them.
 
-        `first_fact_ms` is the append time of the first fact about the task: its submission is not later than that.
+        `first_fact_ms` is the append time of the first fact about each: its submission is not later than that.
         """
-        self._folded[task_id] = first_fact_ms
-        self._folded_until_ms = max(self._folded_until_ms, first_fact_ms)
+        self._folded.update(first_fact_ms)
+        self._folded_until_ms = max(self._folded.values(), default=0)
 
     def _is_read_again(self, task_id: TaskKey, appended_ms: int) -> bool:
         if appended_ms > self._folded_until_ms:

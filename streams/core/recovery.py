@@ -7,6 +7,7 @@ in Kubernetes controllers. I/O: none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,12 @@ class Fold:
 
     def results(self, batch: pa.RecordBatch, appended_ms: Sequence[int]) -> None:
         """What is finished: TaskResult columns, and the append time of each row."""
-        ids = task_keys(batch)
-        for task_id, decided_at, at in zip(ids, batch.column("decided_at").to_pylist(), appended_ms, strict=True):
-            self._ended[task_id] = decided_at // 1000
-            self._seen(task_id, at)
+        ids, decided_at = task_keys(batch), batch.column("decided_at").to_numpy()
+        self._ended.update(zip(ids, (decided_at // 1000).tolist(), strict=True))
+        first = self._first_ms
+        for task_id, at in zip(ids, appended_ms, strict=True):
+            if first.setdefault(task_id, at) > at:
+                first[task_id] = at
 
     def are_over(self, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
         """Which of these tasks have ended, by the results so far. All that is to be known of their dispatches and
@@ -114,16 +117,14 @@ class Fold:
 
     def resume(self, now_ms: int) -> Effects:
         """Hands the unfinished tasks to the cell and emits what they lack; after a clean stop that is nothing."""
-        for task_id, ended_ms in sorted(self._ended.items(), key=lambda item: item[1]):
-            seen = self._seen_of_ended.pop(task_id, [])
-            seen += [outcome.event_id for outcome in self._outcomes.pop(task_id, ())]
-            if task_id in self._spilled:
-                seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
-            self._cell.finished.add(task_id, ended_ms, tuple(seen))
-            self._tasks.pop(task_id, None)
+        # A turn ends its tasks at one time: so there are few.
+        for ended_ms, tasks in groupby(sorted(self._ended, key=self._ended.__getitem__), self._ended.__getitem__):
+            ended = list(tasks)
+            self._cell.finished.add_all(ended, ended_ms, map(self._seen_of, ended))
+        for task_id in self._tasks.keys() & self._ended.keys():
+            del self._tasks[task_id]
         self._cell.evict(now_ms)
-        for task_id, first_ms in self._first_ms.items():
-            self._cell.expect_again(task_id, first_ms)
+        self._cell.expect_again(self._first_ms)
         # A task without a dispatch in the window is foreign or long over; its outcomes will be noted as late.
         for task in sorted(self._tasks.values(), key=lambda task: task.appended_ms):
             written = self._restore(task)
@@ -133,6 +134,15 @@ class Fold:
         for task_id in (self._spilled.keys() & self._ended.keys()) | self.doubtful.keys():
             self._cell.spills.found(task_id, is_current=False)
         return self._cell.machine.decisions.take()
+
+    def _seen_of(self, task_id: TaskKey) -> tuple[str, ...]:
+        """The events that were seen of a task that has ended."""
+        seen = self._seen_of_ended.pop(task_id, [])
+        if task_id in self._outcomes:
+            seen += [outcome.event_id for outcome in self._outcomes.pop(task_id)]
+        if task_id in self._spilled:
+            seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
+        return tuple(seen)
 
     def _seen(self, task_id: TaskKey, appended_ms: int) -> None:
         self._first_ms[task_id] = min(appended_ms, self._first_ms.get(task_id, appended_ms))

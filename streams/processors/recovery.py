@@ -35,6 +35,7 @@ from streams.processors.spill import latest, spilled_of
 from streams.transport.batch import Batch, TopicPartition, piled
 from streams.transport.clients import TransportError
 from streams.transport.consumer import BatchConsumer
+from streams.transport.packed_reader import reader
 from streams.transport.telemetry import RECOVERY_RECORDS, get_logger
 
 log = get_logger("pointsman.recovery")
@@ -139,7 +140,7 @@ class Recovery:
 
     def _consumer(self, **config: str) -> BatchConsumer:
         limits = self._topology.limits
-        return BatchConsumer(
+        return reader(
             {**self._config, **config},
             channel_of=lambda topic: topic,
             rows_max=limits.batch_rows_max,

@@ -6,17 +6,17 @@ I/O: Kafka.
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import confluent_kafka as ck
 
 from streams.transport import requests
 from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.bounded import CLOSE_TIMEOUT_S, close, rebalance_callback
-from streams.transport.clients import ConnectionWatch, HangingTransactionError, StrandedError, TransportError, opened
+from streams.transport.clients import ConnectionWatch, StrandedError, TransportError, opened
 from streams.transport.requests import NO_OFFSET, TP, ours, theirs
+from streams.transport.to_end import IDLE_TIMEOUT_S, TPEnd, unread, up_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pointsman.kafka")
 
-TPEnd = TypeVar("TPEnd", bound=tuple[str, int])
-
-IDLE_TIMEOUT_S = 30.0
-SWEEP_S = 20.0
-"""How long after its time a transaction is aborted at the latest: brokers look each 10 s, if nobody said otherwise."""
 WAKE_S = 0.05
 COMPANY_S = 0.005
 """How long who reads to an end gathers once a record has come: he wants that end, and no full batches."""
@@ -254,50 +249,16 @@ class BatchConsumer:
         transaction is open before `until`, its end is waited for; `transaction_s`: how long one may be open. Raises
         TransportError when nothing moves for `idle_timeout_s`, HangingTransactionError when nobody ends a transaction.
         """
-        began = {TopicPartition(*tp): start for tp, start in starts.items()}
-        pending = {TopicPartition(*tp): end for tp, end in until.items() if began[TopicPartition(*tp)] < end}
-        self.assign({tp: began[tp] for tp in pending})
+        began, pending = unread(starts, until)
+        self.assign(began)
         try:
-            yield from self._until(pending, idle_timeout_s, transaction_s)
+            yield from up_to(
+                pending, lambda: self._batches(self._promptly()), lambda: self._at_end, idle_timeout_s, transaction_s
+            )
         finally:
             # Nobody may go on fetching for who has read enough; a consumer may be closed by then.
             with suppress(ck.KafkaException, RuntimeError):
                 self.assign({})
-
-    def _until(
-        self, pending: dict[TopicPartition, int], idle_timeout_s: float, transaction_s: float
-    ) -> Iterator[Batch]:
-        moved_at = time.monotonic()
-        while pending:
-            batches = self._batches(self._promptly())
-            for batch in batches:
-                for owner, last in batch.ends.items():
-                    if last + 1 >= pending.get(TopicPartition(*owner), NO_OFFSET):
-                        pending.pop(TopicPartition(*owner), None)
-                yield batch
-            # Transaction markers take offsets but are never seen: the end may be reached without a record there.
-            for tp, end in self._at_end.items():
-                if tp in pending and end >= pending[tp]:
-                    del pending[tp]
-            now = time.monotonic()
-            if batches or not pending:
-                moved_at = now
-            elif now - moved_at > idle_timeout_s:
-                self._give_up(pending, now - moved_at > transaction_s + SWEEP_S)
-
-    def _give_up(self, pending: Mapping[TopicPartition, int], is_overdue: bool) -> None:
-        """Raises, but where all that is left is a transaction, and that may yet end."""
-        open_from = {tp: self._at_end[tp] for tp in sorted(pending) if tp in self._at_end}
-        if len(open_from) < len(pending):
-            raise TransportError(
-                f"{len(pending)} topic-partitions could not be read to their end: {sorted(pending)[:3]}"
-            )
-        if is_overdue:
-            raise HangingTransactionError(
-                f"{len(pending)} topic-partitions hold a transaction that is long over, and that the broker neither "
-                f"commits nor aborts; it begins at {', '.join(map(_place, list(open_from.items())[:3]))}. An operator "
-                "can end it: kafka-transactions.sh abort --topic T --partition P --start-offset OFFSET"
-            )
 
     def _note_end(self, message: Any) -> None:
         self._at_end[TopicPartition(message.topic(), message.partition())] = message.offset()
@@ -331,8 +292,3 @@ def _handle(error: ck.KafkaError) -> None:
     if error.fatal() or error.code() in requests.HOPELESS:
         raise TransportError(f"the consumer cannot go on: {error.str()}")
     log.info("consumer: %s", error.str())
-
-
-def _place(found: tuple[TopicPartition, int]) -> str:
-    (topic, partition), offset = found
-    return f"{topic}[{partition}]@{offset}"

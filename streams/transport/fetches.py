@@ -70,6 +70,7 @@ class Fetches:
         self.positions: dict[TopicPartition, int] = {}
         self.paused: frozenset[TopicPartition] = frozenset()
         self._ends: dict[TopicPartition, int] = {}
+        self._bare: dict[TopicPartition, int] = {}
         self._lost: list[TopicPartition] = []
         self._loop = asyncio.new_event_loop()
         timeout_s = int(config["socket.timeout.ms"]) / 1000
@@ -92,6 +93,7 @@ class Fetches:
         """Nothing is read any more, and nothing rests; what is under way is not taken."""
         self.positions.clear()
         self._ends.clear()
+        self._bare.clear()
         self.paused = frozenset()
         self._hang_up()
 
@@ -109,6 +111,11 @@ class Fetches:
 
     def lag(self) -> dict[TopicPartition, int]:
         return {tp: max(0, end - self.positions[tp]) for tp, end in self._ends.items() if tp in self.positions}
+
+    def at_end(self) -> dict[TopicPartition, int]:
+        """Of those that are read as far as they are committed, by what was last heard of each: where that is."""
+        places = {tp: max(at, self._bare.get(tp, at)) for tp, at in self.positions.items() if tp in self._ends}
+        return {tp: at for tp, at in places.items() if at >= self._ends[tp]}
 
     @property
     def has_prompt(self) -> bool:
@@ -201,6 +208,8 @@ class Fetches:
     def _taken(self, asked: Mapping[TopicPartition, int], answer: Any) -> list[Pack]:
         """What of an answer is still wanted; reading goes on behind it."""
         found: list[Pack] = []
+        # Else there may have been no room for some.
+        is_all = not any(data for _, partitions in answer.topics for *_, data in partitions)
         for topic, partitions in answer.topics:
             for partition, code, _, stable, *_, aborted, _, data in partitions:
                 tp = TopicPartition(topic, partition)
@@ -216,6 +225,8 @@ class Fetches:
                     self._is_stale = True
                 else:
                     self._ends[tp] = stable
+                    if is_all:
+                        self._bare[tp] = stable  # whatever was before that was compacted away
                     if data:
                         found += self._unpacked(tp, data, aborted)
         return found

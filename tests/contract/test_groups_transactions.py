@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import confluent_kafka as ck
 import pytest
 
 from schemas.topics import TopicSpec
-from streams.transport import consumer
+from streams.transport import to_end
 from streams.transport.admin import ensure_topics
 from streams.transport.batch import TopicPartition
 from streams.transport.bounded import close
 from streams.transport.clients import CommitRejectedError, HangingTransactionError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer, Begin
+from streams.transport.packed_reader import PackedReader
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET
 from streams.transport.slots import instance_of
@@ -78,9 +79,9 @@ def make(broker: str, name: str, partitions: int = 2) -> str:
     return name
 
 
-def reader(broker: str, **config: Any) -> BatchConsumer:
+def reader(broker: str, kind: type[BatchConsumer] = BatchConsumer, /, **config: Any) -> BatchConsumer:
     settings = client_config(Settings(broker), None, "consumer")
-    return BatchConsumer({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
+    return kind({**settings, **config}, str, rows_max=100, bytes_max=1 << 20, poll_s=0.05)
 
 
 def transactional(broker: str, name: str) -> Any:
@@ -315,26 +316,29 @@ def test_an_open_transaction_holds_back_those_who_read_what_is_committed(broker:
     careless.close()
 
 
+@pytest.mark.parametrize("kind", [BatchConsumer, PackedReader])
 def test_reading_to_the_end_waits_for_a_transaction_no_longer_than_one_may_be_open(
-    broker: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+    broker: str, prefix: str, kind: type[BatchConsumer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "SWEEP_S", 0.0)
+    monkeypatch.setattr(to_end, "SWEEP_S", 0.0)
     topic = make(broker, f"{prefix}overdue", 1)
     writer = transactional(broker, topic)
     writer.begin_transaction()
     writer.produce(topic, b"in the transaction", partition=0)
     assert writer.flush(20) == 0
-    source, ends = reader(broker), {(topic, 0): 1}
+    source, ends = reader(broker, kind), {(topic, 0): 1}
     with pytest.raises(HangingTransactionError, match=re.escape(f"{topic}[0]@0")):
         list(source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=3.0))
-    look, still_open, began = source._promptly, [writer], time.monotonic()
+    fetches = source._fetches if isinstance(source, PackedReader) else None
+    where, name = (source, "_promptly") if fetches is None else (fetches, "wait")
+    look, still_open, began = getattr(where, name), [writer], time.monotonic()
 
-    def with_a_late_commit() -> list[Any]:
+    def with_a_late_commit(*wait_s: float) -> list[Any]:
         if still_open and time.monotonic() - began > 2.5:
             still_open.pop().commit_transaction(20)
-        return look()
+        return cast("list[Any]", look(*wait_s))
 
-    monkeypatch.setattr(source, "_promptly", with_a_late_commit)
+    monkeypatch.setattr(where, name, with_a_late_commit)
     batches = source.read_to_end({(topic, 0): 0}, ends, idle_timeout_s=2.0, transaction_s=WAIT_S)
     assert [value for batch in batches for value in batch.values] == [b"in the transaction"]
     assert not still_open

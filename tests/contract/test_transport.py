@@ -22,6 +22,7 @@ from streams.transport.admin import await_leaders, check_broker, ensure_topics
 from streams.transport.batch import Batch
 from streams.transport.clients import CommitRejectedError, TransportError, client_config
 from streams.transport.consumer import BatchConsumer
+from streams.transport.packed_reader import PackedReader
 from streams.transport.producer import Producer
 from streams.transport.requests import NO_OFFSET, lag
 from tests.support.brokers import BROKERS, Settings, either
@@ -37,9 +38,19 @@ def topic(name: str, partitions: int = 2) -> TopicSpec:
     return TopicSpec(name, None, partitions, "delete", 3_600_000)
 
 
-def consumer(broker: str, group: str | None = None, *, headers: bool = False, rows_max: int = 1000) -> BatchConsumer:
+either_reader = pytest.mark.parametrize("kind", [BatchConsumer, PackedReader])
+
+
+def consumer(
+    broker: str,
+    group: str | None = None,
+    *,
+    headers: bool = False,
+    rows_max: int = 1000,
+    kind: type[BatchConsumer] = BatchConsumer,
+) -> BatchConsumer:
     config = client_config(Settings(broker), None, "consumer", group=group)
-    return BatchConsumer(
+    return kind(
         config, lambda name: name.split("-")[0], rows_max=rows_max, bytes_max=1 << 20, poll_s=0.05, with_headers=headers
     )
 
@@ -116,13 +127,14 @@ def test_a_channel_gathers_its_topics_within_rows_and_bytes(broker: str, prefix:
     assert any(len(set(b.topics)) == 2 for b in batches)
 
 
-def test_reads_to_the_end_and_stops_although_more_arrives(broker: str, prefix: str) -> None:
+@either_reader
+def test_reads_to_the_end_and_stops_although_more_arrives(broker: str, prefix: str, kind: type[BatchConsumer]) -> None:
     name = f"{prefix}end"
     ensure_topics(Settings(broker), [topic(name)])
     out = producer(broker)
     out.send(name, 0, [str(i).encode() for i in range(2500)])
     out.flush(10)
-    source = consumer(broker)
+    source = consumer(broker, kind=kind)
     tps = source.partitions_of([name])
     marks = source.watermarks(tps)
     assert marks == {(name, 0): (0, 2500), (name, 1): (0, 0)}
@@ -132,14 +144,17 @@ def test_reads_to_the_end_and_stops_although_more_arrives(broker: str, prefix: s
     assert values == [str(i).encode() for i in range(500, 2500)]
 
 
-def test_who_reads_to_the_end_does_not_wait_for_full_batches(broker: str, prefix: str) -> None:
+@either_reader
+def test_who_reads_to_the_end_does_not_wait_for_full_batches(
+    broker: str, prefix: str, kind: type[BatchConsumer]
+) -> None:
     name, patience_s = f"{prefix}prompt", 60.0
     ensure_topics(Settings(broker), [topic(name)])
     out = producer(broker)
     out.send(name, 0, [b"x"] * 10)
     out.flush(10)
     config, began = client_config(Settings(broker), None, "consumer"), time.monotonic()
-    source = BatchConsumer(config, str, rows_max=1000, bytes_max=1 << 20, poll_s=patience_s)
+    source = kind(config, str, rows_max=1000, bytes_max=1 << 20, poll_s=patience_s)
     read = [
         v for b in source.read_to_end({(name, 0): 0, (name, 1): 0}, {(name, 0): 10, (name, 1): 0}) for v in b.values
     ]
@@ -164,7 +179,10 @@ def test_lag_is_what_is_fetched_and_not_read(broker: str, prefix: str) -> None:
         assert lag(raw) == {(name, 0): 0}
 
 
-def test_reads_to_the_end_over_transaction_markers_and_aborted_records(broker: str, prefix: str) -> None:
+@either_reader
+def test_reads_to_the_end_over_transaction_markers_and_aborted_records(
+    broker: str, prefix: str, kind: type[BatchConsumer]
+) -> None:
     name = f"{prefix}transactions"
     ensure_topics(Settings(broker), [topic(name, 1)])
     writer = ck.Producer({"bootstrap.servers": broker, "transactional.id": name})
@@ -174,7 +192,7 @@ def test_reads_to_the_end_over_transaction_markers_and_aborted_records(broker: s
         writer.produce(name, value)
         writer.flush(10)
         (writer.commit_transaction if commit else writer.abort_transaction)(20)
-    source = consumer(broker)
+    source = consumer(broker, kind=kind)
     until = {tp: high for tp, (_, high) in source.watermarks([(name, 0)]).items()}
     assert until == {(name, 0): 4}
     values = [v for b in source.read_to_end({(name, 0): 0}, until, idle_timeout_s=10) for v in b.values]

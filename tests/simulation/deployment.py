@@ -41,7 +41,7 @@ RESTART_S = 0.5
 """How long after its end a supervisor starts a process again."""
 
 _TIMED = (
-    *("streams.transport.consumer", "streams.transport.requests", "streams.transport.producer"),
+    *("streams.transport.to_end", "streams.transport.requests", "streams.transport.producer"),
     *("streams.transport.faust_reader", "streams.transport.faust_sources", "streams.transport.gathering"),
     *("streams.transport.fetches", "streams.transport.gathered", "streams.transport.packed_consumer"),
     *("streams.transport.turn_producer", "streams.transport.sender"),
@@ -60,7 +60,10 @@ _LOOPED = (
     *("streams.app", "agents.process", "agents.host", "agents.tenure"),
     *("streams.transport.sender", "streams.transport.fetches"),
 )
-_READERS = ("streams.history.sink", "agents.process", "streams.transport.faust_sources")
+_READERS = (
+    *("streams.history.sink", "agents.process", "streams.transport.faust_sources"),
+    "streams.transport.packed_reader",
+)
 # Idle rounds cost more than anything else in a world that does little.
 _COARSE = (
     ("streams.app.STOP_POLL_S", 0.5),

@@ -67,6 +67,11 @@ def _leaders_kept(self: Fetches, asked: Any, answer: Any) -> list[Pack]:
     return found
 
 
+def _ends_heard_of(self: Fetches) -> dict[TopicPartition, int]:
+    """A log counts as read to its end once it is known where that is."""
+    return dict(self._ends)
+
+
 ANOTHERS = frozenset({"P1", "P3", "P4", "P5", "P7", "A1", "A2", "A3", "E1", "T1", "T2", "Q1", "Q2"})
 LOST = frozenset({"P1", "P3", "P7", "Q1", "T1", "T2", "A1"})
 TWICE = frozenset({"P1", "P4", "A1", "A2", "A3", "A5", "E1", "P7", "Q2"})
@@ -92,5 +97,8 @@ FETCHES: Mapping[str, Mutant] = {
     ),
     "leaders that have moved are not looked for": Mutant(
         "streams.transport.fetches.Fetches._taken", _leaders_kept, LOST, "turns"
+    ),
+    "of a log that is read back only what the first answer brings is known": Mutant(
+        "streams.transport.fetches.Fetches.at_end", _ends_heard_of, TWICE | LOST, "crashes"
     ),
 }

@@ -18,7 +18,7 @@ from tests.simulation.world import Process, World
 
 BROKERS = [pytest.param("kafka", marks=pytest.mark.broker), "memory"]
 TIMED = (
-    *("streams.transport.consumer.time", "streams.transport.requests.time", "streams.transport.producer.time"),
+    *("streams.transport.to_end.time", "streams.transport.requests.time", "streams.transport.producer.time"),
     *("streams.transport.fetches.time", "streams.transport.gathered.time", "streams.transport.packed_consumer.time"),
     "streams.transport.transactions.time",
     "tests.support.waiting.time",

@@ -90,3 +90,36 @@ def test_who_reaches_nobody_says_why(read: tuple[Gathered, Any], caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == [
         "c: no broker can be reached; it keeps trying (nobody listens there)"
     ]
+
+
+class One(Two):
+    """A broker that leads two partitions which both end at 1, and has room for the records of one of them."""
+
+    def leader(self, tp: TopicPartition) -> int:
+        return QUICK
+
+    async def send(self, node: int, request: Fetch) -> Answer:
+        self.asked[node] += 1
+        said = (0, 1, 1, 0, (), -1)
+        ((topic, own),) = request._topics
+        return Answer([(topic, [(number, *said, self.found if number == 0 else b"") for number, *_ in own])])
+
+
+def test_a_log_is_at_its_end_where_the_rest_of_it_was_compacted_away_and_not_where_there_was_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetches_module, "Brokers", One)
+    config = client_config(Settings("localhost:1"), None, "consumer")
+    fetches = Fetches(config, ConnectionWatch("c"), ahead=False)
+    first, second = TopicPartition("t", 0), TopicPartition("t", 1)
+    brokers: Any = fetches._brokers
+    fetches.begin({first: 0, second: 0})
+    assert fetches.at_end() == {}, "nothing was heard of them"
+    brokers.found = pack([b"v"], [b"k"])
+    (found,) = fetches.wait(10.0)
+    assert (found.tp, fetches.positions) == (first, {second: 0, first: 1})
+    assert fetches.at_end() == {first: 1}
+    brokers.found = b""
+    assert fetches.wait(10.0) == []
+    assert fetches.at_end() == {first: 1, second: 1}
+    fetches.close()
