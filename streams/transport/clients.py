@@ -80,11 +80,12 @@ class ClientSettings(Protocol):
 
 _COMMON: dict[str, Scalar] = {
     "allow.auto.create.topics": False,
-    # A broker that comes back is found within a second, not ten. Where none is there, librdkafka begins anew with
-    # `bootstrap.servers` at each failure, which finds brokers that have moved, but its pauses never grow: with 50 ms
-    # each client tried forty times a second, and a broker that starts beside them had no core to do it.
-    "reconnect.backoff.ms": 500,
-    "reconnect.backoff.max.ms": 1000,
+    # A client has a connection to each broker from the beginning. Else it would make its first one when somebody asks for
+    # any, and of those no more than one in half a `reconnect.backoff.ms`, the first included, with pauses that never grow
+    # where no broker is there (docs/decisions/0046-clients-connect-at-once.md).
+    "enable.sparse.connections": False,
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 500,
     "topic.metadata.refresh.interval.ms": 60_000,
     "socket.keepalive.enable": True,
     "socket.timeout.ms": 15_000,

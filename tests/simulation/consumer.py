@@ -67,6 +67,9 @@ class Consumer(Client):
     ) -> None:
         self.membership.subscribe(topics, on_assign, on_revoke, on_lost)
 
+    def unsubscribe(self) -> None:
+        self.membership.leave()
+
     def consumer_group_metadata(self) -> bytes:
         """As librdkafka writes them down: generation, group, member, and that there is no group instance."""
         names = f"{self.membership.group}\0{self.membership.member_id}\0".encode()
