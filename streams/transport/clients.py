@@ -80,9 +80,9 @@ class ClientSettings(Protocol):
 
 _COMMON: dict[str, Scalar] = {
     "allow.auto.create.topics": False,
-    # A client has a connection to each broker from the beginning. Else it would make its first one when somebody asks for
-    # any, and of those no more than one in half a `reconnect.backoff.ms`, the first included, with pauses that never grow
-    # where no broker is there (docs/decisions/0046-clients-connect-at-once.md).
+    # A client has a connection to each broker from the beginning. Else it would make its first one when somebody asks
+    # for any, and of those no more than one in half a `reconnect.backoff.ms`, the first included, with pauses that
+    # never grow where no broker is there (docs/decisions/0046-clients-connect-at-once.md).
     "enable.sparse.connections": False,
     "reconnect.backoff.ms": 50,
     "reconnect.backoff.max.ms": 500,
