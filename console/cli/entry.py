@@ -10,6 +10,9 @@ import os
 import sys
 from signal import SIG_DFL, SIGINT, default_int_handler, signal
 
+COLLECT_AT = 100_000
+"""Objects made and not yet gone before the youngest are looked at; Python's 700 are for programs that load little."""
+
 
 def main() -> int:
     """Runs the command line of this process; gives its exit code."""
@@ -20,6 +23,8 @@ def main() -> int:
     gc.disable()  # what is loaded stays: to look for garbage in it takes a tenth of the time
     from console.cli.main import run  # noqa: PLC0415  not before the lines above
 
+    gc.freeze()
+    gc.set_threshold(COLLECT_AT)  # a command loads its part when it runs
     gc.enable()
 
     try:

@@ -1,8 +1,10 @@
 """How the console speaks: data on stdout as a table, JSON or JSON lines; everything else on stderr.
 
 A terminal gets borders and colour; a pipe gets neither, and one row stays one line. What the encoding of a stream
-lacks is spelt out. `docs/output.md` is the contract. I/O: stdout, stderr.
+lacks is spelt out. `docs/output.md` is the contract. What draws is imported to draw: a process that serves has no use
+for it. I/O: stdout, stderr.
 """
+# ruff: noqa: PLC0415  as above
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import StringIO
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console, RenderableType
-from rich.tree import Tree
-
-from console.cli import tables
 from console.cli.values import UTF_8, cell, dumps, encodable, jsonable, printable
 from schemas.codes import ErrorCode
 from schemas.errors import PointsmanError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.tree import Tree
 
 __all__ = ["Format", "Output", "Row", "UnwritableError", "cell", "dumps", "is_screen", "jsonable", "printable"]
 
@@ -102,6 +104,8 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
         """Numbers to the right, all else to the left."""
+        from console.cli import tables
+
         numeric = [
             bool(rows) and all(isinstance(row[index], (int, float, type(None))) for row in rows)
             for index in range(len(columns))
@@ -119,6 +123,8 @@ class Output:
 
         `widths` are those of the columns, by name, in terminal cells; what is longer pushes its row.
         """
+        from console.cli import tables
+
         columns, right = list(widths), [column == "ms" for column in widths]
         room = self._console().width if self.fancy else sys.maxsize
         as_lines = sum(widths.values()) + 2 * len(widths) <= room
@@ -143,6 +149,8 @@ class Output:
         return [encodable(cell(value), self._encoding) for value in values]
 
     def _console(self) -> Console:
+        from rich.console import Console
+
         # A pipe has no width: nothing is folded or cut there.
         fancy = self.fancy
         return Console(

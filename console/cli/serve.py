@@ -180,8 +180,7 @@ def _await_either(first: threading.Event, second: threading.Event) -> None:
 
 def _spare_the_collector() -> None:
     """Tasks and records in hand are many small objects in no cycles: to walk them every 700 allocations is a third of
-    a turn."""
-    gc.collect()
+    a turn. What was loaded holds hardly any garbage, and to look for that takes a tenth of a start."""
     gc.freeze()
     gc.set_threshold(*COLLECT_AT)
     gc.enable()

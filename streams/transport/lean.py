@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from types import ModuleType
-from typing import Any
 
 import pyarrow as pa
 
+from streams.transport.absent import kept_out
+
 PANDAS = "pandas"
 AIOHTTP, AIOHTTP_CLIENT = "aiohttp", "aiohttp.client"
-
-
-class _Absent(MetaPathFinder):
-    """As where it is not installed."""
-
-    def find_spec(self, fullname: str, *_: Any) -> None:
-        if fullname == PANDAS:
-            raise ModuleNotFoundError(f"{PANDAS} is kept out", name=PANDAS)
 
 
 def spare_pandas() -> None:
     """From here on pyarrow takes it for absent, in this process: no conversion from or to its types. Others may import
     it. Not for who runs code of others, which may hand Arrow's columns to it.
     """
-    if PANDAS in sys.modules:
-        return
-    absent = _Absent()
-    sys.meta_path.insert(0, absent)
-    try:
+    with kept_out(PANDAS):
         pa.array([0])  # it tries once
-    finally:
-        sys.meta_path.remove(absent)
 
 
 class NoHttpClient:

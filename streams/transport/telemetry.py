@@ -11,10 +11,13 @@ from collections.abc import Mapping, MutableMapping
 from functools import cache
 from typing import Any, TypeVar
 
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from streams.transport.absent import kept_out
 from streams.transport.histogram import BatchHistogram
+
+with kept_out("rich"):  # structlog would draw tracebacks with it; ours are lines of JSON
+    import structlog
 
 # .5 and 2 s are the promises that a reader of the decision latency looks for.
 _DECISION_EDGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
