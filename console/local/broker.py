@@ -41,6 +41,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 8.0
 FENCE_TIMEOUT_S = 30.0
 SESSION_OVER_S = 3.0
+WRITTEN_S = 0.25  # ten times what a controller gathers (controller.quorum.append.linger.ms)
 CLEAN = ".kafka_cleanshutdown"
 """What a node leaves in its data when it stops, and takes away when it starts."""
 # The JVM's second compiler pays over minutes; a start without it takes half the CPU time. A node that lives long has it
@@ -224,7 +225,8 @@ class LocalBroker:
             while process.poll() is None and time.monotonic() < until:
                 said = log.read_text("utf-8", "replace") if log.exists() else ""
                 if FENCED in said:
-                    process.terminate()  # it ends when what it decided is on disk
+                    time.sleep(WRITTEN_S)  # it says so before it has written it, and forgets that when it ends
+                    process.terminate()
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(STOP_TIMEOUT_S)
                     return

@@ -1,7 +1,7 @@
 """A consumer of no group that reads logs to an end in whole record batches.
 
-Who recovers reads back what a minute of the whole fleet's work was, and answers nobody until it has: of librdkafka's
-objects, one a record, that is more than to decode and fold it all (docs/cost-model.md). I/O: Kafka.
+Who recovers reads back what a minute of the whole fleet's work was, and answers nobody until it has: an object of
+librdkafka's for each record was a third of that (docs/cost-model.md). I/O: Kafka.
 """
 
 from __future__ import annotations

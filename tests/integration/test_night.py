@@ -58,7 +58,9 @@ def test_a_failing_agent_is_out_for_the_whole_fleet_within_a_second_and_no_task_
             )
             story = history.query(
                 "SELECT kind, agent_id, reason FROM task_timeline WHERE task_id ="
-                " (SELECT any(task_id) FROM cascades) ORDER BY step, at, attempt, rank"
+                # On a busy machine the next one may run out of its time as well, here and there.
+                " (SELECT task_id FROM cascades GROUP BY task_id"
+                " HAVING groupArray(agent_id) = ['revenue_agent'] LIMIT 1) ORDER BY step, at, attempt, rank"
             ).rows
             assert [(kind, agent) for kind, agent, _ in story] == [
                 ("SUBMITTED", ""),

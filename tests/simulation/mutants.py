@@ -87,7 +87,7 @@ def _unknown(self: Finished, task_id: object) -> bool:
     return False
 
 
-def _no_expectation(self: Cell, task_id: Any, first_fact_ms: int) -> None:
+def _no_expectation(self: Cell, first_fact_ms: Any) -> None:
     pass
 
 
