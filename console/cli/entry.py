@@ -8,10 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from signal import SIG_DFL, SIGINT, default_int_handler, signal
+from signal import SIG_DFL, SIGINT, default_int_handler, pthread_kill, signal
+from threading import Timer, main_thread
+from typing import Any
 
 COLLECT_AT = 100_000
 """Objects made and not yet gone before the youngest are looked at; Python's 700 are for programs that load little."""
+AGAIN_S = 0.02
 
 
 def main() -> int:
@@ -19,6 +22,7 @@ def main() -> int:
     # Ctrl-C while modules are loaded, and while the interpreter winds up: an end, and not a traceback. What a command
     # starts is started in between.
     signal(SIGINT, SIG_DFL)
+    sys.unraisablehook = tell_again
     hold_standard_numbers()
     gc.disable()  # what is loaded stays: to look for garbage in it takes a tenth of the time
     from console.cli.main import run  # noqa: PLC0415  not before the lines above
@@ -35,6 +39,18 @@ def main() -> int:
     finally:
         signal(SIGINT, SIG_DFL)
         settle()
+
+
+def tell_again(lost: Any) -> None:
+    """Ctrl-C that came where nothing can be raised, in a destructor or while an import lets go of its lock, is said to
+    be ignored, and is: it is sent again, a moment later. All else is told as ever."""
+    number = main_thread().ident
+    if not issubclass(lost.exc_type, KeyboardInterrupt) or number is None:
+        sys.__unraisablehook__(lost)
+        return
+    again = Timer(AGAIN_S, pthread_kill, (number, SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def hold_standard_numbers() -> None:
