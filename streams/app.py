@@ -136,7 +136,7 @@ async def _serve(
 ) -> None:
     limits, policy = topology.limits, Policy.compile(topology)
     produce = client_config(settings, topology, "producer", name="pointsman-worker-producer")
-    reading = client_config(settings, topology, "consumer", fetch="back", name="pointsman-recovery", brief=True)
+    reading = client_config(settings, topology, "consumer", fetch="back", name="pointsman-recovery")
     produce["linger.ms"] = limits.linger_ms
     async with _producing(produce, limits, transactional_id, stop) as (producer, committer):
         worker = Worker(

@@ -121,7 +121,7 @@ def offsets(
 
     Raises UnreachableError where a leader does not answer within `wait_s`.
     """
-    config = client_config(settings, topology, "consumer", name="pointsman-admin", brief=True)
+    config = client_config(settings, topology, "consumer", name="pointsman-admin")
     # A consumer, for its requests are tried again while there is no leader; an admin client was seen to go on failing.
     consumer = opened(ck.Consumer, config, ConnectionWatch("admin"))
     try:

@@ -90,9 +90,6 @@ _COMMON: dict[str, Scalar] = {
     "socket.timeout.ms": 15_000,
     "log.connection.close": False,
 }
-# Of who lives for moments, in which it is waited for. Else it would connect when somebody asks for any broker, and no
-# more than once in half a `reconnect.backoff.ms`, the first time included: decision 46.
-_BRIEF: dict[str, Scalar] = {"enable.sparse.connections": False, "reconnect.backoff.ms": 50}
 _BY_ROLE: dict[Role, dict[str, Scalar]] = {
     "consumer": {
         "enable.auto.commit": False,
@@ -160,19 +157,15 @@ def client_config(
     reset: Reset = "earliest",
     fetch: Fetch = "prompt",
     name: str | None = None,
-    brief: bool = False,
 ) -> dict[str, Any]:
     """librdkafka settings of a client: ours, then the topology's, then the operator's (SASL and TLS among them).
 
     `group` is the consumer group (None for a consumer that assigns itself), `instance` the member's place in it, from
     `streams.transport.slots`, `reset` what happens where no position is committed or the committed one is gone, `fetch`
     whether records come at once (`prompt`: idle it costs nothing) or in few large loads (`bulk`), `name` the client id.
-    One that is `brief`, as those of role admin are, is closed again before a broker's outage counts. Passed-through
-    properties of the other role are left out.
+    Passed-through properties of the other role are left out.
     """
     own: dict[str, Any] = {**_COMMON, **_BY_ROLE[role], "client.id": name or f"pointsman-{role}"}
-    if brief or role == "admin":
-        own |= _BRIEF
     if role == "consumer":
         own |= {"auto.offset.reset": reset, **_FETCH[fetch]}
         # librdkafka wants a group id even from a consumer that never joins one.
@@ -193,7 +186,7 @@ def client_config(
 
 def properties_of(role: Role) -> frozenset[str]:
     """What `client_config` gives a client of its own accord; of a consumer without group, fetch and reset."""
-    return frozenset({*_COMMON, *_BRIEF, *_BY_ROLE[role], "client.id", "bootstrap.servers"})
+    return frozenset({*_COMMON, *_BY_ROLE[role], "client.id", "bootstrap.servers"})
 
 
 class ConnectionWatch:
