@@ -6,7 +6,7 @@ in Kubernetes controllers. I/O: none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -44,11 +44,10 @@ class Fold:
     def dispatches(self, facts: Dispatches) -> None:
         """What was asked of whom."""
         tasks = facts.batch.column("task")
-        stated = tasks.field("deadline_ms").to_pylist()
-        rows = zip(task_keys(tasks), identities(tasks), slips(facts.batch), strict=True)
-        for row, (task_id, identity, slip) in enumerate(rows):
+        stated, ids = tasks.field("deadline_ms").to_pylist(), task_keys(tasks)
+        self._seen(ids, facts.appended_ms)
+        for row, (task_id, identity, slip) in enumerate(zip(ids, identities(tasks), slips(facts.batch), strict=True)):
             task = self._task(task_id, identity)
-            self._seen(task_id, facts.appended_ms[row])
             if not task.datum or facts.appended_ms[row] < task.appended_ms:
                 task.appended_ms = facts.appended_ms[row]
             task.key, task.frame, task.datum = facts.keys[row], facts.frames[row], facts.datums[row]
@@ -76,10 +75,7 @@ class Fold:
         """What is finished: TaskResult columns, and the append time of each row."""
         ids, decided_at = task_keys(batch), batch.column("decided_at").to_numpy()
         self._ended.update(zip(ids, (decided_at // 1000).tolist(), strict=True))
-        first = self._first_ms
-        for task_id, at in zip(ids, appended_ms, strict=True):
-            if first.setdefault(task_id, at) > at:
-                first[task_id] = at
+        self._seen(ids, appended_ms)
 
     def are_over(self, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
         """Which of these tasks have ended, by the results so far. All that is to be known of their dispatches and
@@ -89,9 +85,7 @@ class Fold:
 
     def skim_dispatches(self, ids: Sequence[TaskKey], appended_ms: Sequence[int]) -> None:
         """Of tasks that are over."""
-        first = self._first_ms  # each has one: the result's
-        for task_id, at in zip(ids, appended_ms, strict=True):
-            first[task_id] = min(first[task_id], at)
+        self._seen(ids, appended_ms)
 
     def skim_events(self, ids: Sequence[TaskKey], kinds: pa.StringArray, event_ids: pa.StringArray) -> None:
         """Of tasks that are over."""
@@ -105,10 +99,10 @@ class Fold:
         self.doubtful.update(facts.doubtful)
         tasks = column("task")
         stated, said = tasks.field("deadline_ms").to_pylist(), facts.batch.drop_columns(["task"]).to_pylist()
-        rows = zip(task_keys(tasks), identities(tasks), said, strict=True)
-        for row, (task_id, identity, state) in enumerate(rows):
+        ids = task_keys(tasks)
+        self._seen(ids, (state["appended_ms"] for state in said))
+        for row, (task_id, identity, state) in enumerate(zip(ids, identities(tasks), said, strict=True)):
             task, first = self._task(task_id, identity), slip_of(state["attempts"][0]["slip"])
-            self._seen(task_id, state["appended_ms"])
             task.appended_ms = state["appended_ms"]
             task.key, task.frame, task.datum = state["key"].encode(), facts.frames[row], facts.datums[row]
             task.size = len(task.key) + len(task.datum)
@@ -144,8 +138,12 @@ class Fold:
             seen = [*dict.fromkeys([*self._spilled[task_id]["event_ids"], *seen])]
         return tuple(seen)
 
-    def _seen(self, task_id: TaskKey, appended_ms: int) -> None:
-        self._first_ms[task_id] = min(appended_ms, self._first_ms.get(task_id, appended_ms))
+    def _seen(self, ids: Iterable[TaskKey], appended_ms: Iterable[int]) -> None:
+        """A fact about each of these tasks, and when it was appended."""
+        first = self._first_ms
+        for task_id, at in zip(ids, appended_ms, strict=True):
+            if first.setdefault(task_id, at) > at:
+                first[task_id] = at
 
     def _task(self, task_id: TaskKey, identity: Identity) -> Task:
         found = self._tasks.get(task_id)

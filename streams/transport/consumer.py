@@ -16,7 +16,7 @@ from streams.transport.batch import Batch, TopicPartition, by_channel
 from streams.transport.bounded import CLOSE_TIMEOUT_S, close, rebalance_callback
 from streams.transport.clients import ConnectionWatch, StrandedError, TransportError, opened
 from streams.transport.requests import NO_OFFSET, TP, ours, theirs
-from streams.transport.to_end import IDLE_TIMEOUT_S, TPEnd, unread, up_to
+from streams.transport.to_end import IDLE_TIMEOUT_S, Reading, TPEnd, unread, up_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -250,11 +250,16 @@ class BatchConsumer:
         TransportError when nothing moves for `idle_timeout_s`, HangingTransactionError when nobody ends a transaction.
         """
         began, pending = unread(starts, until)
+        with self._reading(began, pending) as (read, at_end):
+            yield from up_to(pending, read, at_end, idle_timeout_s, transaction_s)
+
+    @contextmanager
+    def _reading(self, began: Mapping[TopicPartition, int], pending: Mapping[TopicPartition, int]) -> Iterator[Reading]:
+        """From where, and up to where; gives what `up_to` asks."""
+        del pending  # who reads so is told where logs end
         self.assign(began)
         try:
-            yield from up_to(
-                pending, lambda: self._batches(self._promptly()), lambda: self._at_end, idle_timeout_s, transaction_s
-            )
+            yield lambda: self._batches(self._promptly()), lambda: self._at_end
         finally:
             # Nobody may go on fetching for who has read enough; a consumer may be closed by then.
             with suppress(ck.KafkaException, RuntimeError):

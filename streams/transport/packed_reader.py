@@ -6,19 +6,19 @@ librdkafka's for each record was a third of that (docs/cost-model.md). I/O: Kafk
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streams.transport.bounded import CLOSE_TIMEOUT_S
 from streams.transport.consumer import BatchConsumer
 from streams.transport.fetches import Fetches, can_fetch
 from streams.transport.packed_consumer import batches_of
-from streams.transport.to_end import IDLE_TIMEOUT_S, TPEnd, unread, up_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from streams.transport.batch import Batch, TopicPartition
-    from streams.transport.requests import TP
+    from streams.transport.to_end import Reading
 
 
 def reader(
@@ -36,7 +36,8 @@ def reader(
 
 
 class PackedReader(BatchConsumer):
-    """As `BatchConsumer`, whose `read_to_end` fetches itself; records have the headers that they were written with.
+    """As `BatchConsumer`, whose `read_to_end` fetches itself, and leaves the assignment as it is; records have the
+    headers that they were written with.
 
     `can_fetch` its `config`. Not to be used by a thread in which an event loop runs.
     """
@@ -45,19 +46,11 @@ class PackedReader(BatchConsumer):
         super().__init__(config, channel_of, **limits)
         self._fetches: Fetches | None = None
 
-    def read_to_end(
-        self,
-        starts: Mapping[TP, int],
-        until: Mapping[TPEnd, int],
-        *,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
-        transaction_s: float = 0.0,
-    ) -> Iterator[Batch]:
-        """As `BatchConsumer.read_to_end`, whose assignment stays as it is."""
+    @contextmanager
+    def _reading(self, began: Mapping[TopicPartition, int], pending: Mapping[TopicPartition, int]) -> Iterator[Reading]:
         if self._fetches is None:
             self._fetches = Fetches(self._config, self.watch)
         fetches = self._fetches
-        began, pending = unread(starts, until)
         fetches.begin(began)
 
         def read() -> list[Batch]:
@@ -72,7 +65,7 @@ class PackedReader(BatchConsumer):
             return {tp: end for tp, end in pending.items() if tp not in fetches.positions} | fetches.at_end()
 
         try:
-            yield from up_to(pending, read, at_end, idle_timeout_s, transaction_s)
+            yield read, at_end
         finally:
             fetches.drop_all()
 

@@ -7,18 +7,20 @@ end may be reached without a record there. I/O: the clock.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from streams.transport.batch import TopicPartition
+from streams.transport.batch import Batch, TopicPartition
 from streams.transport.clients import HangingTransactionError, TransportError
 from streams.transport.requests import NO_OFFSET, TP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from streams.transport.batch import Batch
+    from collections.abc import Iterator
 
 TPEnd = TypeVar("TPEnd", bound=tuple[str, int])
+
+Reading: TypeAlias = tuple[Callable[[], list[Batch]], Callable[[], Mapping[TopicPartition, int]]]
+"""What `up_to` asks: `read` and `at_end`."""
 
 IDLE_TIMEOUT_S = 30.0
 SWEEP_S = 20.0
