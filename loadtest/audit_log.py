@@ -108,7 +108,8 @@ class LogTail:
         )
         try:
             # Agents that have left the topology have left their records behind.
-            topics = self._topology.topics().of_any_agent(consumer.topics())
+            own = self._topology.topics()
+            topics = own.of_any_agent(consumer.topics(own.submitted))
             reader = self._reader = LogReader(topics, self._codec, None if self._reader is None else self._reader.log)
             self._read(consumer, reader)
         finally:

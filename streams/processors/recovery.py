@@ -157,7 +157,7 @@ class Recovery:
         now_ms: int,
     ) -> dict[int, Recovered]:
         # An agent that left the topology may have left tasks behind.
-        self._told = self._topics.of_any_agent(consumer.topics())
+        self._told = self._topics.of_any_agent(consumer.topics(self._topics.submitted))
         live = [TopicPartition(topic, number) for topic in self.read for number in partitions]
         # Ends as they were appended: reading to them, and only what is committed, waits until the transactions that a
         # former owner left open have ended, well or badly.

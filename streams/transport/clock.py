@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import confluent_kafka as ck
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from schemas.codes import ErrorCode
 from schemas.errors import UnreachableError
-from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, opened
-from streams.transport.topic_admin import CHECK_TIMEOUT_S, HINT
+from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch
+from streams.transport.topic_admin import CHECK_TIMEOUT_S, HINT, admin_client
 
 
 def newest_ms(settings: BrokerSettings, topology: ClientSettings | None, topics: Iterable[str]) -> int | None:
@@ -21,7 +21,7 @@ def newest_ms(settings: BrokerSettings, topology: ClientSettings | None, topics:
 
     Raises UnreachableError where no broker answers.
     """
-    client = opened(AdminClient, client_config(settings, topology, "admin"), ConnectionWatch("admin"))
+    client = admin_client(settings, topology, ConnectionWatch("admin"))
     try:
         known = client.list_topics(timeout=CHECK_TIMEOUT_S).topics
     except ck.KafkaException as raised:

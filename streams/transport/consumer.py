@@ -121,8 +121,10 @@ class BatchConsumer:
 
             return callback
 
+        names = list(topics)
+        requests.connect(self._consumer, names[0])
         self._consumer.subscribe(
-            list(topics), on_assign=assigned, on_revoke=gone(on_revoke), on_lost=gone(on_lost or on_revoke)
+            names, on_assign=assigned, on_revoke=gone(on_revoke), on_lost=gone(on_lost or on_revoke)
         )
 
     @contextmanager
@@ -227,9 +229,9 @@ class BatchConsumer:
         """Records appended and not yet read, of what is assigned; as of the last fetch, nothing is asked."""
         return requests.lag(self._consumer)
 
-    def topics(self) -> list[str]:
-        """Names of all topics that the broker shows this client."""
-        return sorted(requests.listed(self._consumer))
+    def topics(self, known: str) -> list[str]:
+        """Names of all topics that the broker shows this client, of which `known` is one."""
+        return sorted(requests.listed(self._consumer, known))
 
     def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]:
         """All topic-partitions of the named topics. Raises TransportError where a topic is missing."""

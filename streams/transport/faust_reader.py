@@ -24,6 +24,7 @@ from streams.transport.clients import ConnectionWatch, TransportError, opened
 from streams.transport.faust_handover import Handed, HandOver, Requests
 from streams.transport.faust_options import DriverOptions
 from streams.transport.faust_sources import Source, source_of
+from streams.transport.requests import connect
 
 T = TypeVar("T")
 
@@ -122,6 +123,7 @@ class Reader:
 
     def _run(self) -> None:
         try:
+            connect(self._consumer, self._options.anchor)
             self._consumer.subscribe(
                 [self._options.anchor], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )

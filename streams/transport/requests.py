@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import confluent_kafka as ck
@@ -25,6 +26,7 @@ NO_OFFSET = -1001
 FROM_THE_FIRST = ck.OFFSET_BEGINNING
 """Of the records that are left."""
 REQUEST_TIMEOUT_S = 15.0
+CONNECT_S = 0.25
 _EARLIEST, _LATEST = -2, -1
 _METADATA = b"CGMDv2:"
 """What the group's metadata begin with; its generation follows, as the machine writes 32 bits."""
@@ -161,8 +163,20 @@ def watermarks(
     return {tp: (low[tp], high[tp]) for tp in owners}
 
 
-def listed(consumer: ck.Consumer) -> Mapping[str, Any]:
-    """The broker's topics, by name. Raises TransportError."""
+def connect(consumer: ck.Consumer, topic: str) -> None:
+    """Has a new client connect now, by a question about a topic that is there; CONNECT_S at most, come what may.
+
+    librdkafka connects at once for what it has to ask the leader of a partition. In order to list topics, to find a
+    coordinator or to join a group it does not: it waits until it connects for another reason, which takes it half of
+    `reconnect.backoff.ms` (decision 45). Whether anybody answered is told by what is asked next.
+    """
+    with suppress(ck.KafkaException):
+        consumer.offsets_for_times([ck.TopicPartition(topic, 0, _EARLIEST)], timeout=CONNECT_S)
+
+
+def listed(consumer: ck.Consumer, known: str) -> Mapping[str, Any]:
+    """The broker's topics, by name; `known` is one of them. Raises TransportError."""
+    connect(consumer, known)
     try:
         found: Mapping[str, Any] = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
     except ck.KafkaException as raised:
@@ -171,7 +185,8 @@ def listed(consumer: ck.Consumer) -> Mapping[str, Any]:
 
 
 def partitions_of(consumer: ck.Consumer, topics: Iterable[str]) -> list[TopicPartition]:
-    known, names = listed(consumer), list(topics)
+    names = list(topics)
+    known = listed(consumer, names[0]) if names else {}
     if missing := sorted(set(names) - known.keys()):
         raise TransportError(f"topics are missing: {', '.join(missing)}")
     return [TopicPartition(name, number) for name in names for number in sorted(known[name].partitions)]

@@ -46,7 +46,7 @@ class TopicAdmin:
     def __init__(self, settings: BrokerSettings, topology: ClientSettings | None = None) -> None:
         self._broker = settings.broker
         self._watch = ConnectionWatch("admin")
-        self._client = opened(AdminClient, client_config(settings, topology, "admin"), self._watch)
+        self._client = admin_client(settings, topology, self._watch)
 
     def listed(self) -> dict[str, Any]:
         """Metadata of all topics that this user may see, by name."""
@@ -205,6 +205,14 @@ class TopicAdmin:
         self._client.poll(0)  # what the client's threads heard meanwhile is told from here
         why = self._watch.refusal or raised.args[0].str()
         return UnreachableError("the Kafka broker", self._broker, why, HINT, code=ErrorCode.NO_BROKER)
+
+
+def admin_client(settings: BrokerSettings, topology: ClientSettings | None, watch: ConnectionWatch) -> AdminClient:
+    """One that connects now. To list topics librdkafka does not: it waits a quarter of a second until it does for
+    another reason (decision 45). So it is asked what needs a connection; whatever comes next waits for that anyway."""
+    client = opened(AdminClient, client_config(settings, topology, "admin"), watch)
+    client.describe_cluster(request_timeout=CHECK_TIMEOUT_S)
+    return client
 
 
 def copies(topic: Any) -> int:

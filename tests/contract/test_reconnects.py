@@ -14,6 +14,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from streams.transport.clients import ConnectionWatch, Role, client_config, opened
+from streams.transport.requests import connect
+from streams.transport.topic_admin import admin_client
 from tests.support.brokers import Settings
 from tests.support.waiting import leaving
 
@@ -74,3 +76,11 @@ def test_a_client_does_not_storm_a_broker_that_is_away(door: Door, role: Role) -
         kind = {"producer": ck.Producer, "admin": AdminClient}[role]
         found = _knocks(door, opened(kind, config, watch).poll)
     assert 0 < found < OFTEN
+
+
+def test_nor_does_one_that_is_to_connect_at_once(door: Door) -> None:
+    config = client_config(Settings(door.address), None, "consumer")
+    with leaving(opened(ck.Consumer, config, ConnectionWatch("away"))) as consumer:
+        assert 0 < _knocks(door, lambda _: connect(consumer, "something")) < OFTEN
+    admin = admin_client(Settings(door.address), None, ConnectionWatch("away"))
+    assert 0 < _knocks(door, admin.poll) < OFTEN
