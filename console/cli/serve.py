@@ -26,6 +26,7 @@ from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, PointsmanError, UnreachableError
 from streams.transport.admin import check_broker
 from streams.transport.metrics_server import MetricsServer
+from streams.transport.stuck import end_if_stuck
 from streams.transport.telemetry import configure_logging, get_logger
 
 PORT_MAX = 65_535
@@ -140,6 +141,7 @@ def _serve(
     configure_logging(deployment.settings.log_level, process=process)
     log = get_logger("pointsman.process")
     stop, go_on = threading.Event(), threading.Event()
+    end_if_stuck()
     StopWatch(stop, go_on, with_stdin=life.stop_with_stdin or life.hold).start()
     code: int = ExitCode.OK
     try:

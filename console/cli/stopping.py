@@ -18,10 +18,13 @@ from types import FrameType
 from typing import NoReturn
 
 from console.cli.failures import ExitCode
+from streams.transport.stuck import end_in
 from streams.transport.telemetry import get_logger
 
 # A clean end takes four seconds at most; what hangs after that is a thread of a client library.
 END_TIMEOUT_S = 6.0
+STUCK_S = 4.0
+"""Beyond that, where no thread of ours can see to it."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_EXIT = 128
 # The number, for the stream is None where it was closed before we began; `console/cli/entry.py` has it end at once.
@@ -78,6 +81,7 @@ class StopWatch(threading.Thread):
                     os._exit(SIGNAL_EXIT + came[0])
                 if deadline is None:
                     deadline = time.monotonic() + END_TIMEOUT_S
+                    end_in(END_TIMEOUT_S + STUCK_S)  # should this thread not come to it
                     self._stop_event.set()
 
     @staticmethod

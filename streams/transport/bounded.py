@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import confluent_kafka as ck
 
 from streams.transport.clients import ConnectionWatch, StrandedError, opened
+from streams.transport.stuck import not_for_ever
 from streams.transport.threads import DaemonPool, has_ended
 
 log = logging.getLogger("pointsman.kafka")
@@ -33,6 +34,8 @@ OUTAGE_S = 120.0
 THREADS_MAX = 8
 _ANSWER_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
+STUCK_S = 15.0
+"""Beyond the time of a close. Another thread may hold the interpreter for a while, and a machine may be busy."""
 
 _calls = DaemonPool("pointsman-commit", THREADS_MAX)
 _thread = threading.local()
@@ -83,10 +86,14 @@ def is_answering(config: Mapping[str, Any]) -> bool:
 
 
 def close(consumer: ck.Consumer, timeout_s: float) -> bool:
-    """Whether the consumer closed within `timeout_s`; if not, it goes on closing in a daemon thread."""
+    """Whether the consumer closed within `timeout_s`; if not, it goes on closing in a daemon thread.
+
+    A close may also keep every thread from going on, this one with them: then a process that serves ends.
+    """
     closing = threading.Thread(target=consumer.close, name="pointsman-close", daemon=True)
-    closing.start()
-    closing.join(timeout_s)
+    with not_for_ever(timeout_s + STUCK_S):
+        closing.start()
+        closing.join(timeout_s)
     if closing.is_alive():
         log.warning("a consumer did not close within %.1f s and is left behind", timeout_s)
     return not closing.is_alive()
