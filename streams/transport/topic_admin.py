@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import confluent_kafka as ck
@@ -26,7 +27,7 @@ from schemas.topics import TopicSpec
 from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, opened
 from streams.transport.topic_plan import Change, ClusterState, TopicState
 
-CHECK_TIMEOUT_S = 3.0
+CHECK_TIMEOUT_S, CONNECT_S = 3.0, 0.5
 REQUEST_TIMEOUT_S = 30.0
 HEARD_TIMEOUT_S, HEARD_EVERY_S = 10.0, 0.05
 OWNER_CHARS = 8  # of a member id, which is random: enough to tell members of one machine apart
@@ -208,10 +209,14 @@ class TopicAdmin:
 
 
 def admin_client(settings: BrokerSettings, topology: ClientSettings | None, watch: ConnectionWatch) -> AdminClient:
-    """One that connects now. To list topics librdkafka does not: it waits a quarter of a second until it does for
-    another reason (decision 45). So it is asked what needs a connection; whatever comes next waits for that anyway."""
+    """One that is connected, if that takes no longer than CONNECT_S. To list topics librdkafka does not connect: it
+    waits a quarter of a second until it does for another reason (decision 45). The answer is waited for: with it the
+    client gives up its first connection for one to the node itself, and what is asked over the first one meanwhile may
+    never be answered. Whether anybody is there is told by what is asked next."""
     client = opened(AdminClient, client_config(settings, topology, "admin"), watch)
-    client.describe_cluster(request_timeout=CHECK_TIMEOUT_S)
+    asked = client.describe_cluster(request_timeout=CHECK_TIMEOUT_S)
+    with suppress(ck.KafkaException, TimeoutError):
+        asked.result(CONNECT_S)
     return client
 
 

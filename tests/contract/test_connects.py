@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from statistics import median
 from typing import Any
 
 import confluent_kafka as ck
@@ -22,13 +23,13 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.broker
 
-TIMES = 3
+TIMES = 5
 # librdkafka waits half of it before it connects for nothing in particular, a second at most.
 SLOWLY = {"reconnect.backoff.ms": "10000", "reconnect.backoff.max.ms": "10000"}
 
 
 def _took(open_client: Callable[[], Any], first: Callable[[Any], object], close: Callable[[Any], object]) -> float:
-    """Seconds until the first answer: the least of a few, for others use this machine, too."""
+    """Seconds until the first answer, the median of a few: librdkafka is quick now and then, and a machine slow."""
     found = []
     for _ in range(TIMES):
         client = open_client()
@@ -36,7 +37,7 @@ def _took(open_client: Callable[[], Any], first: Callable[[Any], object], close:
         first(client)
         found.append(time.monotonic() - began)
         close(client)
-    return min(found)
+    return median(found)
 
 
 def test_who_lists_topics_does_not_wait_for_librdkafka_to_connect(broker: str, prefix: str) -> None:

@@ -168,8 +168,10 @@ def test_the_generation_rises_with_each_assignment_and_is_known_when_it_is_told(
     assert one.source.generation() == two.source.generation()
     two.source.close()
     until(lambda: one.held == [0, 1], one)
-    assert len(seen) == 3
-    assert 0 < seen[0] < seen[1] < seen[2] == one.source.generation()
+    assert len(seen) >= 3, "on a busy machine the group may assign once more, under another number"
+    assert seen == sorted(set(seen))
+    assert seen[0] > 0
+    assert seen[-1] == one.source.generation()
     one.source.close()
 
 
