@@ -13,7 +13,7 @@ from typing import Any
 import confluent_kafka as ck
 from confluent_kafka import admin
 
-from streams.transport import producer
+from streams.transport import producer, requests
 from tests.simulation.admin import AdminClient
 from tests.simulation.consumer import Consumer
 from tests.simulation.fetching import places as fetching
@@ -65,6 +65,15 @@ def _vacate(cluster: Cluster, config: Mapping[str, Any]) -> None:
         cluster.broker.group(config["group.id"]).vacate(config["group.instance.id"])
 
 
+def _connect(consumer: Any, topic: str) -> None:
+    """An in-memory client is connected from the beginning."""
+    if not isinstance(consumer, Consumer):
+        _REALLY_CONNECT(consumer, topic)
+
+
+_REALLY_CONNECT = requests.connect
+
+
 @contextmanager
 def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Iterator[Library]:
     """In the transport, and in further modules that have imported confluent_kafka as `ck`.
@@ -80,6 +89,7 @@ def installed(cluster: Cluster, *modules: str, has_turns: bool = False) -> Itera
     places += fetching(nodes)
     # The in-memory client's commits have a deadline, as librdkafka's ought to.
     places.append(("streams.transport.requests.within", lambda call, _: call()))
+    places += [(f"streams.transport.{module}.connect", _connect) for module in ("requests", "faust_reader")]
     places += [(f"{module}.vacate", partial(_vacate, cluster)) for module in ("streams.app", "agents.process")]
     with replaced(*places, ("streams.transport.topic_admin.AdminClient", library.AdminClient)):
         yield library
