@@ -27,6 +27,7 @@ FROM_THE_FIRST = ck.OFFSET_BEGINNING
 """Of the records that are left."""
 REQUEST_TIMEOUT_S = 15.0
 CONNECT_S = 0.5
+"""How long a new client is waited for to connect, before it is asked what it was opened for."""
 _EARLIEST, _LATEST = -2, -1
 _METADATA = b"CGMDv2:"
 """What the group's metadata begin with; its generation follows, as the machine writes 32 bits."""

@@ -25,9 +25,10 @@ from schemas.codes import ErrorCode
 from schemas.errors import ConfigurationError, UnreachableError
 from schemas.topics import TopicSpec
 from streams.transport.clients import BrokerSettings, ClientSettings, ConnectionWatch, client_config, opened
+from streams.transport.requests import CONNECT_S
 from streams.transport.topic_plan import Change, ClusterState, TopicState
 
-CHECK_TIMEOUT_S, CONNECT_S = 3.0, 0.5
+CHECK_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 30.0
 HEARD_TIMEOUT_S, HEARD_EVERY_S = 10.0, 0.05
 OWNER_CHARS = 8  # of a member id, which is random: enough to tell members of one machine apart
