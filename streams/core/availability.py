@@ -23,10 +23,22 @@ class BreakerLike(Protocol):
 
 
 class Blocked(NamedTuple):
-    """Who may not be asked: by their breakers, overruled where nobody is left, and by a person, who is not."""
+    """Who may not be asked: by their breakers, overruled where nobody is left, and by a person, who is not.
+
+    Answers as the `Availability` of every partition that sees this, and has no probe to send.
+    """
 
     breakers: frozenset[str]
     paused: frozenset[str]
+
+    def is_paused(self, agent_id: str) -> bool:
+        return agent_id in self.paused
+
+    def is_available(self, agent_id: str) -> bool:
+        return agent_id not in self.paused and agent_id not in self.breakers
+
+    def probe_epoch(self, agent_id: str) -> int:  # noqa: ARG002
+        return 0
 
 
 class Availability:

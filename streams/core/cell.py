@@ -21,7 +21,7 @@ import numpy as np
 
 from schemas.dispatch_wait import wait_ms
 from schemas.ids import fact_id
-from schemas.reasons import LateReason, ResultReason
+from schemas.reasons import LateReason
 from streams.core.availability import Availability, BreakerLike
 from streams.core.cohorts import Cohorts
 from streams.core.columns import Events, identities
@@ -32,8 +32,9 @@ from streams.core.hosts import AGAIN_MS, ALL_READ, HostsSeen
 from streams.core.intake import Heard, Intake, Kind
 from streams.core.judge import OUTCOMES
 from streams.core.machine import Machine
+from streams.core.openings import Openings
 from streams.core.policy import Policy
-from streams.core.routing import FALLBACK, SINGLE, band_of, plan, unasked
+from streams.core.routing import SINGLE, by_rule, plan, unasked
 from streams.core.rows import Rows
 from streams.core.spill import SPILL_BYTES_MAX, SPILLS_MAX, Spill, Spills
 from streams.core.swift import Others
@@ -55,6 +56,7 @@ class Cell:
         self.finished = Finished(limits.finished_tasks_max, limits.duplicate_horizon_ms)
         self.spills = Spills(limits.spill_after_ms, limits.spill_after_tasks)
         self.cohorts, self._timers = Cohorts(policy), Timers()
+        self.openings = Openings(policy)
         self.bytes = 0
         # Set while submissions lie unread that were decided on before a recovery: no fact about them is older than
         # this (append time, ms). What is known of them is needed until they are read, however long that takes.
@@ -341,16 +343,13 @@ class _Plans:
         if task.deadline_ms <= now_ms:
             machine.expire(task, now_ms)
             return
-        if tier == "LOW" and route.low_value_answer is not None:
-            text = route.low_value_answer.replace("{intent}", route.intent)
-            machine.decisions.finish(task, "COMPLETED", ResultReason.RULE, now_ms, text=text)
+        ruled = by_rule(route, tier)
+        if ruled is not None:
+            machine.end_at_once(task, ruled, now_ms)
             return
         shared = self._plan(route.intent, confidence, tier, unstated_ms)
         if shared is None:
-            reason = unasked(self._cell.policy, route, confidence, tier)
-            if band_of(self._cell.policy, confidence, tier) == FALLBACK:
-                machine.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
-            machine.fall_back(task, route, now_ms, reason)
+            machine.end_at_once(task, unasked(self._cell.policy, route, confidence, tier), now_ms)
             return
         machine.begin(task, shared, now_ms)
         if any(shared.probes):

@@ -15,14 +15,10 @@ import numpy.typing as npt
 
 from schemas.dispatch_wait import wait_ms
 from schemas.reasons import DispatchReason, FailReason, ResultReason
-from streams.core.availability import Availability
-from streams.core.factor import factor
-from streams.core.hearing import NOBODY
 from streams.core.hosts import AGAIN_MS, HostsSeen
-from streams.core.intake import Kind
-from streams.core.policy import Policy, RoutePolicy
-from streams.core.routing import FALLBACK, plan
-from streams.core.task import WORK, Attempt, Charged, Identity, Plan, Slip, Task, TaskKey
+from streams.core.policy import RoutePolicy
+from streams.core.routing import FALLBACK
+from streams.core.task import Attempt, Charged, Identity, Plan, Slip, Task, TaskKey
 
 ALONE_AFTER_MS = 2_000
 """A cohort keeps the bodies of all of its tasks: those that take longer are kept one by one."""
@@ -43,14 +39,14 @@ class First(NamedTuple):
     """The first dispatches of equal tasks.
 
     `voices`: the good answers that decide such a task, if those of a panel are equal; 0 where more is to be looked at.
-    `seats`: the agents' codes of the first two attempts, NOBODY where there is none.
+    `seats`: the agents' codes of the first two attempts, NOBODY where there is none. `ending` indexes ENDINGS.
     """
 
     plan: Plan
     slips: tuple[Slip, ...]
     voices: int
     seats: tuple[int, int]
-    ending: Ending
+    ending: int
 
 
 CONSENSUS = Ending("COMPLETED", ResultReason.CONSENSUS)
@@ -67,14 +63,13 @@ ENDINGS = (
 class Firsts:
     """The first dispatches of one turn's tasks, and what decides by them in columns, a value for each.
 
-    `endings` index ENDINGS; `is_unsure` where the route's fallback agent is asked; `shortest_ms` is the least timeout.
+    `endings` index ENDINGS; `shortest_ms` is the least timeout.
     """
 
     each: tuple[First, ...]
     seats: npt.NDArray[np.int64]
     voices: npt.NDArray[np.int64]
     endings: npt.NDArray[np.int64]
-    is_unsure: npt.NDArray[np.bool_]
     shortest_ms: npt.NDArray[np.int64]
 
     @classmethod
@@ -83,8 +78,7 @@ class Firsts:
             each=each,
             seats=np.array([first.seats for first in each], np.int64),
             voices=np.array([first.voices for first in each], np.int64),
-            endings=np.array([ENDINGS.index(first.ending) for first in each], np.int64),
-            is_unsure=np.array([first.plan.band == FALLBACK for first in each], np.bool_),
+            endings=np.array([first.ending for first in each], np.int64),
             shortest_ms=np.array([min(slip.timeout_ms for slip in first.slips) for first in each], np.int64),
         )
 
@@ -98,77 +92,6 @@ def ending(route: RoutePolicy, band: str, agent_id: str, reason: str) -> Ending:
     if reason == DispatchReason.BREAKER_FLOOR:
         return Ending("DEGRADED", ResultReason.BREAKER_FLOOR)
     return Ending("COMPLETED", ResultReason.ANSWERED)
-
-
-class Departures:
-    """What is decided about tasks of each kind in one turn, by cells that see the same breakers; none sends a probe.
-
-    By kind: `goes`, whether its tasks are sent to agents at all; `unstated_ms`, the deadline of those that state none;
-    `longest_ms`, the longest timeout of the agents that are asked.
-    """
-
-    def __init__(self, policy: Policy, availability: Availability, kinds: Sequence[Kind], now_ms: int) -> None:
-        self._policy, self._now_ms = policy, now_ms
-        self._codes = {name: code for code, name in enumerate(policy.agents)}
-        routes = [policy.routes[kind.intent] for kind in kinds]
-        unstated = [now_ms + (route.deadline_ms or kind.default_ms) for route, kind in zip(routes, kinds, strict=True)]
-        self.plans = [
-            None
-            if kind.tier == "LOW" and route.low_value_answer is not None
-            else plan(policy, availability, route, kind.confidence, kind.tier, deadline_ms)
-            for route, kind, deadline_ms in zip(routes, kinds, unstated, strict=True)
-        ]
-        timeouts = [[policy.agent(agent).timeout_ms for agent in each.first] if each else [0] for each in self.plans]
-        self.goes = np.array([each is not None for each in self.plans], np.bool_)
-        self.unstated_ms = np.array(unstated, np.int64)
-        self.longest_ms = np.array(list(map(max, timeouts)), np.int64)
-
-    def firsts(
-        self, kind: npt.NDArray[np.int64], deadline_ms: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], Firsts]:
-        """The first dispatches of tasks: a code for each, and what the codes mean. A timeout ends with the deadline."""
-        left_ms = np.clip(deadline_ms - self._now_ms, 1, self.longest_ms[kind])
-        codes, distinct = factor(kind << _PLACE_BITS | left_ms)
-        return codes, Firsts.of(tuple(map(self._first, distinct.tolist())))
-
-    def _first(self, number: int) -> First:
-        chosen = self.plans[number >> _PLACE_BITS]
-        assert chosen is not None, "the task goes"
-        slips = tuple(self._slip(chosen, seat, left_ms=number & _PLACE) for seat in range(len(chosen.first)))
-        seats = [*(self._codes[agent] for agent in chosen.first), NOBODY]
-        how = ending(chosen.route, chosen.band, chosen.first[0], slips[0].reason)
-        return First(chosen, slips, self._voices(chosen), (seats[0], seats[1]), CONSENSUS if chosen.panel else how)
-
-    def _voices(self, chosen: Plan) -> int:
-        """Where two are asked and two must agree, nothing is decided before both have answered (rule P)."""
-        if not chosen.panel:
-            return 1
-        weight = sum(self._policy.agent(agent).weight for agent in chosen.panel)
-        is_pair = len(chosen.panel) == PAIR == self._policy.topology.consensus.quorum
-        return PAIR if is_pair and weight > 0.0 else 0
-
-    def _slip(self, chosen: Plan, seat: int, left_ms: int) -> Slip:
-        return Slip(
-            agent_id=chosen.first[seat],
-            attempt=seat + 1,
-            seat=seat,
-            stage=WORK,
-            intent=chosen.route.intent,
-            confidence=chosen.confidence,
-            band=chosen.band,
-            panel=chosen.panel,
-            chain=chosen.chain,
-            reason=chosen.reasons[seat],
-            route_version=self._policy.version,
-            value_tier=chosen.tier,
-            attempts=seat + 1,
-            cost_microusd=0,
-            tokens=0,
-            probe_epoch=0,
-            timeout_ms=min(self._policy.agent(chosen.first[seat]).timeout_ms, left_ms),
-            deadline_default_ms=chosen.deadline_default_ms,
-            routed_at=self._now_ms * 1000,
-        )
 
 
 class Bodies(Protocol):

@@ -1,28 +1,24 @@
 """What a cell wants done: dispatches, results and notes, in the order in which they were decided.
 
 The shell encodes and produces them; nothing here knows how. What is the same for most tasks of a batch comes in
-columns: `departed`, tasks sent to their first agents, or from one that failed to the next; `answered`, tasks of which
-one agent at a time is asked and that a good answer has ended; `agreed`,
-panels of two that did. I/O: none.
+columns (streams/core/in_columns.py): `departed`, tasks sent to their first agents, or from one that failed to the next;
+`answered`, tasks of which one agent at a time is asked and that a good answer has ended; `agreed`, panels of two that
+did; `settled`, tasks of which nobody is asked; `unsure`, what is noted of those whose intent nobody is sure of.
+I/O: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from streams.core.cohort import CONSENSUS, ENDINGS, PAIR, Cohort
-from streams.core.columns import identities, task_keys
+from streams.core.cohort import Cohort
 from streams.core.consensus import Vote
-from streams.core.hearing import Hearing
-from streams.core.pairs import best, by_seat, votes
-from streams.core.policy import Policy
 from streams.core.task import Identity, Slip, TaskKey
+
+if TYPE_CHECKING:
+    from streams.core.in_columns import Agreed, Answered, Settled, Unsure
 
 
 class Dispatch(NamedTuple):
@@ -79,109 +75,6 @@ class Note(NamedTuple):
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Tasks that ended with the answer of the agent that was asked last, a value per task in each column.
-
-    `rows` are those of the events in `batch` (AgentEvent columns), which `hearing` judged; `endings` index ENDINGS.
-    `attempts` counts the one that answered and one that failed before, if there was one: `past_cost` and `past_tokens`
-    are what that took.
-    """
-
-    batch: pa.RecordBatch
-    hearing: Hearing
-    rows: npt.NDArray[np.int64]
-    keys: Sequence[bytes]
-    endings: npt.NDArray[np.int64]
-    attempts: npt.NDArray[np.int64]
-    past_cost: npt.NDArray[np.int64]
-    past_tokens: npt.NDArray[np.int64]
-    decided_at: int
-
-    def results(self) -> Iterator[Result]:
-        """One by one."""
-        batch = self.batch.take(pa.array(self.rows))
-        slip, task = batch.column("slip"), batch.column("task")
-        ids, who = task_keys(task), identities(task)
-        for place, (row, code, key) in enumerate(
-            zip(self.rows.tolist(), self.endings.tolist(), self.keys, strict=True)
-        ):
-            one = {name: batch.column(name)[place].as_py() for name in ("answer", "payload")}
-            cost, *tokens = (batch.column(name)[place].as_py() for name in ("cost_microusd", "tokens_in", "tokens_out"))
-            attempts = int(self.attempts[place])
-            yield Result(
-                id=ids[place],
-                key=key,
-                identity=who[place],
-                status=ENDINGS[code].status,
-                reason=ENDINGS[code].reason.value,
-                intent=slip.field("intent")[place].as_py(),
-                confidence=float(self.hearing.confidence[row]),
-                agents=(slip.field("agent_id")[place].as_py(),),
-                votes=(),
-                dissent=(),
-                attempts=attempts,
-                cost_microusd=cost + int(self.past_cost[place]),
-                tokens=sum(tokens) + int(self.past_tokens[place]),
-                decided_at=self.decided_at,
-                failed_agents=attempts - 1,
-                **one,
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Agreed:
-    """Panels of two that gave the same answer, a value per task in each column.
-
-    `rows` are those of the events in `batch` (AgentEvent columns) that decided; `voices` has two rows for each task,
-    by seat (streams/core/pairs.py).
-    """
-
-    policy: Policy
-    batch: pa.RecordBatch
-    rows: npt.NDArray[np.int64]
-    keys: Sequence[bytes]
-    voices: pa.RecordBatch
-    decided_at: int
-
-    @property
-    def endings(self) -> npt.NDArray[np.int64]:
-        """Of each task, an index into ENDINGS."""
-        return np.full(len(self.rows), ENDINGS.index(CONSENSUS))
-
-    def results(self) -> Iterator[Result]:
-        """One by one."""
-        batch = self.batch.take(pa.array(self.rows))
-        slip, task = batch.column("slip"), batch.column("task")
-        ids, who, intents = task_keys(task), identities(task), slip.field("intent").to_pylist()
-        charged = [[sum(each) for each in zip(*by_seat(self.voices, name), strict=True)] for name in _CHARGES]
-        best_of = (best(self.voices) % PAIR).tolist()
-        for place, both in enumerate(votes(self.policy, self.voices)):
-            chosen = both[best_of[place]]
-            yield Result(
-                id=ids[place],
-                key=self.keys[place],
-                identity=who[place],
-                status=CONSENSUS.status,
-                reason=CONSENSUS.reason.value,
-                intent=intents[place],
-                answer=chosen.answer,
-                payload=chosen.payload,
-                confidence=(both[0].confidence + both[1].confidence) / 2,
-                agents=(both[0].agent_id, both[1].agent_id),
-                votes=both,
-                dissent=(),
-                attempts=PAIR,
-                cost_microusd=int(charged[0][place]),
-                tokens=int(charged[1][place]),
-                decided_at=self.decided_at,
-                failed_agents=0,
-            )
-
-
-_CHARGES = ("cost_microusd", "tokens")
-
-
 @dataclass(slots=True)
 class Effects:
     """All that one call decided; empty ones are common and cheap."""
@@ -192,9 +85,11 @@ class Effects:
     departed: Cohort | None = None
     answered: Answered | None = None
     agreed: Agreed | None = None
+    settled: Settled | None = None
+    unsure: Unsure | None = None
 
     def __bool__(self) -> bool:
-        in_columns = self.departed or self.answered or self.agreed
+        in_columns = self.departed or self.answered or self.agreed or self.settled or self.unsure
         return bool(in_columns or self.dispatches or self.results or self.notes)
 
     def one_by_one(self) -> Effects:
@@ -204,9 +99,10 @@ class Effects:
             [
                 *(() if self.answered is None else self.answered.results()),
                 *(() if self.agreed is None else self.agreed.results()),
+                *(() if self.settled is None else self.settled.results()),
                 *self.results,
             ],
-            self.notes,
+            [*(() if self.unsure is None else self.unsure.notes()), *self.notes],
         )
 
 

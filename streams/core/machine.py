@@ -16,7 +16,7 @@ from streams.core.health import Health
 from streams.core.judge import AGAINST_THE_AGENT, LEAVES_DOUBT, judge, vote_of
 from streams.core.panel import PanelRules
 from streams.core.policy import Policy, RoutePolicy
-from streams.core.routing import FALLBACK
+from streams.core.routing import FALLBACK, AtOnce
 from streams.core.task import WORK, Attempt, Outcome, Plan, Slip, Task
 
 
@@ -134,13 +134,18 @@ class Machine:
         self.decisions.note(task, "CASCADED", failure, now_ms, agent_id=slip.agent_id, slip=slip)
         self.dispatch(task, successor, slip.seat, WORK, DispatchReason.CASCADE, now_ms)
 
-    def fall_back(self, task: Task, route: RoutePolicy, now_ms: int, unasked: ResultReason | None = None) -> None:
-        """The end of the chain: the route's own answer, else an honest failure; `unasked`, why nobody was asked."""
+    def end_at_once(self, task: Task, ending: AtOnce, now_ms: int) -> None:
+        """A new task of which nobody is asked."""
+        if ending.is_unsure:
+            self.decisions.note(task, "ESCALATED", ResultReason.LOW_CONFIDENCE, now_ms)
+        self.decisions.finish(task, ending.status, ending.reason, now_ms, text=ending.text)
+
+    def fall_back(self, task: Task, route: RoutePolicy, now_ms: int) -> None:
+        """The end of the chain: the route's own answer, else an honest failure."""
         if route.fallback_answer is None:
-            self.decisions.finish(task, "FAILED", unasked or ResultReason.CHAIN_EXHAUSTED, now_ms)
+            self.decisions.finish(task, "FAILED", ResultReason.CHAIN_EXHAUSTED, now_ms)
         else:
-            reason = unasked or ResultReason.FALLBACK_ANSWER
-            self.decisions.finish(task, "DEGRADED", reason, now_ms, text=route.fallback_answer)
+            self.decisions.finish(task, "DEGRADED", ResultReason.FALLBACK_ANSWER, now_ms, text=route.fallback_answer)
 
     def reject(self, task: Task, reason: ResultReason, now_ms: int, *, agent_id: str | None = None) -> None:
         self.decisions.note(task, "REFUSED", reason, now_ms, agent_id=agent_id)

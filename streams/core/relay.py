@@ -19,7 +19,7 @@ import pyarrow as pa
 from schemas.ids import joined, task_fact_ids
 from schemas.reasons import DispatchReason, FailReason
 from streams.core.availability import Availability
-from streams.core.cohort import Bodies, First, Firsts, Past, ending, split
+from streams.core.cohort import ENDINGS, Bodies, First, Firsts, Past, ending, split
 from streams.core.effects import Note
 from streams.core.hearing import NOBODY
 from streams.core.intake import Heard
@@ -170,7 +170,7 @@ class _Relays:
             routed_at=self._now_ms * 1000,
         )
         how = ending(plan.route, plan.band, successor, sent.reason)
-        return First(plan, (sent,), 1, (NOBODY, self._agents[successor]), how)
+        return First(plan, (sent,), 1, (NOBODY, self._agents[successor]), ENDINGS.index(how))
 
     def depart(self) -> None:
         """Sends them out."""

@@ -5,12 +5,30 @@ Rules R4 to R6 of docs/rules.md. I/O: none.
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 from schemas.reasons import DispatchReason, ResultReason
-from streams.core.availability import Availability
 from streams.core.policy import Policy, RoutePolicy
 from streams.core.task import Plan
 
 SINGLE, PANEL, FALLBACK = "SINGLE", "PANEL", "FALLBACK"
+
+
+class Available(Protocol):
+    """Who may be asked now: streams.core.availability has it of one partition, and of all that see the same."""
+
+    def is_paused(self, agent_id: str) -> bool: ...
+    def is_available(self, agent_id: str) -> bool: ...
+    def probe_epoch(self, agent_id: str) -> int: ...
+
+
+class AtOnce(NamedTuple):
+    """How a task ends of which nobody is asked; `is_unsure`: for want of confidence, which is noted, too."""
+
+    status: str
+    reason: ResultReason
+    text: str | None
+    is_unsure: bool = False
 
 
 def band_of(policy: Policy, confidence: float, tier: str) -> str:
@@ -21,10 +39,17 @@ def band_of(policy: Policy, confidence: float, tier: str) -> str:
     return SINGLE if confidence > bands.single_above else FALLBACK
 
 
+def by_rule(route: RoutePolicy, tier: str) -> AtOnce | None:
+    """Rule R5: tasks of low value are answered by rule, where the route has one."""
+    if tier != "LOW" or route.low_value_answer is None:
+        return None
+    return AtOnce("COMPLETED", ResultReason.RULE, route.low_value_answer.replace("{intent}", route.intent))
+
+
 def plan(
-    policy: Policy, availability: Availability, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
+    policy: Policy, availability: Available, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
 ) -> Plan | None:
-    """The plan of a new task; None where nobody may be asked: `unasked` says why.
+    """The plan of a new task; None where nobody may be asked: `unasked` says what becomes of it.
 
     `deadline_ms` is that of tasks that state none. A probe that the plan uses is spent by the caller, who knows whether
     the plan is carried out.
@@ -40,15 +65,16 @@ def plan(
     return _single(availability, route, confidence, tier, deadline_ms, None)
 
 
-def unasked(policy: Policy, route: RoutePolicy, confidence: float, tier: str) -> ResultReason:
-    """Why a task without a plan was sent to nobody."""
-    if band_of(policy, confidence, tier) == FALLBACK and route.fallback_agent is None:
-        return ResultReason.LOW_CONFIDENCE
-    return ResultReason.AGENTS_PAUSED
+def unasked(policy: Policy, route: RoutePolicy, confidence: float, tier: str) -> AtOnce:
+    """The end of a task without a plan: the route's own answer, else an honest failure, and why nobody was asked."""
+    is_unsure = band_of(policy, confidence, tier) == FALLBACK
+    unaided = is_unsure and route.fallback_agent is None
+    reason = ResultReason.LOW_CONFIDENCE if unaided else ResultReason.AGENTS_PAUSED
+    return AtOnce("FAILED" if route.fallback_answer is None else "DEGRADED", reason, route.fallback_answer, is_unsure)
 
 
 def _fallback(
-    availability: Availability, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
+    availability: Available, route: RoutePolicy, confidence: float, tier: str, deadline_ms: int
 ) -> Plan | None:
     agent = route.fallback_agent
     if agent is None or availability.is_paused(agent):
@@ -58,7 +84,7 @@ def _fallback(
 
 
 def _single(
-    availability: Availability,
+    availability: Available,
     route: RoutePolicy,
     confidence: float,
     tier: str,
@@ -90,7 +116,7 @@ def _single(
 Seat = tuple[str, DispatchReason, int]
 
 
-def _seats(policy: Policy, availability: Availability, route: RoutePolicy, tier: str) -> list[Seat]:
+def _seats(policy: Policy, availability: Available, route: RoutePolicy, tier: str) -> list[Seat]:
     """Available voters first; then as many others as the quorum needs: an intent never goes without its last agents,
     unless a person paused them."""
     consensus = policy.topology.consensus

@@ -1,10 +1,10 @@
 """The swift half of a turn: what is the same for most of its tasks, in columns, for all of its cells together.
 
 A new task that is sent to its first agents needs no facts of its own before something is heard of it; it stands in a
-cohort (streams/core/cohort.py). A task whose only agent gives a good answer is decided from the event alone: the slip
-travels; where it fails, the next one is asked (streams/core/relay.py). A panel of two that agrees is decided from its
-two events (streams/core/pairs.py). Every other row is handed
-back, and the cell takes it as it takes any: tests hold both halves against each other. I/O: none.
+cohort (streams/core/cohort.py). One of which nobody is asked needs none at all (streams/core/unasked.py). A task whose
+only agent gives a good answer is decided from the event alone: the slip travels; where it fails, the next one is asked
+(streams/core/relay.py). A panel of two that agrees is decided from its two events (streams/core/pairs.py). Every other
+row is handed back, and the cell takes it as it takes any: tests hold both halves against each other. I/O: none.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.ids import joined, task_fact_ids
-from schemas.reasons import ResultReason
 from streams.core.availability import Blocked
-from streams.core.cohort import PAIR, Departures
+from streams.core.cohort import PAIR
 from streams.core.counting import Answers, by_agent, no_answers
-from streams.core.effects import Agreed, Answered, Note
 from streams.core.hearing import Hearing
+from streams.core.in_columns import Agreed, Answered
 from streams.core.intake import UNSTATED_MS, Heard, Intake
+from streams.core.openings import Departures
 from streams.core.pairs import Chorus, Pairs, are_new, voices
 from streams.core.relay import hand_on
 from streams.core.rows import Rows, at, edges, listed, together
 from streams.core.task import Outcome, TaskKey
 from streams.core.told import Told
+from streams.core.unasked import escalate, settle
 
 if TYPE_CHECKING:
     from streams.core.cell import Cell
@@ -47,7 +47,7 @@ FAILURES_MIN = 32
 
 
 def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
-    """Sends out the tasks that are new and go to agents; the rows that each cell is left with, which dispatch nothing.
+    """Sends out the tasks that are new, and ends those of which nobody is asked; the rows that each cell is left with.
 
     Where a probe is to be sent these are all of its rows: which task it is depends on those before.
     """
@@ -57,27 +57,34 @@ def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[in
         view = cell.availability.view
         if view is not None:
             alike.setdefault(view, []).append(place)
-    for places in alike.values():
+    for view, places in alike.items():
         own = [parts[place] for place in places]
         if sum(len(rows) for _, rows in own) >= ROWS_MIN:
-            for place, rest in zip(places, _send_alike(own, intake, now_ms), strict=True):
+            for place, rest in zip(places, _send_alike(own, view, intake, now_ms), strict=True):
                 left[place] = rest
     return left
 
 
-def _send_alike(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[int]]:
-    """The same for cells that see the same breakers."""
+def _send_alike(parts: Sequence[Part], view: Blocked, intake: Intake, now_ms: int) -> list[list[int]]:
+    """The same for cells that see the same agents blocked."""
     cell = parts[0][0]
-    departures = Departures(cell.policy, cell.availability, intake.kinds, now_ms)
+    departures = Departures(cell.policy, cell.openings.of(intake.kinds, view), intake.kinds, now_ms)
     rows, owner = together([rows for _, rows in parts])
     kind, stated_ms = intake.kind[rows], intake.deadlines_ms[rows]
     deadlines_ms = np.where(stated_ms == UNSTATED_MS, departures.unstated_ms[kind], stated_ms)
-    goes = departures.goes[kind] & (deadlines_ms > now_ms) & ~intake.is_refused[rows]
-    goes &= np.concatenate([_are_new(cell, at(intake.ids, own)) for cell, own in parts])
+    is_plain = (deadlines_ms > now_ms) & ~intake.is_refused[rows]
+    is_plain &= np.concatenate([_are_new(cell, at(intake.ids, own)) for cell, own in parts])
+    goes = departures.goes[kind] & is_plain
+    ends = ~departures.goes[kind] & is_plain
     if goes.any():
         _depart(parts, intake, departures, rows[goes], owner[goes], deadlines_ms[goes], now_ms)
-    stays, ends = listed(rows[~goes]), edges(owner[~goes], len(parts))
-    return [stays[start:end] for start, end in pairwise(ends)]
+    if not settle(parts, intake, departures, rows[ends], owner[ends], now_ms):
+        ends[:] = False
+    unsure = departures.is_unsure[kind] & (goes | ends)
+    escalate(parts, intake, rows[unsure], owner[unsure], now_ms)
+    stays = ~(goes | ends)
+    left = listed(rows[stays])
+    return [left[start:end] for start, end in pairwise(edges(owner[stays], len(parts)))]
 
 
 def _are_new(cell: Cell, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
@@ -117,34 +124,6 @@ def _depart(
             for slip in first.slips if count else ():
                 cell.health.of(slip.agent_id).demand += count
         cell.machine.decisions.effects.departed = cohort
-    unsure = np.flatnonzero(firsts.is_unsure[codes])
-    tenants, task_ids = zip(*at(ids, unsure), strict=True) if len(unsure) else ((), ())
-    event_ids = task_fact_ids(tenants, task_ids, repeat(_UNSURE_REST, len(unsure)))
-    for place, event_id in zip(unsure.tolist(), event_ids, strict=True):
-        intent = firsts.each[int(codes[place])].plan.route.intent
-        effects = parts[int(owner[place])][0].machine.decisions.effects
-        effects.notes.append(_unsure(intake, int(rows[place]), event_id, intent, now_ms))
-
-
-_UNSURE_REST = joined("ESCALATED", ResultReason.LOW_CONFIDENCE.value, "", 0, "UNKNOWN")
-
-
-def _unsure(intake: Intake, row: int, event_id: str, intent: str, now_ms: int) -> Note:
-    """What machine.begin says of a task that goes to its route's fallback agent."""
-    return Note(
-        event_id=event_id,
-        kind="ESCALATED",
-        reason=ResultReason.LOW_CONFIDENCE.value,
-        id=intake.ids[row],
-        key=intake.keys[row],
-        identity=intake.identity(row),
-        agent_id=None,
-        attempt=0,
-        seat=0,
-        stage="UNKNOWN",
-        intent=intent,
-        at=now_ms * 1000,
-    )
 
 
 @dataclass(slots=True)

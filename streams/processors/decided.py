@@ -18,7 +18,9 @@ from schemas.records import record, table
 from streams.core.cohort import ENDINGS, PAIR
 from streams.core.columns import columns_of
 from streams.core.consensus import Vote
-from streams.core.effects import Agreed, Answered, Note, Result
+from streams.core.effects import Note, Result
+from streams.core.in_columns import UNSURE_KIND, UNSURE_REASON, Agreed, Answered, Settled, Unsure
+from streams.core.intake import Intake
 from streams.core.pairs import best, by_seat
 from streams.core.task import Identity, TaskKey
 
@@ -127,9 +129,8 @@ def _brought_back(
 ) -> dict[str, Any]:
     """What a result repeats of events."""
     slip, task = batch.column("slip"), batch.column("task")
-    names = ("task_id", "tenant", "conversation_id", "labels", "traceparent", "submitted_at")
     return {
-        **{name: task.field(name).take(rows) for name in names},
+        **{name: task.field(name).take(rows) for name in _REPEATED},
         "intent": slip.field("intent").take(rows),
         "decided_at": decided_at,
         "route_version": route_version,
@@ -139,6 +140,50 @@ def _brought_back(
 def _lists(values: pa.Array, size: int) -> pa.ListArray:
     """Lists of so many values each."""
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, size, dtype=np.int32)), values)
+
+
+def settled_table(settled: Sequence[Settled], route_version: str) -> pa.RecordBatch:
+    """Columns of the record TaskResult, of tasks of one turn of which nobody was asked."""
+    first, rows = settled[0], np.concatenate([part.rows for part in settled])
+    intake, kind = first.intake, pa.array(first.intake.kind[rows])
+    # Of a kind of which somebody is asked no row is here.
+    statuses, reasons, texts = zip(*((*each[:3],) if each else (None,) * 3 for each in first.each), strict=True)
+    columns = {
+        **{name: intake.batch.column(name).take(pa.array(rows)) for name in _REPEATED},
+        "status": pa.array(statuses, pa.string()).take(kind),
+        "reason": pa.array(reasons, pa.string()).take(kind),
+        "answer": pa.array(texts, pa.string()).take(kind),
+        "intent": _intents(intake).take(kind),
+        "decided_at": first.decided_at,
+        "route_version": route_version,
+    }
+    return table("TaskResult", columns, len(rows))
+
+
+_REPEATED = ("task_id", "tenant", "conversation_id", "labels", "traceparent", "submitted_at")
+
+
+def unsure_table(unsure: Sequence[Unsure], route_version: str) -> pa.RecordBatch:
+    """Columns of the record OrchestratorEvent, of tasks of one turn of which nobody was sure."""
+    first, rows = unsure[0], np.concatenate([part.rows for part in unsure])
+    intake = first.intake
+    columns = {
+        **{name: intake.batch.column(name).take(pa.array(rows)) for name in _NAMED},
+        "event_id": [event_id for part in unsure for event_id in part.event_ids],
+        "kind": UNSURE_KIND,
+        "reason": UNSURE_REASON,
+        "intent": _intents(intake).take(pa.array(intake.kind[rows])),
+        "at": first.at,
+        "route_version": route_version,
+    }
+    return table("OrchestratorEvent", columns, len(rows))
+
+
+_NAMED = ("task_id", "tenant", "conversation_id", "submitted_at", "root_id")
+
+
+def _intents(intake: Intake) -> pa.StringArray:
+    return pa.array([kind.intent for kind in intake.kinds], pa.string())
 
 
 def note_columns(notes: Sequence[Note], route_version: str) -> dict[str, Any]:

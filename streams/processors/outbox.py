@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from schemas.records import RECORDS
 from schemas.runs import runs
 from schemas.topology import Topology
 from streams.core.cohort import ENDINGS, Cohort
-from streams.core.effects import Agreed, Answered, Dispatch, Effects, Note, Result
+from streams.core.effects import Dispatch, Effects, Note, Result
+from streams.core.in_columns import Agreed, Answered, Settled, Unsure
 from streams.core.rows import at, together
-from streams.processors.decided import note_columns, result_columns, result_table
+from streams.processors.decided import note_columns, result_columns, result_table, settled_table, unsure_table
 from streams.processors.slips import SlipEncoder
 from streams.transport.batch import Batch
 from streams.transport.deadletters import bury
@@ -59,6 +60,8 @@ class Outbox:
         That is the order of submission for what departed. What others have failed in may overtake each other.
         """
         departed = {number: each.departed for number, each in decided.items() if each.departed}
+        settled = {number: each.settled for number, each in decided.items() if each.settled}
+        unsure = {number: each.unsure for number, each in decided.items() if each.unsure}
         dispatches = {number: each.dispatches for number, each in decided.items() if each.dispatches}
         notes = {number: each.notes for number, each in decided.items() if each.notes}
         answered = {number: each.answered for number, each in decided.items() if each.answered}
@@ -68,8 +71,12 @@ class Outbox:
             self._depart(departed)
         if dispatches:
             self._dispatch(dispatches)
+        if unsure:
+            self._escalate(unsure)
         if notes:
             self._note(notes)
+        if settled:
+            self._settle(settled)
         if answered or agreed:
             self._end(answered, agreed)
         if results:
@@ -107,8 +114,11 @@ class Outbox:
         for code, start, end in places:
             part, agent = divmod(code, len(agents))
             self._producer.send(inboxes[agent], numbers[part], values[start:end], keys[start:end])
+        counts: Counter[tuple[str, str]] = Counter()
         for slip, times in zip(slips, np.bincount(which, minlength=len(slips)).tolist(), strict=True):
-            counter(DISPATCHES, slip.agent_id, slip.reason).inc(times)
+            counts[slip.agent_id, slip.reason] += times
+        for (agent_id, reason), count in counts.items():
+            counter(DISPATCHES, agent_id, reason).inc(count)
 
     def _end(self, answered: Mapping[int, Answered], agreed: Mapping[int, Agreed]) -> None:
         """What was decided in columns, encoded in one call: each costs as much as many rows."""
@@ -121,7 +131,24 @@ class Outbox:
         for ending, count in zip(ENDINGS, times.tolist(), strict=True):
             counter(RESULTS, ending.status, ending.reason.value).inc(count)
         for part in ended:
-            _observe(part)
+            depths = part.attempts - 1 if isinstance(part, Answered) else np.zeros(len(part.rows))
+            _observe(depths, part.batch.column("task").field("submitted_at").to_numpy()[part.rows], part.decided_at)
+
+    def _settle(self, settled: Mapping[int, Settled]) -> None:
+        """What was answered at once."""
+        batch = settled_table(list(settled.values()), self._version)
+        values = self._codec.encode(batch, "TaskResult")
+        self._hand_over(self._topics.results, values, {number: part.keys for number, part in settled.items()})
+        statuses, reasons = (batch.column(name).to_pylist() for name in ("status", "reason"))
+        for (status, reason), count in Counter(zip(statuses, reasons, strict=True)).items():
+            counter(RESULTS, status, reason).inc(count)
+        decided_at = next(iter(settled.values())).decided_at
+        _observe(np.zeros(batch.num_rows), batch.column("submitted_at").to_numpy(), decided_at)
+
+    def _escalate(self, unsure: Mapping[int, Unsure]) -> None:
+        """What nobody was sure of."""
+        values = self._codec.encode(unsure_table(list(unsure.values()), self._version), "OrchestratorEvent")
+        self._hand_over(self._topics.orchestrator, values, {number: part.keys for number, part in unsure.items()})
 
     def _hand_over(self, topic: str, values: Iterable[bytes], keys: Mapping[int, Sequence[bytes]]) -> None:
         """Records for all partitions, one partition's after the other's."""
@@ -170,10 +197,10 @@ class Outbox:
         LATE_VOTES.inc(kinds["LATE_VOTE"])
 
 
-def _observe(part: Answered | Agreed) -> None:
-    CASCADE_DEPTH.observe(part.attempts - 1 if isinstance(part, Answered) else np.zeros(len(part.rows)))
-    submitted_at = part.batch.column("task").field("submitted_at").to_numpy()[part.rows]
-    DECISION_DURATION.observe(np.maximum(part.decided_at - submitted_at[submitted_at != 0], 0) / US)
+def _observe(depths: npt.NDArray[Any], submitted_at: npt.NDArray[np.int64], decided_at: int) -> None:
+    """A value per task that ended, times in us since the epoch; a task need not state when it was submitted."""
+    CASCADE_DEPTH.observe(depths)
+    DECISION_DURATION.observe(np.maximum(decided_at - submitted_at[submitted_at != 0], 0) / US)
 
 
 def _count_from_zero(topology: Topology) -> None:

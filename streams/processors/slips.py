@@ -32,8 +32,10 @@ class SlipEncoder:
         keys = [slip[:-NUMBERS] for slip in slips]
         if not self._heads.keys() >= set(keys):
             self._learn(slips, keys)
-        heads = self._heads
-        return [heads[key] + _numbers(slip) for key, slip in zip(keys, slips, strict=True)]
+        # Most slips of a turn have the same numbers as another.
+        heads, ends = self._heads, [slip[-NUMBERS:] for slip in slips]
+        numbers = {each: b"".join(map(long, each)) for each in set(ends)}
+        return [heads[key] + numbers[end] for key, end in zip(keys, ends, strict=True)]
 
     def _learn(self, slips: Sequence[Slip], keys: Sequence[tuple[object, ...]]) -> None:
         if len(self._heads) + len(keys) > HEADS_MAX:

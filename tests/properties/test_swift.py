@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from schemas.codec import Codec
 from schemas.registry import FileRegistry
-from streams.core import swift, turn
+from streams.core import swift, turn, unasked
 from streams.core.cell import Cell
 from streams.core.counting import no_answers
-from streams.core.effects import Agreed, Answered, Dispatch, Effects
+from streams.core.effects import Dispatch, Effects
+from streams.core.in_columns import Agreed, Answered
 from streams.core.intake import Heard, Intake
 from streams.core.policy import Policy
 from streams.core.task import Task
-from streams.processors.decided import result_columns, result_table
+from streams.processors.decided import note_columns, result_columns, result_table, settled_table, unsure_table
 from tests.properties.test_cell import Behind, Breaker, answers, breakers, sound_tasks, tasks
 from tests.support import scenes
 from tests.support.examples import examples
@@ -66,6 +67,7 @@ class OneByOne(Cell):
 def _columns_whatever_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swift, "ROWS_MIN", 1)
     monkeypatch.setattr(swift, "FAILURES_MIN", 1)
+    monkeypatch.setattr(unasked, "COLUMNS_MIN", 1)
 
 
 class Pair:
@@ -134,7 +136,7 @@ class Pair:
 
 
 def _encodes_alike(effects: Effects) -> None:
-    """A result is the same record, whether it was decided in columns or by itself."""
+    """A record is the same, whether it was decided in columns or by itself."""
     answered = [] if effects.answered is None else [effects.answered]
     agreed = [] if effects.agreed is None else [effects.agreed]
     if answered or agreed:
@@ -142,6 +144,16 @@ def _encodes_alike(effects: Effects) -> None:
         alone = [result for part in parts for result in part.results()]
         values = CODEC.encode_values(result_columns(alone, "v"), len(alone), "TaskResult")
         assert CODEC.encode(result_table(answered, agreed, "v"), "TaskResult") == values
+    if effects.settled is not None:
+        results = list(effects.settled.results())
+        values = CODEC.encode_values(result_columns(results, "v"), len(results), "TaskResult")
+        assert CODEC.encode(settled_table([effects.settled], "v"), "TaskResult") == values
+        assert effects.settled.keys == [result.key for result in results]
+    if effects.unsure is not None:
+        notes = list(effects.unsure.notes())
+        values = CODEC.encode_values(note_columns(notes, "v"), len(notes), "OrchestratorEvent")
+        assert CODEC.encode(unsure_table([effects.unsure], "v"), "OrchestratorEvent") == values
+        assert effects.unsure.keys == [note.key for note in notes]
 
 
 def _parts(rows: list[Any], cut_at: list[int]) -> list[tuple[int, list[Any]]]:
