@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -81,6 +82,11 @@ class Firsts:
             endings=np.array([first.ending for first in each], np.int64),
             shortest_ms=np.array([min(slip.timeout_ms for slip in first.slips) for first in each], np.int64),
         )
+
+    @cached_property
+    def agents(self) -> frozenset[str]:
+        """All that are asked."""
+        return frozenset(slip.agent_id for first in self.each for slip in first.slips)
 
 
 def ending(route: RoutePolicy, band: str, agent_id: str, reason: str) -> Ending:
@@ -200,9 +206,8 @@ class Cohort:
         soonest_ms = int(self.deadlines_ms.min())
         if now_ms >= min(soonest_ms, self.sent_ms + wait_ms(most_ms, self.sent_ms, soonest_ms)):
             return [False] * len(self.firsts.each)
-        unread = [
-            not any(hosts.has_begun(slip.agent_id, self.sent_ms) for slip in first.slips) for first in self.firsts.each
-        ]
+        begun = {agent for agent in self.firsts.agents if hosts.has_begun(agent, self.sent_ms)}
+        unread = [not any(slip.agent_id in begun for slip in first.slips) for first in self.firsts.each]
         if any(unread):
             self.due_ms = min(now_ms + AGAIN_MS, soonest_ms)
         return unread
