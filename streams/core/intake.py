@@ -91,11 +91,6 @@ class Intake:
         )
 
     @cached_property
-    def are_distinct(self) -> bool:
-        """Whether no task comes twice here; not where two tenants' tasks have one name, though they are two."""
-        return bool(pc.count_distinct(self.batch.column("task_id")).as_py() == len(self))
-
-    @cached_property
     def is_refused(self) -> npt.NDArray[np.bool_]:
         mask = np.zeros(len(self), np.bool_)
         mask[list(self.refused)] = True

@@ -73,7 +73,7 @@ def _send_alike(parts: Sequence[Part], view: Blocked, intake: Intake, now_ms: in
     kind, stated_ms = intake.kind[rows], intake.deadlines_ms[rows]
     deadlines_ms = np.where(stated_ms == UNSTATED_MS, departures.unstated_ms[kind], stated_ms)
     is_plain = (deadlines_ms > now_ms) & ~intake.is_refused[rows]
-    is_plain &= np.concatenate([_are_new(cell, intake, own) for cell, own in parts])
+    is_plain &= np.concatenate([_are_new(cell, at(intake.ids, own)) for cell, own in parts])
     goes = departures.goes[kind] & is_plain
     ends = ~departures.goes[kind] & is_plain
     if goes.any():
@@ -87,11 +87,10 @@ def _send_alike(parts: Sequence[Part], view: Blocked, intake: Intake, now_ms: in
     return [left[start:end] for start, end in pairwise(edges(owner[stays], len(parts)))]
 
 
-def _are_new(cell: Cell, intake: Intake, rows: Rows) -> npt.NDArray[np.bool_]:
-    """Which of these tasks are not known; of those that come twice here, the first."""
-    ids = at(intake.ids, rows)
+def _are_new(cell: Cell, ids: Sequence[TaskKey]) -> npt.NDArray[np.bool_]:
+    """Which tasks are not known; of those that come twice here, the first."""
     new = np.ones(len(ids), np.bool_)
-    if not intake.are_distinct or not cell.tasks.keys().isdisjoint(ids):
+    if not cell.tasks.keys().isdisjoint(ids) or len(set(ids)) < len(ids):
         seen: set[TaskKey] = set()
         for place, each in enumerate(ids):
             new[place] = each not in seen and each not in cell.tasks
