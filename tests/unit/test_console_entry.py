@@ -8,6 +8,7 @@ import sys
 UNHEARD = """
 import os, signal, sys, time, weakref
 from console.cli import entry
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 class Lock:
     pass
