@@ -52,8 +52,11 @@ def busy_s() -> float:
 
 
 class LagMeter:
-    """Records of the lifecycle that are appended and that a group has not committed. Of a worker in `exactly_once` the
-    markers of its transactions count, too. One thread uses it."""
+    """Records of the lifecycle that are appended and that a group has not committed. One thread uses it.
+
+    A worker in `exactly_once` ends each topic-partition that it writes to with the marker of a transaction, behind which
+    nobody commits, as nobody reads it: that does not count, and all markers before it do.
+    """
 
     def __init__(self, settings: Settings, topology: Topology) -> None:
         topics = topology.topics()
@@ -64,6 +67,8 @@ class LagMeter:
             "host": {*topics.inboxes},
             "store": {*everything},
         }
+        is_transactional = topology.delivery == "exactly_once"
+        self._marked = {*topics.inboxes, topics.results, topics.orchestrator} if is_transactional else set()
         self._admin = TopicAdmin(settings, topology)
         self._consumer = BatchConsumer(
             client_config(settings, topology, "consumer", name="pointsman-load"),
@@ -91,7 +96,7 @@ class LagMeter:
         for group in PROCESSES:
             positions = self._admin.positions(group_of(group, self._prefix))
             found[group] = sum(
-                max(end - max(positions.get(owner, 0), self._starts[owner]), 0)
+                max(end - (owner.topic in self._marked) - max(positions.get(owner, 0), self._starts[owner]), 0)
                 for owner, end in ends.items()
                 if owner.topic in self._read[group]
             )

@@ -69,6 +69,18 @@ def test_a_run_is_audited_and_reported(capsys: Capture, broker: str, tmp_path: P
     assert "commit differs" in compared.err
 
 
+def test_a_run_with_transactions_comes_to_rest(capsys: Capture, tmp_path: Path, repository: Path, broker: str) -> None:
+    """Behind the marker of the last transaction of a topic-partition nobody commits."""
+    own, made = tmp_path / "own.yaml", tmp_path / "a.json"
+    own.write_text("about: a trial\nrate: 60\nduration_s: 2\n")
+    flags = ("--broker", broker, "--topology", str(repository / "topology.yaml"), "--json", str(made))
+    said = pointsman(capsys, "load", "run", str(own), *QUICK, *flags, "--delivery", "exactly_once")
+    report = json.loads(made.read_text())
+    assert report["sound"], said.out + said.err
+    assert "come to rest" not in (report["void_reason"] or "")
+    assert (report["accepted"], report["results"]) == (180, 180)
+
+
 def test_a_result_that_somebody_repeats_breaches_the_run(
     capsys: Capture, broker: str, tmp_path: Path, repository: Path
 ) -> None:
