@@ -54,8 +54,8 @@ def busy_s() -> float:
 class LagMeter:
     """Records of the lifecycle that are appended and that a group has not committed. One thread uses it.
 
-    A worker in `exactly_once` ends each topic-partition that it writes to with the marker of a transaction, behind which
-    nobody commits, as nobody reads it: that does not count, and all markers before it do.
+    A worker in `exactly_once` ends each topic-partition that it writes to with the marker of a transaction, behind
+    which nobody commits, as nobody reads it: that does not count, and all markers before it do.
     """
 
     def __init__(self, settings: Settings, topology: Topology) -> None:
