@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -143,20 +144,22 @@ class Settled:
     def keys(self) -> list[bytes]:
         return at(self.intake.keys, self.rows)
 
+    @property
+    def endings(self) -> list[AtOnce]:
+        """Of each task."""
+        return cast("list[AtOnce]", at(self.each, self.intake.kind[self.rows]))
+
     def results(self) -> Iterator[Result]:
         """One by one."""
         intake = self.intake
-        for row in self.rows.tolist():
-            kind = int(intake.kind[row])
-            ending = self.each[kind]
-            assert ending is not None, "it is settled"
+        for row, ending in zip(self.rows.tolist(), self.endings, strict=True):
             yield Result(
                 id=intake.ids[row],
                 key=intake.keys[row],
                 identity=intake.identity(row),
                 status=ending.status,
                 reason=ending.reason.value,
-                intent=intake.kinds[kind].intent,
+                intent=intake.kinds[int(intake.kind[row])].intent,
                 answer=ending.text,
                 payload=None,
                 confidence=None,

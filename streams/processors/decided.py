@@ -145,15 +145,15 @@ def _lists(values: pa.Array, size: int) -> pa.ListArray:
 def settled_table(settled: Sequence[Settled], route_version: str) -> pa.RecordBatch:
     """Columns of the record TaskResult, of tasks of one turn of which nobody was asked."""
     first, rows = settled[0], np.concatenate([part.rows for part in settled])
-    intake, kind = first.intake, pa.array(first.intake.kind[rows])
-    # Of a kind of which somebody is asked no row is here.
-    statuses, reasons, texts = zip(*((*each[:3],) if each else (None,) * 3 for each in first.each), strict=True)
+    intake = first.intake
+    # Cells that see other agents blocked may end tasks of a kind in other ways.
+    endings = [ending for part in settled for ending in part.endings]
     columns = {
         **{name: intake.batch.column(name).take(pa.array(rows)) for name in _REPEATED},
-        "status": pa.array(statuses, pa.string()).take(kind),
-        "reason": pa.array(reasons, pa.string()).take(kind),
-        "answer": pa.array(texts, pa.string()).take(kind),
-        "intent": _intents(intake).take(kind),
+        "status": [ending.status for ending in endings],
+        "reason": [ending.reason.value for ending in endings],
+        "answer": [ending.text for ending in endings],
+        "intent": _intents(intake, rows),
         "decided_at": first.decided_at,
         "route_version": route_version,
     }
@@ -172,7 +172,7 @@ def unsure_table(unsure: Sequence[Unsure], route_version: str) -> pa.RecordBatch
         "event_id": [event_id for part in unsure for event_id in part.event_ids],
         "kind": UNSURE_KIND,
         "reason": UNSURE_REASON,
-        "intent": _intents(intake).take(pa.array(intake.kind[rows])),
+        "intent": _intents(intake, rows),
         "at": first.at,
         "route_version": route_version,
     }
@@ -182,8 +182,8 @@ def unsure_table(unsure: Sequence[Unsure], route_version: str) -> pa.RecordBatch
 _NAMED = ("task_id", "tenant", "conversation_id", "submitted_at", "root_id")
 
 
-def _intents(intake: Intake) -> pa.StringArray:
-    return pa.array([kind.intent for kind in intake.kinds], pa.string())
+def _intents(intake: Intake, rows: npt.NDArray[np.int64]) -> pa.StringArray:
+    return pa.array([kind.intent for kind in intake.kinds], pa.string()).take(pa.array(intake.kind[rows]))
 
 
 def note_columns(notes: Sequence[Note], route_version: str) -> dict[str, Any]:

@@ -139,8 +139,8 @@ class Outbox:
         batch = settled_table(list(settled.values()), self._version)
         values = self._codec.encode(batch, "TaskResult")
         self._hand_over(self._topics.results, values, {number: part.keys for number, part in settled.items()})
-        statuses, reasons = (batch.column(name).to_pylist() for name in ("status", "reason"))
-        for (status, reason), count in Counter(zip(statuses, reasons, strict=True)).items():
+        endings = Counter((each.status, each.reason.value) for part in settled.values() for each in part.endings)
+        for (status, reason), count in endings.items():
             counter(RESULTS, status, reason).inc(count)
         decided_at = next(iter(settled.values())).decided_at
         _observe(np.zeros(batch.num_rows), batch.column("submitted_at").to_numpy(), decided_at)

@@ -328,6 +328,25 @@ def test_the_cells_of_one_turn_decide_as_each_would_alone(
         assert (list(one.tasks), one.bytes) == (list(other.tasks), other.bytes)
 
 
+def test_cells_that_see_other_agents_blocked_end_tasks_of_a_kind_in_other_ways() -> None:
+    """One turn, one table of results: of partitions where somebody may be asked, and where nobody may."""
+    cells = [Cell(POLICY, number) for number in range(2)]
+    cells[1].observe_paused(frozenset(scenes.AGENTS))
+    batch = [
+        {"task_id": f"t{n}", "text": "", "intent": "money", "confidence": 0.9, "value_tier": tier}
+        for n, tier in enumerate(("LOW", "MEDIUM", "LOW", "MEDIUM"))
+    ]
+    intake = Intake.read(POLICY, scenes.submissions(batch), T0_MS)
+    rows = [np.array([0, 1], np.int64), np.array([2, 3], np.int64)]
+    decided = turn.submit(list(zip(cells, rows, strict=True)), intake, T0_MS)
+    settled = [each.settled for each in decided.values() if each.settled is not None]
+    assert [len(each.rows) for each in settled] == [1, 2]
+    results = [result for each in settled for result in each.results()]
+    assert [result.reason for result in results] == ["RULE", "RULE", "AGENTS_PAUSED"]
+    values = CODEC.encode_values(result_columns(results, "v"), len(results), "TaskResult")
+    assert CODEC.encode(settled_table(settled, "v"), "TaskResult") == values
+
+
 def _same(together: Mapping[int, Effects], apart: Sequence[Effects]) -> list[Effects]:
     found = []
     for one, other in zip((each.one_by_one() for each in together.values()), apart, strict=True):
