@@ -68,7 +68,7 @@ class LagMeter:
             "store": {*everything},
         }
         is_transactional = topology.delivery == "exactly_once"
-        self._marked = {*topics.inboxes, topics.results, topics.orchestrator} if is_transactional else set()
+        self._marked = {*everything} - {topics.submitted, *topics.logs} if is_transactional else set()
         self._admin = TopicAdmin(settings, topology)
         self._consumer = BatchConsumer(
             client_config(settings, topology, "consumer", name="pointsman-load"),

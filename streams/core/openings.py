@@ -32,11 +32,12 @@ _LEFT_MS = (1 << _KIND_SHIFT) - 1
 class Opening(NamedTuple):
     """How tasks of one kind begin, whenever that is. `plan` has no deadline yet; None where the task ends `at_once`.
 
-    `heads`: the fields of its slips, by seat, up to `timeout_ms`, the first of three that are times; `timeouts_ms`:
-    those of the agents that are asked. The rest as in `First`.
+    `lasts_ms`: what its tasks may take that do not say. `heads`: the fields of its slips, by seat, up to `timeout_ms`,
+    the first of three that are times; `timeouts_ms`: those of the agents that are asked. The rest as in `First`.
     """
 
     plan: Plan | None
+    lasts_ms: int
     at_once: AtOnce | None = None
     heads: tuple[tuple[object, ...], ...] = ()
     timeouts_ms: tuple[int, ...] = (0,)
@@ -72,14 +73,16 @@ class Openings:
 
     def _opening(self, kind: Kind, blocked: Blocked) -> Opening:
         policy, route = self._policy, self._policy.routes[kind.intent]
+        lasts_ms = route.deadline_ms or kind.default_ms
         ruled = by_rule(route, kind.tier)
         chosen = None if ruled else plan(policy, blocked, route, kind.confidence, kind.tier, 0)
         if chosen is None:
-            return Opening(None, ruled or unasked(policy, route, kind.confidence, kind.tier))
+            return Opening(None, lasts_ms, ruled or unasked(policy, route, kind.confidence, kind.tier))
         seats = [*(self._codes[agent] for agent in chosen.first), NOBODY]
         how = ending(route, chosen.band, chosen.first[0], chosen.reasons[0])
         return Opening(
             plan=chosen,
+            lasts_ms=lasts_ms,
             heads=tuple(self._head(chosen, seat) for seat in range(len(chosen.first))),
             timeouts_ms=tuple(policy.agent(agent).timeout_ms for agent in chosen.first),
             voices=self._voices(chosen),
@@ -128,12 +131,11 @@ class Departures:
     the agents that are asked.
     """
 
-    def __init__(self, policy: Policy, openings: Sequence[Opening], kinds: Sequence[Kind], now_ms: int) -> None:
+    def __init__(self, openings: Sequence[Opening], now_ms: int) -> None:
         self.openings, self._now_ms = openings, now_ms
-        unstated = [now_ms + (policy.routes[kind.intent].deadline_ms or kind.default_ms) for kind in kinds]
         self.goes = np.array([each.plan is not None for each in openings], np.bool_)
         self.is_unsure = np.array([each.is_unsure for each in openings], np.bool_)
-        self.unstated_ms = np.array(unstated, np.int64)
+        self.unstated_ms = np.array([now_ms + each.lasts_ms for each in openings], np.int64)
         self.longest_ms = np.array([max(each.timeouts_ms) for each in openings], np.int64)
 
     def firsts(

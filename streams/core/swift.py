@@ -67,8 +67,7 @@ def send_out(parts: Sequence[Part], intake: Intake, now_ms: int) -> list[list[in
 
 def _send_alike(parts: Sequence[Part], view: Blocked, intake: Intake, now_ms: int) -> list[list[int]]:
     """The same for cells that see the same agents blocked."""
-    cell = parts[0][0]
-    departures = Departures(cell.policy, cell.openings.of(intake.kinds, view), intake.kinds, now_ms)
+    departures = Departures(parts[0][0].openings.of(intake.kinds, view), now_ms)
     rows, owner = together([rows for _, rows in parts])
     kind, stated_ms = intake.kind[rows], intake.deadlines_ms[rows]
     deadlines_ms = np.where(stated_ms == UNSTATED_MS, departures.unstated_ms[kind], stated_ms)

@@ -70,7 +70,7 @@ class Router:
         datums = whole_or(batch.values, where)
         ours = self._codec.frame("TaskDispatched")
         framed = {each: frame or ours for each, frame in known.items()}
-        frames = [*framed.values()] * len(ids) if len(framed) == 1 else list(map(framed.__getitem__, ids))
+        frames = list(map(framed.__getitem__, ids))
         if None in known.values():
             anew = [place for place, schema_id in enumerate(ids) if known[schema_id] is None]
             encoded = self._codec.encode_datums(records.take(pa.array(anew)), "TaskSubmitted")

@@ -6,6 +6,7 @@ I/O: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from schemas.codec import Codec
 from schemas.plain import long
@@ -34,7 +35,7 @@ class SlipEncoder:
             self._learn(slips, keys)
         # Most slips of a turn have the same numbers as another.
         heads, ends = self._heads, [slip[-NUMBERS:] for slip in slips]
-        numbers = {each: b"".join(map(long, each)) for each in set(ends)}
+        numbers = {each: _numbers(each) for each in set(ends)}
         return [heads[key] + numbers[end] for key, end in zip(keys, ends, strict=True)]
 
     def _learn(self, slips: Sequence[Slip], keys: Sequence[tuple[object, ...]]) -> None:
@@ -43,8 +44,9 @@ class SlipEncoder:
         new = {key: slip for key, slip in zip(keys, slips, strict=True) if key not in self._heads}
         datums = self._codec.encode_datums(table("Slip", columns_of(Slip, list(new.values())), len(new)), "Slip")
         for (key, slip), datum in zip(new.items(), datums, strict=True):
-            self._heads[key] = datum[: len(datum) - len(_numbers(slip))]
+            self._heads[key] = datum[: len(datum) - len(_numbers(slip[-NUMBERS:]))]
 
 
-def _numbers(slip: Slip) -> bytes:
-    return b"".join(map(long, slip[-NUMBERS:]))
+def _numbers(end: Sequence[Any]) -> bytes:
+    """The last fields of a slip."""
+    return b"".join(map(long, end))
